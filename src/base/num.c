@@ -1,0 +1,79 @@
+/* base/num.c */
+#include "base/num.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool oct_parse_u64(oct_str s, uint64_t *out) {
+    uint64_t v = 0;
+    if (s.len == 0) return false;
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.ptr[i] < '0' || s.ptr[i] > '9') return false;
+        if (__builtin_mul_overflow(v, 10u, &v) ||
+            __builtin_add_overflow(v, (uint64_t)(s.ptr[i] - '0'), &v))
+            return false;
+    }
+    *out = v;
+    return true;
+}
+
+bool oct_parse_i64(oct_str s, int64_t *out) {
+    uint64_t v;
+    const bool negative = s.len > 0 && s.ptr[0] == '-';
+    if (!oct_parse_u64(negative ? (oct_str){s.ptr + 1, s.len - 1} : s, &v)) return false;
+    if (v > (uint64_t)INT64_MAX + negative) return false;
+    *out = negative ? (int64_t)(0 - v) : (int64_t)v;
+    return true;
+}
+
+bool oct_parse_f64(oct_str s, double *out) {
+    char text[64], *end;
+    if (s.len == 0 || s.len >= sizeof text) return false;
+    for (size_t i = 0; i < s.len; i++)
+        if (!strchr("0123456789+-.eE", s.ptr[i]) || s.ptr[i] == '\0') return false;
+    memcpy(text, s.ptr, s.len);
+    text[s.len] = '\0';
+    errno = 0;
+    const double v = strtod(text, &end);
+    if (*end != '\0' || !isfinite(v)) return false;
+    *out = v;
+    return true;
+}
+
+bool oct_parse_scaled(oct_str s, uint64_t *out) {
+    static const char letters[] = "kmgtKMGT";
+    double unit = 1, v;
+    if (s.len > 1) {
+        const char *at = memchr(letters, s.ptr[s.len - 1], sizeof letters - 1);
+        if (at) {
+            const int i = (int)(at - letters);
+            for (int n = i % 4; n >= 0; n--) unit *= i < 4 ? 1000 : 1024;
+            s.len--;
+        }
+    }
+    if (unit == 1) return oct_parse_u64(s, out);
+    if (s.ptr[0] < '0' || s.ptr[0] > '9' || !oct_parse_f64(s, &v)) return false;
+    v = floor(v * unit + 0.5);
+    if (!(v >= 0 && v < 9.0e18)) return false;
+    *out = (uint64_t)v;
+    return true;
+}
+
+int oct_format_f64(double v, char out[32]) {
+    if (isnan(v)) return snprintf(out, 32, "nan");
+    if (isinf(v)) return snprintf(out, 32, v < 0 ? "-inf" : "inf");
+    char digits[32];
+    int precision = 0; /* digits after the first */
+    do snprintf(digits, sizeof digits, "%.*e", precision, v);
+    while (strtod(digits, NULL) != v && ++precision < 17);
+
+    const int exponent = atoi(strchr(digits, 'e') + 1);
+    if (exponent < -4 || exponent >= 16) { /* d.ddde-07, no trailing ".0" */
+        return snprintf(out, 32, "%.*e", precision, v);
+    }
+    const int decimals = precision - exponent;
+    return snprintf(out, 32, "%.*f", decimals > 0 ? decimals : 1, v);
+}

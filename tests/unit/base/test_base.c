@@ -1,0 +1,128 @@
+/* Unit tests of the room base: checked against what the headers promise, refusals included. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/checked.h"
+#include "base/num.h"
+#include "base/queue.h"
+#include "base/status.h"
+
+static void err_keeps_first(void **state) {
+    (void)state;
+    oct_err err = {0};
+    assert_int_equal(OCT_FAIL(&err, OCT_E_CORRUPT, "a\nb %d", 7), OCT_E_CORRUPT);
+    assert_string_equal(err.text, "a?b 7");
+    assert_int_equal(OCT_FAIL(&err, OCT_E_IO, "second"), OCT_E_IO);
+    assert_string_equal(err.text, "a?b 7");
+    oct_err_prefix(&err, "file %s", "x");
+    assert_string_equal(err.text, "file x: a?b 7");
+    assert_int_equal(OCT_FAIL(NULL, OCT_E_FULL, "nobody listens"), OCT_E_FULL);
+}
+
+static void numbers(void **state) {
+    (void)state;
+    int64_t i;
+    uint64_t u;
+    double d;
+    char text[32];
+    assert_true(oct_parse_i64(OCT_STR("-9223372036854775808"), &i) && i == INT64_MIN);
+    assert_false(oct_parse_i64(OCT_STR("9223372036854775808"), &i));
+    assert_false(oct_parse_i64(OCT_STR("1x"), &i) || oct_parse_i64(OCT_STR(""), &i) ||
+                 oct_parse_i64(OCT_STR("+1"), &i) || oct_parse_i64(OCT_STR("-"), &i));
+    assert_true(oct_parse_scaled(OCT_STR("25.6k"), &u) && u == 25600);
+    assert_true(oct_parse_scaled(OCT_STR("2K"), &u) && u == 2048);
+    assert_false(oct_parse_scaled(OCT_STR("k"), &u) || oct_parse_scaled(OCT_STR("-1k"), &u));
+    assert_false(oct_parse_f64(OCT_STR("nan"), &d) || oct_parse_f64(OCT_STR("1e999"), &d));
+    assert_true(oct_parse_f64(OCT_STR("1e-3"), &d) && d == 1e-3);
+    const struct {
+        double v;
+        const char *want;
+    } rows[] = {{1, "1.0"},           {1e-7, "1e-07"},    {1e16, "1e+16"},
+                {0.1, "0.1"},         {-0.0, "-0.0"},     {1e15, "1000000000000000.0"},
+                {123.456, "123.456"}, {5e-324, "5e-324"}, {0.0001, "0.0001"},
+                {2.5, "2.5"},         {100, "100.0"}};
+    for (size_t k = 0; k < OCT_COUNT(rows); k++) {
+        oct_format_f64(rows[k].v, text);
+        assert_string_equal(text, rows[k].want);
+    }
+}
+
+static void buffers_stop_at_the_limit(void **state) {
+    (void)state;
+    oct_buf b;
+    oct_buf_init(&b, oct_system_allocator(), 8);
+    oct_buf_cstr(&b, "12345");
+    oct_buf_printf(&b, "%d", 6789);
+    assert_true(b.failed);
+    assert_string_equal(oct_buf_cs(&b), "12345");
+    oct_buf_clear(&b);
+    oct_buf_cstr(&b, "12345678");
+    assert_false(b.failed);
+    oct_buf_consume(&b, 6);
+    assert_string_equal(oct_buf_cs(&b), "78");
+    oct_buf_fini(&b);
+}
+
+static void arena_limit_and_faults(void **state) {
+    (void)state;
+    for (size_t k = 0;; k++) {
+        oct_fault_alloc f;
+        oct_arena a;
+        bool refused = false;
+        oct_fault_alloc_init(&f, k, 0);
+        oct_arena_init(&a, &f.allocator, 1 << 20);
+        for (int i = 0; i < 100; i++) {
+            unsigned char *p = oct_arena_alloc(&a, 1, 1000);
+            if (!p)
+                refused = true;
+            else
+                assert_true(p[0] == 0 && p[999] == 0);
+        }
+        assert_null(oct_arena_alloc(&a, 1 << 20, 1));
+        assert_null(oct_arena_alloc(&a, SIZE_MAX, 2));
+        oct_arena_fini(&a);
+        assert_int_equal(f.live_blocks, 0);
+        assert_int_equal(f.live_bytes, 0);
+        if (!refused) break;
+    }
+}
+
+static void queue_is_bounded(void **state) {
+    (void)state;
+    oct_queue *q;
+    int items[3];
+    assert_int_equal(oct_queue_create(oct_system_allocator(), 2, &q), OCT_OK);
+    assert_int_equal(oct_queue_push(q, &items[0]), OCT_OK);
+    assert_int_equal(oct_queue_push(q, &items[1]), OCT_OK);
+    assert_int_equal(oct_queue_push(q, &items[2]), OCT_E_FULL);
+    assert_ptr_equal(oct_queue_pop(q, 0), &items[0]);
+    oct_queue_close(q);
+    assert_int_equal(oct_queue_push(q, &items[2]), OCT_E_CANCELLED);
+    assert_ptr_equal(oct_queue_pop(q, UINT64_MAX), &items[1]);
+    assert_null(oct_queue_pop(q, UINT64_MAX));
+    oct_queue_destroy(q);
+}
+
+static void checked_arithmetic(void **state) {
+    (void)state;
+    uint64_t u;
+    assert_false(oct_mul_u64((uint64_t)1 << 32, (uint64_t)1 << 32, &u));
+    assert_false(oct_round_up_u64(UINT64_MAX - 3, 64, &u));
+    assert_true(oct_round_up_u64(65, 64, &u) && u == 128);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(err_keeps_first),           cmocka_unit_test(numbers),
+        cmocka_unit_test(buffers_stop_at_the_limit), cmocka_unit_test(arena_limit_and_faults),
+        cmocka_unit_test(queue_is_bounded),          cmocka_unit_test(checked_arithmetic),
+    };
+    return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+}
