@@ -1,0 +1,444 @@
+/*
+ * octet/device.h - the contract between octet and a device plug-in. Version 1.
+ *
+ * A plug-in is a shared object that exports one symbol, octet_device_plugin_v1, and includes
+ * nothing of octet but the headers in this folder. It may be built by another compiler, in another
+ * year, so:
+ *
+ *   - structs hold fixed-width integers, floats and pointers: no enum, bool, size_t, long,
+ * bit-field;
+ *   - every struct that may grow begins with struct_bytes, its size as its writer knew it;
+ *   - members are appended, never moved, removed or given a new meaning: that takes a v2 symbol;
+ *   - nothing is freed by the side that did not allocate it; nothing throws across;
+ *   - calls for one device come from one thread at a time; host->log may be called from any.
+ *
+ * Grain: one call is one fused operation of a transformer step over all rows of the batch. A row is
+ * one token of one sequence. Calls are queued on a stream in order and may return before they ran;
+ * what a call reads and writes lies in device buffers, so that a recorded step can be replayed.
+ *
+ * The arithmetic (rounding, scales, order of float operations) is docs/numerics.md; its revision is
+ * OCTET_NUMERICS_REV. `octet conform --device PATH` judges a plug-in operation by operation.
+ */
+#ifndef OCTET_DEVICE_H
+#define OCTET_DEVICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <octet/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Which arithmetic this is. It has no compatible neighbours: host and plug-in compile the same. */
+#define OCTET_NUMERICS_REV 1u
+
+typedef struct octet_device octet_device; /* the plug-in's own */
+typedef struct octet_stream octet_stream; /* an ordered queue of operations */
+typedef struct octet_event octet_event;   /* a mark in a stream */
+typedef struct octet_graph octet_graph;   /* a recorded step */
+typedef uint64_t octet_buffer;            /* device memory; 0 is never a buffer */
+typedef uint64_t octet_weight;            /* a packed matrix; 0 is never a weight */
+
+/* A place in device memory. buffer 0: absent, where an operation allows that. */
+typedef struct octet_ref {
+    octet_buffer buffer;
+    uint64_t offset; /* bytes */
+} octet_ref;
+
+/* Element types of rows, weights and caches. */
+#define OCTET_F32 1u
+#define OCTET_BF16 2u
+#define OCTET_F16 3u
+#define OCTET_I8 4u
+#define OCTET_I32 5u
+#define OCTET_FP8_E4M3 6u
+
+/* ---- what each side tells the other ------------------------------------------------------- */
+
+#define OCTET_LOG_DEBUG 0
+#define OCTET_LOG_INFO 1
+#define OCTET_LOG_WARN 2
+#define OCTET_LOG_ERROR 3
+
+/* What the host lends. Valid from the entry call until process exit. */
+typedef struct octet_host {
+    uint32_t struct_bytes;
+    uint32_t numerics_rev;
+    void *ctx;
+    void (*log)(void *ctx, int32_t level, const char *text);
+} octet_host;
+
+/* How to open a device. Zero means "choose well". */
+typedef struct octet_open_options {
+    uint32_t struct_bytes;
+    uint32_t ordinal;      /* which of the plug-in's devices */
+    uint32_t n_threads;    /* host threads that may compute */
+    uint32_t bind_threads; /* 0 default, 1 bind to cores and memory, 2 do not */
+    const char *settings;  /* plug-in specific "key=value,..."; NULL: none */
+} octet_open_options;
+
+typedef struct octet_device_info {
+    uint32_t struct_bytes; /* set by the host before the call */
+    uint32_t act_dtype;    /* element type of float rows on this device: OCTET_F32 or OCTET_BF16 */
+    uint32_t n_compute_units;
+    uint32_t reserved;
+    uint64_t mem_total_bytes;
+    uint64_t mem_free_bytes;
+    char name[128]; /* for people: "cpu: 2 threads, AVX-512 VNNI" */
+} octet_device_info;
+
+/* ---- rows ---------------------------------------------------------------------------------- */
+
+/* Float rows of the device's act_dtype: row r starts at data + r * stride elements. */
+typedef struct octet_rows {
+    octet_ref data;
+    uint64_t stride; /* elements */
+} octet_rows;
+
+/* int8 rows, each with one float scale: value = q * scale (dynamic), or the numbers of a static
+ * scale, whose row scale is 1 (or NaN for a row that could not be represented). */
+typedef struct octet_qrows {
+    octet_ref data;  /* int8 [n_rows][stride] */
+    octet_ref scale; /* float32 [n_rows] */
+    uint64_t stride; /* bytes */
+} octet_qrows;
+
+#define OCTET_QUANT_NONE 0u
+#define OCTET_QUANT_DYNAMIC 1u /* scale = absmax/127 of the row */
+#define OCTET_QUANT_STATIC_BEFORE \
+    2u /* rne(x/s + o): the offset is added before rounding (ModelSlim) */
+#define OCTET_QUANT_STATIC_AFTER \
+    3u /* rne(x/s) + o: added after rounding (Quark, compressed-tensors) */
+
+/* Where and how an operation leaves a quantised copy of its result. */
+typedef struct octet_quant {
+    uint32_t mode;
+    uint32_t reserved;
+    octet_ref param; /* static: float32 [2] = {scale, offset}; lives in memory so that a reload can
+                        change it */
+    octet_qrows out;
+} octet_quant;
+
+/* ---- weights ------------------------------------------------------------------------------- */
+
+/*
+ * A matrix W[n][k], row = one output, in the device's own packed layout. Storage: OCTET_I8 with a
+ * float32 scale for each row, or OCTET_F32 / OCTET_BF16 / OCTET_F16.
+ * Its size depends on n, k and dtype only, so a reload writes in place.
+ */
+typedef struct octet_weight_desc {
+    uint32_t struct_bytes;
+    uint32_t dtype;
+    uint64_t n, k;
+} octet_weight_desc;
+
+/* Some rows of a matrix, in host memory, borrowed for the call. */
+typedef struct octet_weight_rows {
+    uint32_t struct_bytes;
+    uint32_t reserved;
+    uint64_t row, n_rows;
+    const void *data;        /* [n_rows][k] in the dtype of the weight */
+    const float *col_scale;  /* [n_rows]; int8 only */
+    const int32_t *int_bias; /* [n_rows] added to the exact sum, or NULL for 0; int8 only */
+    const float *bias;       /* [n_rows] added to the result, or NULL for none */
+} octet_weight_rows;
+
+/* ---- the KV cache --------------------------------------------------------------------------- */
+
+#define OCTET_KV_F32 1u
+#define OCTET_KV_BF16 2u
+#define OCTET_KV_I8_CHANNEL 3u /* one scale (and offset) for each channel of each kv head ("C8") \
+                                */
+
+/* One layer's cache. The layout inside a block is the device's own; the host only counts bytes. */
+typedef struct octet_kv_desc {
+    uint32_t struct_bytes;
+    uint32_t kind;
+    uint32_t n_kv_heads, head_dim;
+    uint32_t block_tokens; /* a multiple of 32 */
+    uint32_t reserved;
+    uint64_t block_bytes;        /* what kv_block_bytes answered for the members above */
+    octet_ref base;              /* block b starts at base + b * block_bytes */
+    octet_ref k_scale, k_offset; /* float32 [n_kv_heads * head_dim]; offset absent: 0 */
+    octet_ref v_scale, v_offset;
+} octet_kv_desc;
+
+/* Which rows belong to which sequence. All arrays int32 in device memory. */
+typedef struct octet_batch {
+    uint32_t struct_bytes;
+    uint32_t n_seqs;
+    uint32_t n_rows;       /* rows 0..n_rows-1, the rows of a sequence adjacent and in order */
+    uint32_t max_seq_rows; /* the most rows any sequence has */
+    uint32_t max_kv_len;
+    uint32_t table_stride; /* entries a sequence has in block_table */
+    octet_ref row_pos;     /* [n_rows] absolute position of the row in its sequence */
+    octet_ref row_slot; /* [n_rows] block * block_tokens + place: where its K/V go; -1: nowhere */
+    octet_ref seq_row;  /* [n_seqs + 1] first row of each sequence */
+    octet_ref
+        seq_kv_len; /* [n_seqs] tokens in the cache when attention runs, this step's included */
+    octet_ref block_table; /* [n_seqs][table_stride] block ids */
+} octet_batch;
+
+/* ---- operations ----------------------------------------------------------------------------- */
+
+/* out[r] = float(table row ids[r]) * scale. An id outside the table is an error of the host. */
+typedef struct octet_embed_op {
+    uint32_t struct_bytes;
+    uint32_t n_rows;
+    octet_weight table; /* float storage, [vocab][width] */
+    octet_ref ids;      /* int32 [n_rows] */
+    octet_rows out;
+    float scale; /* 1 for most families */
+    uint32_t reserved;
+} octet_embed_op;
+
+#define OCTET_NORM_RMS 1u
+#define OCTET_NORM_LAYER 2u
+
+/* x += add (if present, stored back to x); y = norm(x) * weight (+ bias); y to out and/or quant. */
+typedef struct octet_norm_op {
+    uint32_t struct_bytes;
+    uint32_t kind;
+    uint32_t n_rows, width;
+    octet_rows x;
+    octet_rows add;         /* data.buffer 0: no residual */
+    octet_ref weight, bias; /* float32 [width]; bias may be absent */
+    float eps;
+    uint32_t reserved;
+    octet_rows out; /* data.buffer 0: no float result wanted */
+    octet_quant quant;
+} octet_norm_op;
+
+/* quant.out = quantised x, after multiplying by mul (float32 [width]) if present. */
+typedef struct octet_quantize_op {
+    uint32_t struct_bytes;
+    uint32_t n_rows, width;
+    uint32_t reserved;
+    octet_rows x;
+    octet_ref mul;
+    octet_quant quant;
+} octet_quantize_op;
+
+/* out = x W^T: exact int32 sums for an int8 weight (rows in qx), float for a float weight (in x).
+ * out_dtype 0: the device's act_dtype; OCTET_F32 for logits. accumulate 1: out += result. */
+typedef struct octet_linear_op {
+    uint32_t struct_bytes;
+    uint32_t n_rows;
+    octet_weight weight;
+    octet_rows x;
+    octet_qrows qx;
+    octet_rows out;
+    uint32_t out_dtype;
+    uint32_t accumulate;
+} octet_linear_op;
+
+#define OCTET_QK_NORM_NONE 0u
+#define OCTET_QK_NORM_HEAD 1u /* RMSNorm over each head, weight [head_dim] */
+#define OCTET_QK_NORM_FULL 2u /* RMSNorm over all heads at once, weight [heads * head_dim] */
+
+/*
+ * qkv rows hold q [n_heads][head_dim], k and v [n_kv_heads][head_dim] one after the other. In
+ * place: QK-norm, rotary embedding of q and k; then k and v are written to the cache (quantised as
+ * it says). Afterwards q, k and v of the row hold their float values (k normed and rotated).
+ */
+typedef struct octet_attn_input_op {
+    uint32_t struct_bytes;
+    uint32_t n_heads;
+    uint32_t qk_norm;
+    uint32_t rotary_dim; /* even, <= head_dim; 0: no rotation */
+    octet_rows qkv;
+    octet_ref q_norm, k_norm; /* float32 */
+    float norm_eps;
+    uint32_t n_rope_rows;
+    octet_ref rope; /* float32 [n_rope_rows][2][rotary_dim/2]: cosines, then sines of a position */
+    octet_kv_desc kv;
+    octet_batch batch;
+} octet_attn_input_op;
+
+#define OCTET_MASK_CAUSAL 0u
+#define OCTET_MASK_NONE 1u /* bidirectional */
+
+/* out[r] = attention of q[r] over its sequence's cache; also quantised if asked. */
+typedef struct octet_attention_op {
+    uint32_t struct_bytes;
+    uint32_t n_heads;
+    octet_rows q;     /* the qkv rows of attn_input */
+    octet_rows fresh; /* data.buffer != 0: sequences whose cache holds only this step's rows read
+                         K/V in float from these qkv rows instead (`--prefill-kv float`) */
+    octet_kv_desc kv;
+    octet_batch batch;
+    float scale;     /* usually 1/sqrt(head_dim) */
+    float softcap;   /* 0: none; else c * tanh(s / c) */
+    uint32_t window; /* 0: none; else a row at p sees t > p - window */
+    uint32_t mask;
+    octet_rows out; /* [n_rows][n_heads * head_dim]; data.buffer 0: no float result wanted */
+    octet_quant quant;
+} octet_attention_op;
+
+#define OCTET_ACT_SILU 1u
+#define OCTET_ACT_GELU 2u /* erf */
+#define OCTET_ACT_GELU_TANH 3u
+#define OCTET_ACT_RELU 4u
+
+/* y = act(x[0..width)) * x[width..2*width) (gated 1), or act(x[0..width)) (gated 0). */
+typedef struct octet_act_op {
+    uint32_t struct_bytes;
+    uint32_t kind, gated;
+    uint32_t n_rows, width;
+    uint32_t reserved;
+    octet_rows x;
+    octet_rows out;
+    octet_quant quant;
+} octet_act_op;
+
+/* out[i] = x[index[i]]: the rows whose logits are wanted. */
+typedef struct octet_gather_op {
+    uint32_t struct_bytes;
+    uint32_t n_rows, width;
+    uint32_t reserved;
+    octet_rows x;
+    octet_ref index; /* int32 [n_rows] */
+    octet_rows out;
+} octet_gather_op;
+
+/* How to draw one token. Order of the steps: docs/numerics.md, "Sampling". In device memory. */
+#define OCTET_SAMPLE_GREEDY 1u /* flag: argmax, lowest id on ties */
+#define OCTET_SAMPLE_FORCED 2u /* flag: take `forced`; only its probability is wanted */
+#define OCTET_SAMPLE_PROCESSED \
+    4u /* flag: log probabilities after penalties, temperature and masks */
+#define OCTET_SAMPLE_RAW_LOGITS 8u /* flag: report logits instead of log probabilities */
+
+typedef struct octet_sample_row {
+    float temperature, top_p, min_p;
+    float repetition_penalty, frequency_penalty, presence_penalty;
+    int32_t top_k; /* 0: all */
+    uint32_t flags;
+    uint64_t seed;
+    uint32_t choice, position; /* with seed: the key of the random number */
+    uint32_t n_top;            /* how many of the most likely tokens to report */
+    int32_t forced;
+    uint32_t seen_begin, seen_end; /* entries of `seen` */
+    uint32_t bias_begin, bias_end; /* entries of `bias` */
+    int32_t mask;                  /* row of `masks`, or -1: every token is allowed */
+    uint32_t reserved;
+} octet_sample_row;
+
+typedef struct octet_seen_token { /* ascending id within a row */
+    int32_t id;
+    uint32_t n_output;  /* how often it was generated */
+    uint32_t in_prompt; /* 0 or 1 */
+} octet_seen_token;
+
+typedef struct octet_bias { /* -INFINITY bans the token */
+    int32_t id;
+    float value;
+} octet_bias;
+
+#define OCTET_SAMPLED 0
+#define OCTET_SAMPLE_NOT_FINITE 1 /* a logit is NaN or +infinity */
+#define OCTET_SAMPLE_NONE_ALLOWED 2
+
+typedef struct octet_sample_out {
+    int32_t token;
+    int32_t status;
+    float logprob; /* of token */
+    uint32_t rank; /* 1: the most likely; ties count as lower ids first */
+} octet_sample_out;
+
+typedef struct octet_sample_op {
+    uint32_t struct_bytes;
+    uint32_t n_rows;
+    uint32_t n_vocab;      /* columns that are tokens; later ones are padding and never drawn */
+    uint32_t max_top;      /* columns of top_id, top_logprob */
+    octet_rows logits;     /* float32; may be overwritten */
+    octet_ref rows;        /* octet_sample_row [n_rows] */
+    octet_ref seen;        /* octet_seen_token []; may be absent */
+    octet_ref bias;        /* octet_bias []; may be absent */
+    octet_ref masks;       /* uint32 [][(n_vocab + 31) / 32], bit set: allowed; may be absent */
+    octet_ref out;         /* octet_sample_out [n_rows] */
+    octet_ref top_id;      /* int32 [n_rows][max_top]; absent if max_top is 0 */
+    octet_ref top_logprob; /* float32 [n_rows][max_top] */
+} octet_sample_op;
+
+/* ---- the table ------------------------------------------------------------------------------ */
+
+/* Calls return 0 or a code of octet/status.h; error_text then tells why. A member marked optional
+ * may be NULL. */
+typedef struct octet_device_ops {
+    uint32_t struct_bytes;
+    uint32_t numerics_rev;
+    const char *plugin_name;
+
+    int32_t (*open)(const octet_host *host, const octet_open_options *options, octet_device **out);
+    void (*close)(octet_device *dev); /* accepts NULL; everything made from dev is gone by then */
+    int32_t (*info)(octet_device *dev, octet_device_info *info);
+    /* The sentence of the last call that failed; dev may be NULL after a failed open. */
+    const char *(*error_text)(octet_device *dev);
+
+    /* Memory. Buffers keep their address for life. New memory reads as zero. */
+    int32_t (*buffer_create)(octet_device *dev, uint64_t bytes, octet_buffer *out);
+    void (*buffer_destroy)(octet_device *dev, octet_buffer buf); /* accepts 0 */
+    void *(*host_alloc)(octet_device *dev,
+                        uint64_t bytes); /* host memory that transfers fast; NULL: refused */
+    void (*host_free)(octet_device *dev, void *ptr); /* accepts NULL */
+
+    /* Order. Operations of one stream run one after the other. */
+    int32_t (*stream_create)(octet_device *dev, octet_stream **out);
+    void (*stream_destroy)(octet_stream *s); /* accepts NULL; waits first */
+    int32_t (*stream_wait)(
+        octet_stream *s); /* the host waits until all is done; reports late errors */
+    int32_t (*event_create)(octet_device *dev, octet_event **out);
+    void (*event_destroy)(octet_event *e); /* accepts NULL */
+    int32_t (*event_record)(octet_stream *s, octet_event *e);
+    int32_t (*event_wait)(octet_event *e);                         /* the host waits */
+    int32_t (*stream_wait_event)(octet_stream *s, octet_event *e); /* the stream waits */
+
+    /* Transfers, in stream order. The host memory must stay until the stream got there. */
+    int32_t (*write)(octet_stream *s, octet_ref dst, const void *src, uint64_t bytes);
+    int32_t (*read)(octet_stream *s, void *dst, octet_ref src, uint64_t bytes);
+    int32_t (*copy)(octet_stream *s, octet_ref dst, octet_ref src, uint64_t bytes);
+    int32_t (*fill)(octet_stream *s, octet_ref dst, uint8_t value, uint64_t bytes);
+
+    /* Step capture: operations between begin and end are recorded, not run; replay runs them again
+     * with whatever the buffers hold by then. Transfers from and to the host are not recorded: they
+     * are refused between begin and end. */
+    int32_t (*capture_begin)(octet_stream *s);
+    int32_t (*capture_end)(octet_stream *s, octet_graph **out);
+    int32_t (*replay)(octet_stream *s, octet_graph *g);
+    void (*graph_destroy)(octet_graph *g); /* accepts NULL */
+
+    /* Weights. write may be called in pieces and again at a reload; it is done when it returns. */
+    int32_t (*weight_create)(octet_device *dev, const octet_weight_desc *desc, octet_weight *out);
+    int32_t (*weight_write)(octet_device *dev, octet_weight w, const octet_weight_rows *rows);
+    void (*weight_destroy)(octet_device *dev, octet_weight w); /* accepts 0 */
+    uint64_t (*weight_bytes)(octet_device *dev, const octet_weight_desc *desc);
+
+    /* Bytes of one block of one layer; 0 when the kind or shape is not supported. */
+    uint64_t (*kv_block_bytes)(octet_device *dev, const octet_kv_desc *desc);
+
+    int32_t (*embed)(octet_stream *s, const octet_embed_op *op);
+    int32_t (*norm)(octet_stream *s, const octet_norm_op *op);
+    int32_t (*quantize)(octet_stream *s, const octet_quantize_op *op);
+    int32_t (*linear)(octet_stream *s, const octet_linear_op *op);
+    int32_t (*attn_input)(octet_stream *s, const octet_attn_input_op *op);
+    int32_t (*attention)(octet_stream *s, const octet_attention_op *op);
+    int32_t (*act)(octet_stream *s, const octet_act_op *op);
+    int32_t (*gather)(octet_stream *s, const octet_gather_op *op);
+    int32_t (*sample)(octet_stream *s, const octet_sample_op *op);
+} octet_device_ops;
+
+/* True when the plug-in is new enough to have the member and chose to fill it. */
+#define OCTET_HAS(ops, member)                                                            \
+    ((ops)->struct_bytes >= offsetof(octet_device_ops, member) + sizeof((ops)->member) && \
+     (ops)->member)
+
+/* NULL: the plug-in declines this host, having said why through host->log. */
+typedef const octet_device_ops *octet_device_plugin_fn(const octet_host *host);
+#define OCTET_DEVICE_PLUGIN_SYMBOL "octet_device_plugin_v1"
+
+#ifdef __cplusplus
+}
+#endif
+#endif
