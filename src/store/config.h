@@ -1,0 +1,100 @@
+/*
+ * store/config.h - the hyperparameters of a model as a plain struct, from config.json or from GGUF
+ * metadata. Every number is inside its limit and fits the others when parse returns OCT_OK, so
+ * that later arithmetic on sizes cannot overflow (bad-input CF3 to CF5).
+ *
+ * Both spellings of config.json are read: rope_theta/rope_scaling/torch_dtype and the newer
+ * rope_parameters/dtype; a nested text_config is used where it exists.
+ *
+ * Elsewhere  Which tensors a family has: model/. quantization_config is kept for store/scheme.h.
+ */
+#ifndef OCT_STORE_CONFIG_H
+#define OCT_STORE_CONFIG_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/alloc.h"
+#include "base/status.h"
+#include "store/gguf.h"
+
+enum {
+    OCT_MAX_LAYERS = 1024,
+    OCT_MAX_WIDTH = 131071, /* hidden, intermediate, heads * head_dim: int8 sums stay in int32 */
+    OCT_MAX_HEADS = 1024,
+    OCT_MAX_HEAD_DIM = 512,
+    OCT_MAX_VOCAB = 1 << 24,
+    OCT_MAX_EOS = 1024,
+    OCT_MAX_POSITIONS = 1 << 24,
+    OCT_CONFIG_MAX_BYTES = 16 << 20,
+};
+
+typedef enum oct_family {
+    OCT_FAMILY_LLAMA,
+    OCT_FAMILY_QWEN2,
+    OCT_FAMILY_QWEN3,
+    OCT_FAMILY_COUNT
+} oct_family;
+
+typedef enum oct_rope_type {
+    OCT_ROPE_DEFAULT,
+    OCT_ROPE_LINEAR,
+    OCT_ROPE_LLAMA3,
+    OCT_ROPE_YARN,
+    OCT_ROPE_FACTORS, /* frequency i is divided by factors[i] (GGUF's rope_freqs.weight) */
+} oct_rope_type;
+
+/* Members that a type does not use are 0. */
+typedef struct oct_rope_config {
+    oct_rope_type type;
+    uint32_t rotary_dim; /* even, 2..head_dim */
+    double theta;
+    double factor;                       /* linear, llama3, yarn */
+    double low_freq_factor;              /* llama3 */
+    double high_freq_factor;             /* llama3 */
+    uint32_t original_max_position;      /* llama3, yarn */
+    double beta_fast, beta_slow;         /* yarn */
+    bool truncate;                       /* yarn: whole corner indices */
+    double attention_factor;             /* multiplies cos and sin; already resolved, 1 if none */
+    float factors[OCT_MAX_HEAD_DIM / 2]; /* OCT_ROPE_FACTORS: [rotary_dim / 2] */
+} oct_rope_config;
+
+typedef struct oct_model_config {
+    oct_family family;
+    uint32_t n_layers;
+    uint32_t hidden;
+    uint32_t intermediate;
+    uint32_t n_heads; /* a multiple of n_kv_heads */
+    uint32_t n_kv_heads;
+    uint32_t head_dim; /* n_heads * head_dim need not equal hidden */
+    uint32_t vocab;    /* rows of the embedding, padding included */
+    uint32_t max_position;
+    double rms_eps;
+    oct_rope_config rope;
+    bool tie_word_embeddings; /* only where the checkpoint has no lm_head.weight */
+    bool qkv_bias;            /* q, k and v must have a bias */
+    bool o_bias;              /* o too */
+    bool mlp_bias;
+    bool qk_norm;            /* RMSNorm over each head of q and k */
+    uint32_t sliding_window; /* tokens; 0: none in any layer */
+    uint8_t layer_slides[OCT_MAX_LAYERS];
+    int32_t bos_id; /* -1: none */
+    uint32_t n_eos;
+    int32_t eos_ids[OCT_MAX_EOS];
+    json_t *quantization_config; /* NULL: absent; owned */
+} oct_model_config;
+
+/* "llama", "qwen2", "qwen3": also what `inspect` prints. */
+const char *oct_family_name(oct_family f);
+
+/* text: the bytes of config.json; where: its name for messages. OCT_E_UNSUPPORTED: unknown
+ * architecture, activation or rope type, listing the known ones; OCT_E_CORRUPT: a field and its
+ * value. Warnings (remote code, duplicate keys) go to the log. */
+OCT_MUST_CHECK oct_status oct_model_config_parse(oct_str text, const char *where,
+                                                 oct_model_config *out, oct_err *err);
+OCT_MUST_CHECK oct_status oct_model_config_from_gguf(const oct_gguf *g, oct_model_config *out,
+                                                     oct_err *err);
+void oct_model_config_fini(oct_model_config *c); /* accepts a zeroed one */
+
+#endif
