@@ -237,7 +237,7 @@ struct oct_output {
 
 /* ---- how it goes --------------------------------------------------------------------------- */
 
-enum { OCT_ENGINE_N_STEP_BUCKETS = 16 };
+enum { OCT_ENGINE_N_STEP_BUCKETS = 14 };
 /* Upper bounds of the buckets of step_tokens, the last one open. */
 extern const uint32_t oct_engine_step_bounds[OCT_ENGINE_N_STEP_BUCKETS - 1];
 
