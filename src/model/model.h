@@ -6,11 +6,10 @@
  * prompt chunks and decodes alike), writes their K/V to the cache blocks that the batch names, and
  * leaves sampled tokens or logits of the rows that were asked for.
  *
- * Ownership  The model owns its device buffers and weights; it borrows device and allocator for life.
- *            The checkpoint is needed during oct_model_load only.
- * Threads    One thread at a time (the engine thread).
- * Elsewhere  Who is in a batch: sched/. Which blocks: kv/. What a step computes, exactly:
- *            docs/numerics.md.
+ * Ownership  The model owns its device buffers and weights; it borrows device and allocator for
+ * life. The checkpoint is needed during oct_model_load only. Threads    One thread at a time (the
+ * engine thread). Elsewhere  Who is in a batch: sched/. Which blocks: kv/. What a step computes,
+ * exactly: docs/numerics.md.
  */
 #ifndef OCT_MODEL_MODEL_H
 #define OCT_MODEL_MODEL_H
@@ -37,8 +36,8 @@ typedef enum oct_model_quant {
 
 /* What the cache holds. */
 typedef enum oct_kv_choice {
-    OCT_KV_AUTO,        /* C8 when the checkpoint has scales, else the device's float type */
-    OCT_KV_C8,          /* INT8 per channel; an error without scales in the checkpoint */
+    OCT_KV_AUTO, /* C8 when the checkpoint has scales, else the device's float type */
+    OCT_KV_C8,   /* INT8 per channel; an error without scales in the checkpoint */
     OCT_KV_FLOAT32,
     OCT_KV_BFLOAT16,
 } oct_kv_choice;
@@ -46,13 +45,14 @@ typedef enum oct_kv_choice {
 typedef struct oct_model_options {
     oct_model_quant quant;
     oct_kv_choice kv;
-    uint32_t max_model_len;    /* 0: the checkpoint's own */
-    uint32_t max_rows;         /* most rows of one step (token budget); 0: 2048 */
-    uint32_t max_seqs;         /* most sequences of one step; 0: 256 */
-    uint32_t max_logits;       /* most rows of one step whose logits are wanted; 0: max_seqs */
-    uint32_t block_tokens;     /* 0: 32 */
-    bool prefill_kv_float;     /* prompts attend to their own unquantised K/V (promise 1 is then not made) */
-    bool quiet;                /* no progress, no summary in the log */
+    uint32_t max_model_len; /* 0: the checkpoint's own */
+    uint32_t max_rows;      /* most rows of one step (token budget); 0: 2048 */
+    uint32_t max_seqs;      /* most sequences of one step; 0: 256 */
+    uint32_t max_logits;    /* most rows of one step whose logits are wanted; 0: max_seqs */
+    uint32_t block_tokens;  /* 0: 32 */
+    bool prefill_kv_float;  /* prompts attend to their own unquantised K/V (promise 1 is then not
+                               made) */
+    bool quiet;             /* no progress, no summary in the log */
     /* Called while weights are bound: done of total bytes. May be NULL. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *progress_ctx;
@@ -61,10 +61,10 @@ typedef struct oct_model_options {
 /* Fixed after load; valid as long as the model. */
 typedef struct oct_model_info {
     const oct_model_config *config;
-    const char *family;          /* "llama" */
-    const char *scheme;          /* "W8A8_DYNAMIC + C8": for people */
+    const char *family; /* "llama" */
+    const char *scheme; /* "W8A8_DYNAMIC + C8": for people */
     uint32_t max_model_len;
-    uint32_t n_vocab;            /* columns of the logits that are tokens */
+    uint32_t n_vocab; /* columns of the logits that are tokens */
     uint32_t block_tokens;
     uint32_t kv_kind;            /* OCTET_KV_... of most layers */
     uint64_t weight_bytes;       /* on the device */
@@ -94,8 +94,8 @@ typedef struct oct_model_batch {
     const int32_t *seq_kv_len;  /* [n_seqs] */
     const int32_t *block_table; /* [n_seqs][table_stride] */
 
-    uint32_t n_logits;          /* rows whose logits are wanted */
-    const int32_t *logits_row;  /* [n_logits] index of the row */
+    uint32_t n_logits;         /* rows whose logits are wanted */
+    const int32_t *logits_row; /* [n_logits] index of the row */
 
     /* Sampling of those rows; sample NULL: none, the logits are wanted themselves. */
     const octet_sample_row *sample; /* [n_logits] */
@@ -119,7 +119,8 @@ typedef struct oct_model_result {
 
 /* Queues the step on the device. OCT_E_INVALID for a batch beyond the limits or an id beyond the
  * embedding; OCT_E_DEVICE when the device refused. */
-OCT_MUST_CHECK oct_status oct_model_submit(oct_model *m, const oct_model_batch *batch, oct_err *err);
+OCT_MUST_CHECK oct_status oct_model_submit(oct_model *m, const oct_model_batch *batch,
+                                           oct_err *err);
 /* Waits for the submitted step. */
 OCT_MUST_CHECK oct_status oct_model_collect(oct_model *m, oct_model_result *result, oct_err *err);
 /* After collect of a step without sampling: copies its logits, [n_logits][n_vocab], to out. */
@@ -130,11 +131,11 @@ OCT_MUST_CHECK oct_status oct_model_read_logits(oct_model *m, float *out, oct_er
  * borrowed for the call. Costs a transfer each; set before the first step.
  */
 typedef enum oct_tap_point {
-    OCT_TAP_QKV_IN,  /* input of q, k and v projections */
+    OCT_TAP_QKV_IN, /* input of q, k and v projections */
     OCT_TAP_O_IN,
-    OCT_TAP_MLP_IN,  /* input of gate and up */
+    OCT_TAP_MLP_IN, /* input of gate and up */
     OCT_TAP_DOWN_IN,
-    OCT_TAP_K,       /* [n_kv_heads * head_dim], normed and rotated: what enters the cache */
+    OCT_TAP_K, /* [n_kv_heads * head_dim], normed and rotated: what enters the cache */
     OCT_TAP_V,
     OCT_TAP_HEAD_IN, /* input of lm_head; layer is n_layers; only rows whose logits are wanted */
 } oct_tap_point;

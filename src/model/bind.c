@@ -1,0 +1,400 @@
+/*
+ * model/bind.c - from a checkpoint's tensors to packed matrices and constants on the device.
+ *
+ * Adjacent projections of one input become one matrix when they are stored alike and read the same
+ * quantised rows; otherwise each keeps its own. What is missing is collected over the whole model
+ * and told at once. Rows are read and packed piece by piece: the peak beside the model itself is
+ * one piece.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/log.h"
+#include "model/parts.h"
+#include "quant/weights.h"
+#include "store/scheme.h"
+
+enum { PIECE_BYTES = 8 << 20 };
+
+typedef struct binder {
+    oct_model *m;
+    oct_checkpoint *ckpt;
+    oct_scheme *scheme;
+    oct_arena arena;      /* vectors of the projections at hand */
+    unsigned char *piece; /* PIECE_BYTES and at least one row of the widest matrix, as stored */
+    size_t piece_bytes;
+    int8_t *q; /* a piece quantised on load */
+    float *q_scale;
+    uint64_t done, total;
+    uint64_t n_int8, n_float; /* projections */
+    const char *first_label;
+    bool mixed_labels;
+} binder;
+
+oct_const oct_model_stage(oct_model *m, const float *values, size_t count) {
+    const size_t at = m->staged_len ? m->staged_len : 64;
+    const size_t end = at + (count * sizeof *values + 63) / 64 * 64;
+    if (end > m->staged_cap) {
+        const size_t cap = oct_max_size(end, m->staged_cap * 2 + 65536);
+        unsigned char *p = oct_grow(m->mem, m->staged, m->staged_cap, cap, 1);
+        if (!p) return 0;
+        memset(p + m->staged_cap, 0, cap - m->staged_cap);
+        m->staged = p;
+        m->staged_cap = cap;
+    }
+    memcpy(m->staged + at, values, count * sizeof *values);
+    m->staged_len = end;
+    return at;
+}
+
+static oct_status stage(binder *b, const float *values, size_t count, oct_const *out,
+                        oct_err *err) {
+    *out = 0;
+    if (!values) return OCT_OK;
+    *out = oct_model_stage(b->m, values, count);
+    return *out ? OCT_OK : OCT_FAIL(err, OCT_E_NOMEM, "model: no memory for constants");
+}
+
+/* A norm weight or another small vector by its name. */
+static oct_status bind_vector(binder *b, const char *name, uint64_t n, bool optional,
+                              oct_const *out, oct_err *err) {
+    const float *values;
+    OCT_TRY(oct_checkpoint_vector(b->ckpt, &b->arena, name, n, optional, &values, err));
+    return stage(b, values, n, out, err);
+}
+
+static void progress(binder *b, uint64_t bytes) {
+    b->done += bytes;
+    if (b->m->options.progress)
+        b->m->options.progress(b->m->options.progress_ctx, b->done < b->total ? b->done : b->total,
+                               b->total);
+}
+
+/* The storage on the device of a source, and how its input is quantised. */
+static uint32_t storage_of(const binder *b, const oct_linear_source *src, uint32_t *quant) {
+    *quant = (uint32_t)src->act;
+    if (src->kind == OCT_LINEAR_INT8) return OCTET_I8;
+    if (b->m->options.quant == OCT_QUANT_INT8) {
+        *quant = OCTET_QUANT_DYNAMIC;
+        return OCTET_I8;
+    }
+    *quant = OCTET_QUANT_NONE;
+    return src->weight->dtype == OCT_DTYPE_BF16  ? OCTET_BF16
+           : src->weight->dtype == OCT_DTYPE_F16 ? OCTET_F16
+                                                 : OCTET_F32;
+}
+
+static size_t stored_element(uint32_t dtype) {
+    return dtype == OCTET_I8 ? 1 : dtype == OCTET_F32 ? 4 : 2;
+}
+
+/* True when the checkpoint's bytes are already what the device wants. */
+static bool is_raw(const oct_linear_source *src, uint32_t dtype) {
+    return src->kind == OCT_LINEAR_INT8 || dtype == OCTET_BF16 || dtype == OCTET_F16;
+}
+
+static oct_status ensure_piece(binder *b, uint64_t k, oct_err *err) {
+    const size_t need = oct_max_size(PIECE_BYTES, (size_t)k * sizeof(float));
+    if (b->piece_bytes >= need) return OCT_OK;
+    oct_free(b->m->mem, b->piece, b->piece_bytes, 1);
+    oct_free(b->m->mem, b->q, b->piece_bytes / 4, 1);
+    oct_free(b->m->mem, b->q_scale, b->piece_bytes / 4, sizeof(float));
+    b->piece = oct_alloc(b->m->mem, need, 1);
+    b->q = oct_alloc(b->m->mem, need / 4, 1);
+    b->q_scale = oct_alloc(b->m->mem, need / 4, sizeof(float));
+    b->piece_bytes = need;
+    if (b->piece && b->q && b->q_scale) return OCT_OK;
+    return OCT_FAIL(err, OCT_E_NOMEM, "model: no memory to load a piece of %zu bytes", need);
+}
+
+/* Writes all rows of one source into the matrix from row `at`. */
+static oct_status write_rows(binder *b, octet_weight w, uint32_t dtype, uint64_t at,
+                             const oct_linear_source *src, oct_err *err) {
+    oct_model *m = b->m;
+    const bool raw = is_raw(src, dtype);
+    OCT_TRY(ensure_piece(b, src->k, err));
+    const uint64_t step = b->piece_bytes / (src->k * (raw ? stored_element(dtype) : sizeof(float)));
+
+    for (uint64_t row = 0; row < src->n; row += step) {
+        const uint64_t n = src->n - row < step ? src->n - row : step;
+        octet_weight_rows rows = {.struct_bytes = sizeof rows,
+                                  .row = at + row,
+                                  .n_rows = n,
+                                  .data = b->piece,
+                                  .col_scale = src->col_scale ? src->col_scale + row : NULL,
+                                  .int_bias = src->int_bias ? src->int_bias + row : NULL,
+                                  .bias = src->bias ? src->bias + row : NULL};
+        if (raw)
+            OCT_TRY(oct_checkpoint_read_raw_rows(b->ckpt, src->weight, row, n, b->piece, err));
+        else
+            OCT_TRY(oct_checkpoint_read_rows(b->ckpt, src->weight, row, n, (float *)b->piece, err));
+        if (!raw && dtype == OCTET_I8) {
+            for (uint64_t r = 0; r < n; r++)
+                b->q_scale[r] =
+                    oct_quant_row((const float *)b->piece + r * src->k, src->k, b->q + r * src->k);
+            rows.data = b->q;
+            rows.col_scale = b->q_scale;
+        }
+        const int32_t code = m->device->ops->weight_write(m->device->dev, w, &rows);
+        const oct_status st = oct_device_check(m->device, code, "weight_write", err);
+        if (st != OCT_OK) {
+            oct_err_prefix(err, "%.*s", OCT_STR_ARG(src->weight->name));
+            return st;
+        }
+        progress(b, n * src->weight->row_bytes);
+    }
+    return OCT_OK;
+}
+
+static bool same_bits(const float *a, const float *b) { return memcmp(a, b, sizeof *a) == 0; }
+
+/* Whether two sources can share a matrix. */
+static bool alike(const binder *b, const oct_linear_source *x, const oct_linear_source *y) {
+    uint32_t qx, qy;
+    return storage_of(b, x, &qx) == storage_of(b, y, &qy) && qx == qy &&
+           same_bits(&x->input_scale, &y->input_scale) &&
+           same_bits(&x->input_offset, &y->input_offset) && !x->input_mul && !y->input_mul;
+}
+
+/* Makes one matrix of sources first..last-1, whose result starts at column col. */
+static oct_status bind_mat(binder *b, const oct_linear_source *first, const oct_linear_source *last,
+                           uint32_t col, oct_mat *mat, oct_err *err) {
+    oct_model *m = b->m;
+    uint64_t n = 0;
+    for (const oct_linear_source *s = first; s < last; s++) n += s->n;
+
+    uint32_t quant;
+    const uint32_t dtype = storage_of(b, first, &quant);
+    *mat = (oct_mat){.n = (uint32_t)n, .k = (uint32_t)first->k, .col = col, .quant = quant};
+    if (quant == OCTET_QUANT_STATIC_BEFORE || quant == OCTET_QUANT_STATIC_AFTER) {
+        const float param[2] = {first->input_scale, first->input_offset};
+        OCT_TRY(stage(b, param, 2, &mat->param, err));
+    }
+    OCT_TRY(stage(b, first->input_mul, first->k, &mat->mul, err));
+
+    const octet_weight_desc desc = {
+        .struct_bytes = sizeof desc, .dtype = dtype, .n = n, .k = first->k};
+    const int32_t code = m->device->ops->weight_create(m->device->dev, &desc, &mat->weight);
+    OCT_TRY(oct_device_check(m->device, code, "weight_create", err));
+    m->info.weight_bytes += m->device->ops->weight_bytes(m->device->dev, &desc);
+
+    uint64_t at = 0;
+    for (const oct_linear_source *s = first; s < last; s++) {
+        OCT_TRY(write_rows(b, mat->weight, dtype, at, s, err));
+        at += s->n;
+        if (dtype == OCTET_I8)
+            b->n_int8++;
+        else
+            b->n_float++;
+    }
+    m->info.step_weight_bytes += n * first->k * stored_element(dtype);
+    return OCT_OK;
+}
+
+typedef struct projection {
+    const char *suffix; /* after "model.layers.L." */
+    uint64_t n, k;
+    bool need_bias;
+} projection;
+
+static void note_label(binder *b, const char *label) {
+    if (!b->first_label)
+        b->first_label = label;
+    else if (strcmp(b->first_label, label) != 0)
+        b->mixed_labels = true;
+}
+
+static oct_status bind_group(binder *b, const char *prefix, const projection *p, uint32_t n_p,
+                             oct_group *g, oct_err *err) {
+    oct_linear_source src[OCT_GROUP_MATS];
+    char name[160];
+    bool all = true;
+
+    *g = (oct_group){0};
+    for (uint32_t i = 0; i < n_p; i++) {
+        snprintf(name, sizeof name, "%s%s", prefix, p[i].suffix);
+        OCT_TRY(oct_scheme_linear(b->scheme, &b->arena, name, p[i].n, p[i].k, p[i].need_bias,
+                                  &src[i], err));
+        all &= src[i].kind != OCT_LINEAR_ABSENT;
+        if (src[i].kind != OCT_LINEAR_ABSENT) note_label(b, src[i].label);
+    }
+    if (!all) return OCT_OK; /* noted; told after the whole model was looked at */
+
+    for (uint32_t i = 0; i < n_p;) {
+        uint32_t end = i + 1;
+        while (end < n_p && alike(b, &src[i], &src[end])) end++;
+        OCT_TRY(bind_mat(b, src + i, src + end, g->width, &g->mat[g->n_mats], err));
+        g->width += g->mat[g->n_mats++].n;
+        i = end;
+    }
+    return OCT_OK;
+}
+
+static oct_status bind_kv(binder *b, const char *prefix, oct_layer *layer, oct_err *err) {
+    oct_model *m = b->m;
+    const oct_model_config *c = &m->config;
+    const uint32_t width = c->n_kv_heads * c->head_dim;
+    oct_kv_source kv;
+    char name[160];
+
+    snprintf(name, sizeof name, "%sself_attn", prefix);
+    OCT_TRY(oct_scheme_kv(b->scheme, &b->arena, name, c->n_kv_heads, c->head_dim, &kv, err));
+    if (m->options.kv == OCT_KV_C8 && !kv.int8)
+        return OCT_FAIL(err, OCT_E_CORRUPT,
+                        "%s: --kv-cache-dtype int8_per_channel needs k_proj.kv_cache_scale and "
+                        "v_proj.kv_cache_scale, and the checkpoint has none",
+                        name);
+    const bool int8 = kv.int8 && m->options.kv <= OCT_KV_C8;
+    layer->kv = (octet_kv_desc){
+        .struct_bytes = sizeof layer->kv,
+        .kind = int8                                     ? OCTET_KV_I8_CHANNEL
+                : m->options.kv == OCT_KV_FLOAT32        ? OCTET_KV_F32
+                : m->options.kv == OCT_KV_BFLOAT16       ? OCTET_KV_BF16
+                : m->device->info.act_dtype == OCTET_F32 ? OCTET_KV_F32
+                                                         : OCTET_KV_BF16,
+        .n_kv_heads = c->n_kv_heads,
+        .head_dim = c->head_dim,
+        .block_tokens = m->info.block_tokens,
+    };
+    layer->kv.block_bytes = m->device->ops->kv_block_bytes(m->device->dev, &layer->kv);
+    if (layer->kv.block_bytes == 0)
+        return OCT_FAIL(err, OCT_E_UNSUPPORTED,
+                        "%s: device %s has no cache of kind %u for %u heads of %u", name,
+                        m->device->info.name, layer->kv.kind, c->n_kv_heads, c->head_dim);
+    if (!int8) return OCT_OK;
+    OCT_TRY(stage(b, kv.k_scale, width, &layer->k_scale, err));
+    OCT_TRY(stage(b, kv.v_scale, width, &layer->v_scale, err));
+    OCT_TRY(stage(b, kv.k_offset, width, &layer->k_offset, err));
+    return stage(b, kv.v_offset, width, &layer->v_offset, err);
+}
+
+static oct_status bind_layer(binder *b, uint32_t l, oct_err *err) {
+    const oct_model_config *c = &b->m->config;
+    oct_layer *layer = &b->m->layers[l];
+    const uint64_t q = (uint64_t)c->n_heads * c->head_dim,
+                   kv = (uint64_t)c->n_kv_heads * c->head_dim;
+    const uint64_t h = c->hidden, inner = c->intermediate;
+    const projection qkv[] = {{"self_attn.q_proj", q, h, c->qkv_bias},
+                              {"self_attn.k_proj", kv, h, c->qkv_bias},
+                              {"self_attn.v_proj", kv, h, c->qkv_bias}};
+    const projection o[] = {{"self_attn.o_proj", h, q, c->o_bias}};
+    const projection gate_up[] = {{"mlp.gate_proj", inner, h, c->mlp_bias},
+                                  {"mlp.up_proj", inner, h, c->mlp_bias}};
+    const projection down[] = {{"mlp.down_proj", h, inner, c->mlp_bias}};
+    const struct {
+        const char *suffix;
+        uint64_t n;
+        bool optional;
+        oct_const *out;
+    } vectors[] = {
+        {"input_layernorm.weight", h, false, &layer->attn_norm},
+        {"input_layernorm.bias", h, true, &layer->attn_norm_bias},
+        {"post_attention_layernorm.weight", h, false, &layer->mlp_norm},
+        {"post_attention_layernorm.bias", h, true, &layer->mlp_norm_bias},
+        {"self_attn.q_norm.weight", c->head_dim, !c->qk_norm, &layer->q_norm},
+        {"self_attn.k_norm.weight", c->head_dim, !c->qk_norm, &layer->k_norm},
+    };
+    char prefix[64], name[160];
+
+    snprintf(prefix, sizeof prefix, "model.layers.%u.", l);
+    for (size_t i = 0; i < OCT_COUNT(vectors); i++) {
+        if (i >= 4 && !c->qk_norm) continue;
+        snprintf(name, sizeof name, "%s%s", prefix, vectors[i].suffix);
+        OCT_TRY(bind_vector(b, name, vectors[i].n, vectors[i].optional, vectors[i].out, err));
+    }
+    OCT_TRY(bind_group(b, prefix, qkv, OCT_COUNT(qkv), &layer->qkv, err));
+    OCT_TRY(bind_group(b, prefix, o, OCT_COUNT(o), &layer->o, err));
+    OCT_TRY(bind_group(b, prefix, gate_up, OCT_COUNT(gate_up), &layer->gate_up, err));
+    OCT_TRY(bind_group(b, prefix, down, OCT_COUNT(down), &layer->down, err));
+    return bind_kv(b, prefix, layer, err);
+}
+
+/* The embedding as a float table, and the head: its own matrix, or the embedding once more. */
+static oct_status bind_ends(binder *b, oct_err *err) {
+    oct_model *m = b->m;
+    const oct_model_config *c = &m->config;
+    const uint64_t shape[2] = {c->vocab, c->hidden};
+    const projection head[] = {{"lm_head", c->vocab, c->hidden, false}};
+    const oct_tensor *embed = oct_checkpoint_need(b->ckpt, "model.embed_tokens.weight", 2, shape);
+    const bool own_head = oct_checkpoint_find(b->ckpt, "lm_head.weight") || !c->tie_word_embeddings;
+
+    OCT_TRY(bind_vector(b, "model.norm.weight", c->hidden, false, &m->final_norm, err));
+    OCT_TRY(bind_vector(b, "model.norm.bias", c->hidden, true, &m->final_norm_bias, err));
+    if (own_head) OCT_TRY(bind_group(b, "", head, 1, &m->head, err));
+    if (!embed) return OCT_OK;
+
+    const oct_linear_source src = {
+        .kind = OCT_LINEAR_FLOAT, .n = c->vocab, .k = c->hidden, .weight = embed, .label = "FLOAT"};
+    const oct_model_quant quant = m->options.quant;
+    const uint64_t step_bytes = m->info.step_weight_bytes;
+    oct_mat table;
+    m->options.quant = OCT_QUANT_AS_STORED; /* the table is looked up, not multiplied */
+    const oct_status st = bind_mat(b, &src, &src + 1, 0, &table, err);
+    m->options.quant = quant;
+    m->embed = table.weight;
+    OCT_TRY(st);
+    if (own_head) {
+        m->info.step_weight_bytes = step_bytes;
+        return OCT_OK;
+    }
+    /* A tied head is the table itself, unless projections are quantised on load: then the head is
+     * too, as a matrix of its own. */
+    m->head_is_embed = quant != OCT_QUANT_INT8;
+    if (!m->head_is_embed) {
+        m->info.step_weight_bytes = step_bytes;
+        OCT_TRY(bind_mat(b, &src, &src + 1, 0, &table, err));
+    }
+    m->head = (oct_group){.mat = {table}, .n_mats = 1, .width = c->vocab};
+    return OCT_OK;
+}
+
+static void describe(binder *b) {
+    oct_model *m = b->m;
+    const bool on_load = m->options.quant == OCT_QUANT_INT8;
+    bool any_c8 = false;
+    for (uint32_t l = 0; l < m->config.n_layers; l++)
+        any_c8 |= m->layers[l].kv.kind == OCTET_KV_I8_CHANNEL;
+    snprintf(m->scheme_text, sizeof m->scheme_text, "%s%s%s",
+             on_load          ? "INT8 on load (W8A8 dynamic)"
+             : b->first_label ? b->first_label
+                              : "FLOAT",
+             !on_load && b->mixed_labels ? " (mixed)" : "", any_c8 ? " + C8" : "");
+    m->info.scheme = m->scheme_text;
+}
+
+static oct_status bind_all(binder *b, oct_err *err) {
+    oct_model *m = b->m;
+    for (uint32_t l = 0; l < m->config.n_layers; l++) {
+        OCT_TRY(bind_layer(b, l, err));
+        oct_arena_reset(&b->arena);
+    }
+    OCT_TRY(bind_ends(b, err));
+    OCT_TRY(oct_checkpoint_check_needs(b->ckpt, err));
+    OCT_TRY(oct_checkpoint_check_unchanged(b->ckpt, err));
+
+    oct_buf names;
+    oct_buf_init(&names, m->mem, 1024);
+    const size_t n_unused = oct_checkpoint_unused(b->ckpt, &names);
+    if (n_unused)
+        oct_warn("%zu tensors of the checkpoint are not used: %s", n_unused, oct_buf_cs(&names));
+    oct_buf_fini(&names);
+    describe(b);
+    return OCT_OK;
+}
+
+oct_status oct_model_bind(oct_model *m, oct_checkpoint *ckpt, oct_err *err) {
+    binder b = {.m = m, .ckpt = ckpt, .total = oct_checkpoint_weight_bytes(ckpt)};
+    const oct_scheme_options so = {.forced =
+                                       m->options.quant == OCT_QUANT_ASCEND ? "ascend" : NULL};
+
+    oct_arena_init(&b.arena, m->mem, 0);
+    oct_status st = oct_scheme_open(m->mem, ckpt, &so, &b.scheme, err);
+    if (st == OCT_OK) st = bind_all(&b, err);
+    oct_scheme_close(b.scheme);
+    oct_arena_fini(&b.arena);
+    oct_free(m->mem, b.piece, b.piece_bytes, 1);
+    oct_free(m->mem, b.q, b.piece_bytes / 4, 1);
+    oct_free(m->mem, b.q_scale, b.piece_bytes / 4, sizeof(float));
+    return st;
+}

@@ -1,0 +1,437 @@
+/*
+ * model/model.c - life of a model: buffers sized once from the limits, batches uploaded in one
+ * transfer, results downloaded in one.
+ *
+ * Invariants
+ *   I1  Device buffers keep their address from load to destroy.
+ *   I2  Nothing is allocated by submit and collect (taps excepted).
+ *   I3  Between submit and collect the host staging memory is not touched.
+ */
+#include "model/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/checked.h"
+#include "base/log.h"
+#include "model/parts.h"
+#include "model/rope.h"
+
+enum {
+    DEFAULT_ROWS = 2048,
+    DEFAULT_SEQS = 256,
+    DEFAULT_BLOCK = 32,
+    MAX_TOP = 32, /* most likely tokens reported for a row */
+    ROPE_ROWS_AT_ONCE = 1024,
+    LIST_PER_ROW = 64, /* room for penalty and bias entries, on average; more is a bigger buffer */
+};
+
+/* A bump allocator over a buffer that is being measured or laid out. */
+typedef struct layout {
+    octet_buffer buffer;
+    uint64_t used;
+} layout;
+
+static octet_ref lay(layout *l, uint64_t bytes) {
+    const octet_ref at = {l->buffer, l->used};
+    l->used += (bytes + 63) / 64 * 64;
+    return at;
+}
+
+static octet_rows lay_rows(layout *l, uint64_t n, uint64_t width, uint64_t element) {
+    const uint64_t stride = (width + 15) / 16 * 16;
+    return (octet_rows){lay(l, n * stride * element), stride};
+}
+
+static void lay_scratch(const oct_model *m, layout *l, oct_scratch *s) {
+    const oct_model_config *c = &m->config;
+    const uint64_t act = m->device->info.act_dtype == OCTET_F32 ? 4 : 2;
+    const uint64_t rows = m->info.max_rows, picks = m->info.max_logits;
+    const uint64_t q = (uint64_t)c->n_heads * c->head_dim,
+                   kv = (uint64_t)c->n_kv_heads * c->head_dim;
+    uint64_t widest = c->hidden > c->intermediate ? c->hidden : c->intermediate;
+    if (q > widest) widest = q;
+
+    s->x = lay_rows(l, rows, c->hidden, act);
+    s->h = lay_rows(l, rows, widest, act);
+    s->qkv = lay_rows(l, rows, q + 2 * kv, act);
+    s->gate_up = lay_rows(l, rows, 2 * (uint64_t)c->intermediate, act);
+    s->picked = lay_rows(l, picks, c->hidden, act);
+    s->picked_h = lay_rows(l, picks, c->hidden, act);
+    s->logits = lay_rows(l, picks, c->vocab, 4);
+    s->q.stride = (widest + 63) / 64 * 64;
+    s->q.data = lay(l, (rows > picks ? rows : picks) * s->q.stride);
+    s->q.scale = lay(l, (rows > picks ? rows : picks) * 4);
+}
+
+static oct_status make_buffer(oct_model *m, uint64_t bytes, const char *what, octet_buffer *out,
+                              oct_err *err) {
+    const int32_t code = m->device->ops->buffer_create(m->device->dev, bytes, out);
+    const oct_status st = oct_device_check(m->device, code, what, err);
+    if (st != OCT_OK) oct_err_prefix(err, "%s of %llu bytes", what, (unsigned long long)bytes);
+    return st;
+}
+
+/* Where each array of a batch lies in batch_buffer. */
+typedef struct batch_places {
+    octet_ref tokens, row_pos, row_slot, seq_row, seq_kv_len, block_table, logits_row;
+    octet_ref sample, seen, bias, masks;
+    uint64_t bytes;
+} batch_places;
+
+static batch_places lay_batch(const oct_model *m, const oct_model_batch *b) {
+    layout l = {m->batch_buffer, 0};
+    batch_places p;
+    p.tokens = lay(&l, 4ull * b->n_rows);
+    p.row_pos = lay(&l, 4ull * b->n_rows);
+    p.row_slot = lay(&l, 4ull * b->n_rows);
+    p.seq_row = lay(&l, 4ull * (b->n_seqs + 1));
+    p.seq_kv_len = lay(&l, 4ull * b->n_seqs);
+    p.block_table = lay(&l, 4ull * b->n_seqs * b->table_stride);
+    p.logits_row = lay(&l, 4ull * b->n_logits);
+    p.sample = lay(&l, sizeof(octet_sample_row) * (uint64_t)b->n_logits);
+    p.seen = lay(&l, sizeof(octet_seen_token) * (uint64_t)b->n_seen);
+    p.bias = lay(&l, sizeof(octet_bias) * (uint64_t)b->n_bias);
+    p.masks = lay(&l, 4ull * b->n_masks * ((m->info.n_vocab + 31) / 32));
+    p.bytes = l.used;
+    return p;
+}
+
+/* Room for a batch of the largest size; grown when lists or masks need more. */
+static oct_status ensure_batch(oct_model *m, uint64_t bytes, oct_err *err) {
+    if (bytes <= m->batch_bytes) return OCT_OK;
+    const octet_device_ops *ops = m->device->ops;
+    const uint64_t want = bytes + bytes / 4;
+    octet_buffer buffer;
+    OCT_TRY(make_buffer(m, want, "batch buffer", &buffer, err));
+    unsigned char *host = ops->host_alloc(m->device->dev, want);
+    if (!host) {
+        ops->buffer_destroy(m->device->dev, buffer);
+        return OCT_FAIL(err, OCT_E_NOMEM, "model: no host memory for a batch of %llu bytes",
+                        (unsigned long long)want);
+    }
+    ops->buffer_destroy(m->device->dev, m->batch_buffer);
+    ops->host_free(m->device->dev, m->batch_host);
+    m->batch_buffer = buffer;
+    m->batch_host = host;
+    m->batch_bytes = want;
+    return OCT_OK;
+}
+
+static oct_status make_step_buffers(oct_model *m, oct_err *err) {
+    const octet_device_ops *ops = m->device->ops;
+    layout l = {0};
+    lay_scratch(m, &l, &m->s);
+    m->scratch_bytes = l.used;
+    OCT_TRY(make_buffer(m, l.used, "step buffers", &m->scratch_buffer, err));
+    l = (layout){m->scratch_buffer, 0};
+    lay_scratch(m, &l, &m->s);
+
+    const uint32_t most_blocks = (m->info.max_model_len - 1) / m->info.block_tokens + 1;
+    const uint32_t masks = 0;
+    const oct_model_batch largest = {.n_rows = m->info.max_rows,
+                                     .n_seqs = m->info.max_seqs,
+                                     .table_stride = most_blocks,
+                                     .n_logits = m->info.max_logits,
+                                     .n_seen = m->info.max_logits * LIST_PER_ROW,
+                                     .n_bias = m->info.max_logits * LIST_PER_ROW,
+                                     .n_masks = masks};
+    OCT_TRY(ensure_batch(m, lay_batch(m, &largest).bytes, err));
+
+    m->result_bytes =
+        (uint64_t)m->info.max_logits * (sizeof(octet_sample_out) + MAX_TOP * 8ull + 64);
+    OCT_TRY(make_buffer(m, m->result_bytes, "result buffer", &m->result_buffer, err));
+    m->result_host = ops->host_alloc(m->device->dev, m->result_bytes);
+    if (!m->result_host) return OCT_FAIL(err, OCT_E_NOMEM, "model: no host memory for results");
+
+    const uint32_t half = m->config.rope.rotary_dim / 2;
+    m->rope_frequencies = oct_calloc(m->mem, half + 1, sizeof *m->rope_frequencies);
+    if (!m->rope_frequencies) return OCT_FAIL(err, OCT_E_NOMEM, "model: no memory");
+    oct_rope_frequencies(&m->config.rope, m->rope_frequencies);
+    return make_buffer(m, (uint64_t)m->info.max_model_len * (half * 2 + 2) * sizeof(float),
+                       "rotary table", &m->rope_buffer, err);
+}
+
+/* Makes the rows of the rotary table below position n. */
+static oct_status ensure_rope(oct_model *m, uint32_t n, oct_err *err) {
+    const oct_rope_config *rope = &m->config.rope;
+    const uint32_t dim = rope->rotary_dim;
+    if (n <= m->n_rope_rows || dim == 0) return OCT_OK;
+    uint32_t end = (n + ROPE_ROWS_AT_ONCE - 1) / ROPE_ROWS_AT_ONCE * ROPE_ROWS_AT_ONCE;
+    if (end > m->info.max_model_len) end = m->info.max_model_len;
+
+    const size_t count = (size_t)(end - m->n_rope_rows) * dim;
+    float *rows = oct_alloc(m->mem, count, sizeof *rows);
+    if (!rows) return OCT_FAIL(err, OCT_E_NOMEM, "model: no memory for %zu rotary values", count);
+    for (uint32_t p = m->n_rope_rows; p < end; p++)
+        oct_rope_row(rope, m->rope_frequencies, p, rows + (size_t)(p - m->n_rope_rows) * dim);
+    const octet_ref at = {m->rope_buffer, (uint64_t)m->n_rope_rows * dim * sizeof(float)};
+    int32_t code = m->device->ops->write(m->stream, at, rows, count * sizeof *rows);
+    if (code == 0) code = m->device->ops->stream_wait(m->stream);
+    oct_free(m->mem, rows, count, sizeof *rows);
+    OCT_TRY(oct_device_check(m->device, code, "write", err));
+    m->n_rope_rows = end;
+    return OCT_OK;
+}
+
+static oct_status upload_constants(oct_model *m, oct_err *err) {
+    OCT_TRY(make_buffer(m, m->staged_len + 64, "constants", &m->constants, err));
+    int32_t code =
+        m->device->ops->write(m->stream, (octet_ref){m->constants, 0}, m->staged, m->staged_len);
+    if (code == 0) code = m->device->ops->stream_wait(m->stream);
+    oct_free(m->mem, m->staged, m->staged_cap, 1);
+    m->staged = NULL;
+    return oct_device_check(m->device, code, "write", err);
+}
+
+static oct_status settle_limits(oct_model *m, oct_err *err) {
+    const oct_model_config *c = &m->config;
+    const oct_model_options *o = &m->options;
+    oct_model_info *i = &m->info;
+
+    if (o->max_model_len > c->max_position)
+        return OCT_FAIL(
+            err, OCT_E_INVALID,
+            "--max-model-len: more than the model's own length (got %u, want at most %u)",
+            o->max_model_len, c->max_position);
+    i->config = c;
+    i->family = oct_family_name(c->family);
+    i->max_model_len = o->max_model_len ? o->max_model_len : c->max_position;
+    i->n_vocab = c->vocab;
+    i->block_tokens = o->block_tokens ? o->block_tokens : DEFAULT_BLOCK;
+    if (i->block_tokens % 32 != 0)
+        return OCT_FAIL(err, OCT_E_INVALID, "--block-size: not a multiple of 32 (got %u)",
+                        i->block_tokens);
+    i->max_seqs = o->max_seqs ? o->max_seqs : DEFAULT_SEQS;
+    i->max_rows = o->max_rows ? o->max_rows : DEFAULT_ROWS;
+    if (i->max_rows < i->max_seqs) i->max_rows = i->max_seqs;
+    i->max_logits = o->max_logits ? o->max_logits : i->max_seqs;
+    return OCT_OK;
+}
+
+oct_status oct_model_load(const oct_allocator *mem, oct_device *device, oct_checkpoint *ckpt,
+                          const oct_model_options *options, oct_model **out, oct_err *err) {
+    *out = NULL;
+    oct_model *m = oct_calloc(mem, 1, sizeof *m);
+    if (!m) return OCT_FAIL(err, OCT_E_NOMEM, "model: no memory");
+    m->mem = mem;
+    m->device = device;
+    m->config = *oct_checkpoint_config(ckpt);
+    m->config.quantization_config = NULL; /* belongs to the checkpoint */
+    if (options) m->options = *options;
+    m->arch = oct_arch_of(m->config.family);
+    m->layers = oct_calloc(mem, m->config.n_layers, sizeof *m->layers);
+
+    oct_status st =
+        m->layers ? settle_limits(m, err) : OCT_FAIL(err, OCT_E_NOMEM, "model: no memory");
+    if (st == OCT_OK)
+        st = oct_device_check(device, device->ops->stream_create(device->dev, &m->stream), "stream",
+                              err);
+    if (st == OCT_OK) st = oct_model_bind(m, ckpt, err);
+    if (st == OCT_OK) st = upload_constants(m, err);
+    if (st == OCT_OK) st = make_step_buffers(m, err);
+    if (st != OCT_OK) {
+        oct_model_destroy(m);
+        return st;
+    }
+    for (uint32_t l = 0; l < m->config.n_layers; l++) {
+        oct_layer *layer = &m->layers[l];
+        const oct_group *groups[] = {&layer->qkv, &layer->o, &layer->gate_up, &layer->down};
+        for (size_t g = 0; g < OCT_COUNT(groups); g++)
+            for (uint32_t i = 0; i < groups[g]->n_mats; i++)
+                m->info.linear_macs += (uint64_t)groups[g]->mat[i].n * groups[g]->mat[i].k;
+        m->info.kv_bytes_per_block += layer->kv.block_bytes;
+    }
+    m->info.kv_kind = m->layers[m->config.n_layers / 2].kv.kind;
+    *out = m;
+    return OCT_OK;
+}
+
+static void destroy_group(oct_model *m, const oct_group *g) {
+    for (uint32_t i = 0; i < g->n_mats; i++)
+        m->device->ops->weight_destroy(m->device->dev, g->mat[i].weight);
+}
+
+void oct_model_destroy(oct_model *m) {
+    if (!m) return;
+    const octet_device_ops *ops = m->device->ops;
+    octet_device *dev = m->device->dev;
+    if (m->stream) ops->stream_destroy(m->stream);
+    for (uint32_t l = 0; m->layers && l < m->config.n_layers; l++) {
+        destroy_group(m, &m->layers[l].qkv);
+        destroy_group(m, &m->layers[l].o);
+        destroy_group(m, &m->layers[l].gate_up);
+        destroy_group(m, &m->layers[l].down);
+    }
+    if (!m->head_is_embed) destroy_group(m, &m->head);
+    ops->weight_destroy(dev, m->embed);
+    const octet_buffer buffers[] = {m->constants,    m->scratch_buffer, m->kv_buffer,
+                                    m->batch_buffer, m->result_buffer,  m->rope_buffer};
+    for (size_t i = 0; i < OCT_COUNT(buffers); i++) ops->buffer_destroy(dev, buffers[i]);
+    ops->host_free(dev, m->batch_host);
+    ops->host_free(dev, m->result_host);
+    oct_free(m->mem, m->staged, m->staged_cap, 1);
+    oct_free(m->mem, m->tap_rows, m->tap_cap, sizeof *m->tap_rows);
+    oct_free(m->mem, m->rope_frequencies, m->config.rope.rotary_dim / 2 + 1,
+             sizeof *m->rope_frequencies);
+    oct_free(m->mem, m->layers, m->config.n_layers, sizeof *m->layers);
+    oct_free(m->mem, m, 1, sizeof *m);
+}
+
+const oct_model_info *oct_model_get_info(const oct_model *m) { return &m->info; }
+
+oct_status oct_model_kv_create(oct_model *m, uint32_t n_blocks, oct_err *err) {
+    uint64_t bytes;
+    OCT_ASSERT(!m->kv_buffer && n_blocks > 0);
+    if (n_blocks > INT32_MAX / m->info.block_tokens ||
+        !oct_mul_u64(n_blocks, m->info.kv_bytes_per_block, &bytes))
+        return OCT_FAIL(err, OCT_E_INVALID, "KV cache: %u blocks cannot be addressed", n_blocks);
+    OCT_TRY(make_buffer(m, bytes, "KV cache", &m->kv_buffer, err));
+    m->n_blocks = n_blocks;
+    uint64_t at = 0;
+    for (uint32_t l = 0; l < m->config.n_layers; l++) {
+        oct_layer *layer = &m->layers[l];
+        layer->kv.base = (octet_ref){m->kv_buffer, at};
+        layer->kv.k_scale = oct_const_ref(m, layer->k_scale);
+        layer->kv.k_offset = oct_const_ref(m, layer->k_offset);
+        layer->kv.v_scale = oct_const_ref(m, layer->v_scale);
+        layer->kv.v_offset = oct_const_ref(m, layer->v_offset);
+        at += layer->kv.block_bytes * n_blocks;
+    }
+    return OCT_OK;
+}
+
+/* Everything the device will index with, checked once here. */
+static oct_status check_batch(const oct_model *m, const oct_model_batch *b, uint32_t *end_pos,
+                              oct_err *err) {
+    const oct_model_info *i = &m->info;
+    const int64_t n_slots = (int64_t)m->n_blocks * i->block_tokens;
+    if (b->n_rows == 0 || b->n_rows > i->max_rows || b->n_seqs == 0 || b->n_seqs > i->max_seqs ||
+        b->n_logits > i->max_logits || b->max_top > MAX_TOP || m->pending || !m->kv_buffer)
+        return OCT_FAIL(err, OCT_E_INVALID,
+                        "step: %u rows of %u sequences, %u logits: out of limits", b->n_rows,
+                        b->n_seqs, b->n_logits);
+    *end_pos = 0;
+    for (uint32_t r = 0; r < b->n_rows; r++) {
+        if (b->tokens[r] < 0 || (uint32_t)b->tokens[r] >= m->config.vocab)
+            return OCT_FAIL(err, OCT_E_INVALID, "step: token id %d is not below %u", b->tokens[r],
+                            m->config.vocab);
+        if (b->row_pos[r] < 0 || (uint32_t)b->row_pos[r] >= i->max_model_len ||
+            b->row_slot[r] >= n_slots)
+            return OCT_FAIL(err, OCT_E_INVALID, "step: position %d, slot %d: out of limits",
+                            b->row_pos[r], b->row_slot[r]);
+        if ((uint32_t)b->row_pos[r] >= *end_pos) *end_pos = (uint32_t)b->row_pos[r] + 1;
+    }
+    for (uint32_t k = 0; k < b->n_logits; k++)
+        if (b->logits_row[k] < 0 || (uint32_t)b->logits_row[k] >= b->n_rows)
+            return OCT_FAIL(err, OCT_E_INVALID, "step: no row %d for logits", b->logits_row[k]);
+    return OCT_OK;
+}
+
+static void put(unsigned char *host, octet_ref at, const void *src, uint64_t bytes) {
+    if (bytes) memcpy(host + at.offset, src, bytes);
+}
+
+oct_status oct_model_submit(oct_model *m, const oct_model_batch *b, oct_err *err) {
+    uint32_t end_pos;
+    OCT_TRY(check_batch(m, b, &end_pos, err));
+    OCT_TRY(ensure_rope(m, end_pos, err));
+    OCT_TRY(ensure_batch(m, lay_batch(m, b).bytes, err));
+
+    const batch_places p = lay_batch(m, b);
+    const uint64_t mask_words = (m->info.n_vocab + 31) / 32;
+    put(m->batch_host, p.tokens, b->tokens, 4ull * b->n_rows);
+    put(m->batch_host, p.row_pos, b->row_pos, 4ull * b->n_rows);
+    put(m->batch_host, p.row_slot, b->row_slot, 4ull * b->n_rows);
+    put(m->batch_host, p.seq_row, b->seq_row, 4ull * (b->n_seqs + 1));
+    put(m->batch_host, p.seq_kv_len, b->seq_kv_len, 4ull * b->n_seqs);
+    put(m->batch_host, p.block_table, b->block_table, 4ull * b->n_seqs * b->table_stride);
+    put(m->batch_host, p.logits_row, b->logits_row, 4ull * b->n_logits);
+    if (b->sample)
+        put(m->batch_host, p.sample, b->sample, sizeof *b->sample * (uint64_t)b->n_logits);
+    put(m->batch_host, p.seen, b->seen, sizeof *b->seen * (uint64_t)b->n_seen);
+    put(m->batch_host, p.bias, b->bias, sizeof *b->bias * (uint64_t)b->n_bias);
+    put(m->batch_host, p.masks, b->masks, 4ull * b->n_masks * mask_words);
+    OCT_TRY(oct_device_check(
+        m->device,
+        m->device->ops->write(m->stream, (octet_ref){m->batch_buffer, 0}, m->batch_host, p.bytes),
+        "write", err));
+
+    layout r = {m->result_buffer, 0};
+    oct_step step = {.batch = {.struct_bytes = sizeof step.batch,
+                               .n_seqs = b->n_seqs,
+                               .n_rows = b->n_rows,
+                               .max_seq_rows = b->max_seq_rows,
+                               .max_kv_len = b->max_kv_len,
+                               .table_stride = b->table_stride,
+                               .row_pos = p.row_pos,
+                               .row_slot = p.row_slot,
+                               .seq_row = p.seq_row,
+                               .seq_kv_len = p.seq_kv_len,
+                               .block_table = p.block_table},
+                     .tokens = p.tokens,
+                     .logits_row = p.logits_row,
+                     .n_rows = b->n_rows,
+                     .n_logits = b->n_logits,
+                     .sample = b->sample && b->n_logits,
+                     .sample_op = {.struct_bytes = sizeof step.sample_op,
+                                   .n_rows = b->n_logits,
+                                   .n_vocab = m->info.n_vocab,
+                                   .max_top = b->max_top,
+                                   .logits = m->s.logits,
+                                   .rows = p.sample,
+                                   .seen = b->n_seen ? p.seen : (octet_ref){0},
+                                   .bias = b->n_bias ? p.bias : (octet_ref){0},
+                                   .masks = b->n_masks ? p.masks : (octet_ref){0},
+                                   .out = lay(&r, sizeof(octet_sample_out) * (uint64_t)b->n_logits),
+                                   .top_id = lay(&r, 4ull * b->n_logits * b->max_top),
+                                   .top_logprob = lay(&r, 4ull * b->n_logits * b->max_top)}};
+    OCT_TRY(oct_model_forward(m, &step, err));
+    m->n_logits = b->n_logits;
+    m->max_top = b->max_top;
+    m->sampled = step.sample;
+    if (step.sample)
+        OCT_TRY(oct_device_check(m->device,
+                                 m->device->ops->read(m->stream, m->result_host,
+                                                      (octet_ref){m->result_buffer, 0}, r.used),
+                                 "read", err));
+    m->pending = true;
+    return OCT_OK;
+}
+
+oct_status oct_model_collect(oct_model *m, oct_model_result *result, oct_err *err) {
+    OCT_ASSERT(m->pending);
+    m->pending = false;
+    *result = (oct_model_result){0};
+    OCT_TRY(oct_device_check(m->device, m->device->ops->stream_wait(m->stream), "step", err));
+    if (!m->sampled) return OCT_OK;
+    layout r = {0};
+    result->n = m->n_logits;
+    result->max_top = m->max_top;
+    result->out = (const void *)(m->result_host +
+                                 lay(&r, sizeof(octet_sample_out) * (uint64_t)m->n_logits).offset);
+    result->top_id =
+        (const void *)(m->result_host + lay(&r, 4ull * m->n_logits * m->max_top).offset);
+    result->top_logprob =
+        (const void *)(m->result_host + lay(&r, 4ull * m->n_logits * m->max_top).offset);
+    return OCT_OK;
+}
+
+oct_status oct_model_read_logits(oct_model *m, float *out, oct_err *err) {
+    const uint64_t row_bytes = (uint64_t)m->info.n_vocab * sizeof(float);
+    for (uint32_t r = 0; r < m->n_logits; r++) {
+        octet_ref at = m->s.logits.data;
+        at.offset += r * m->s.logits.stride * sizeof(float);
+        OCT_TRY(oct_device_check(
+            m->device,
+            m->device->ops->read(m->stream, out + (size_t)r * m->info.n_vocab, at, row_bytes),
+            "read", err));
+    }
+    return oct_device_check(m->device, m->device->ops->stream_wait(m->stream), "read", err);
+}
+
+void oct_model_set_tap(oct_model *m, oct_tap_fn *tap, void *ctx) {
+    m->tap = tap;
+    m->tap_ctx = ctx;
+}

@@ -1,0 +1,129 @@
+/*
+ * model/parts.h - what a bound model is made of; private to the room.
+ *
+ * Small float vectors (norm weights, scales, rotary table) live together in one device buffer, the
+ * constants; a part names its vector by its byte offset there, an oct_const. 0 means absent: the
+ * first 64 bytes are never given out.
+ */
+#ifndef OCT_MODEL_PARTS_H
+#define OCT_MODEL_PARTS_H
+
+#include "model/arch.h"
+#include "model/model.h"
+
+typedef uint64_t oct_const;
+
+/* One packed matrix: a projection, or adjacent projections that read the same quantised rows. */
+typedef struct oct_mat {
+    octet_weight weight;
+    uint32_t n, k;
+    uint32_t col;    /* its first column in the group's result */
+    uint32_t quant;  /* OCTET_QUANT_...: how its input rows are made; NONE: a float matrix */
+    oct_const param; /* static: {scale, offset} */
+    oct_const mul;   /* [k] factors on the input before quantising, or absent */
+} oct_mat;
+
+enum { OCT_GROUP_MATS = 3 };
+
+/* Projections with one input: q, k, v; or gate, up; or one alone. */
+typedef struct oct_group {
+    oct_mat mat[OCT_GROUP_MATS];
+    uint32_t n_mats;
+    uint32_t width; /* columns of the result */
+} oct_group;
+
+typedef struct oct_layer {
+    oct_const attn_norm, attn_norm_bias, mlp_norm, mlp_norm_bias;
+    oct_const q_norm, k_norm;
+    oct_const k_scale, k_offset, v_scale, v_offset;
+    oct_group qkv, o, gate_up, down;
+    octet_kv_desc kv; /* base and scale refs are filled by oct_model_kv_create */
+} oct_layer;
+
+/* Rows of one kind of intermediate, float and quantised, sized for max_rows. */
+typedef struct oct_scratch {
+    octet_rows x;       /* residual stream [max_rows][hidden] */
+    octet_rows h;       /* normed rows, attention output or MLP inner rows: [max_rows][widest] */
+    octet_rows qkv;     /* [max_rows][(n_heads + 2 n_kv_heads) * head_dim] */
+    octet_rows gate_up; /* [max_rows][2 * intermediate] */
+    octet_rows picked;  /* [max_logits][hidden] */
+    octet_rows picked_h;
+    octet_rows logits; /* float32 [max_logits][vocab columns of the head] */
+    octet_qrows q;     /* quantised input of the next projection: [max_rows][widest] */
+} oct_scratch;
+
+struct oct_model {
+    const oct_allocator *mem;
+    oct_device *device;
+    octet_stream *stream;
+    oct_model_config config;
+    oct_model_info info;
+    oct_model_options options;
+    const oct_arch *arch;
+    char scheme_text[96];
+
+    octet_weight embed;
+    oct_group head;
+    bool head_is_embed;
+    oct_const final_norm, final_norm_bias;
+
+    /* Rotary table, float32 [max_model_len][rotary_dim]; rows are made when a position first needs
+     * them, so that a long context costs nothing at start. */
+    octet_buffer rope_buffer;
+    double *rope_frequencies; /* [rotary_dim / 2] */
+    uint32_t n_rope_rows;     /* made so far */
+
+    oct_layer *layers; /* [config.n_layers] */
+
+    /* Constants: staged on the host while weights are bound, then in one device buffer. */
+    unsigned char *staged;
+    size_t staged_len, staged_cap;
+    octet_buffer constants;
+
+    octet_buffer scratch_buffer;
+    uint64_t scratch_bytes;
+    oct_scratch s;
+
+    octet_buffer kv_buffer;
+    uint32_t n_blocks;
+
+    /* Batch metadata and results, one buffer each on both sides. */
+    octet_buffer batch_buffer;
+    unsigned char *batch_host;
+    uint64_t batch_bytes;
+    octet_buffer result_buffer;
+    unsigned char *result_host;
+    uint64_t result_bytes;
+
+    bool pending;      /* submitted, not collected */
+    uint32_t n_logits; /* of the pending or last step */
+    uint32_t max_top;
+    bool sampled;
+
+    oct_tap_fn *tap;
+    void *tap_ctx;
+    float *tap_rows;
+    size_t tap_cap;
+};
+
+static inline octet_ref oct_const_ref(const oct_model *m, oct_const c) {
+    return (octet_ref){c ? m->constants : 0, c};
+}
+
+/* bind.c: fills layers, embed, head and the staged constants from the checkpoint. */
+OCT_MUST_CHECK oct_status oct_model_bind(oct_model *m, oct_checkpoint *ckpt, oct_err *err);
+
+/* forward.c: queues all operations of a step whose metadata is in batch_buffer. */
+typedef struct oct_step {
+    octet_batch batch;
+    octet_ref tokens, logits_row;
+    uint32_t n_rows, n_logits;
+    bool sample;
+    octet_sample_op sample_op; /* refs filled by the caller */
+} oct_step;
+OCT_MUST_CHECK oct_status oct_model_forward(oct_model *m, const oct_step *step, oct_err *err);
+
+/* Appends count floats to the constants; 0 when memory was refused. */
+oct_const oct_model_stage(oct_model *m, const float *values, size_t count);
+
+#endif
