@@ -1,0 +1,97 @@
+/*
+ * kern/linear.c - two loops around the table's products.
+ *
+ * Rows are cut in blocks so that a block's operand and its int32 results stay in the second level
+ * cache; panels are cut in groups so that the results of (row block x group) fit the scratch. The
+ * panels stream past each row block once: with MAX_ROWS rows a weight byte is used MAX_ROWS times
+ * for one read, which leaves memory far behind even on the fastest unit. With few rows there is one
+ * block, wide groups, and the weight is read once from front to back.
+ *
+ * Inside a product the kernels cut K for the first level cache; nothing of that shows here.
+ */
+#include "kern/linear.h"
+
+#include "base/assert.h"
+
+enum {
+    MAX_ROWS = 192, /* a multiple of every row unit in use */
+    SCRATCH_CELLS = OCT_KERN_LINEAR_SCRATCH / 4,
+    GROUP_UNIT = 4, /* panels; no variant works on more at a time */
+};
+_Static_assert(MAX_ROWS % OCT_KERN_MAX_ROW_UNIT == 0, "blocks end at row units");
+_Static_assert(MAX_ROWS *OCT_PANEL_OUTPUTS *GROUP_UNIT <= SCRATCH_CELLS, "a group fits");
+
+static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* Rows of a block: all blocks about equal, each a multiple of the unit. */
+static uint32_t block_rows(uint32_t m, uint32_t unit) {
+    const uint32_t n_blocks = (m + MAX_ROWS - 1) / MAX_ROWS;
+    const uint32_t rows = (m + n_blocks - 1) / n_blocks;
+    return min_u32((rows + unit - 1) / unit * unit, MAX_ROWS);
+}
+
+/* Panels whose results for rows rows fit the scratch. */
+static uint32_t group_panels(uint32_t rows) {
+    return (uint32_t)SCRATCH_CELLS / (rows * OCT_PANEL_OUTPUTS) / GROUP_UNIT * GROUP_UNIT;
+}
+
+void oct_kern_linear_i8(const oct_kern *k, const oct_linear_i8_args *args, uint32_t panel_begin,
+                        uint32_t panel_end, void *scratch) {
+    const oct_linear_i8_weight *w = args->weight;
+    OCT_ASSERT(w->k >= 1 && w->k <= OCT_KERN_MAX_K);
+    OCT_ASSERT(panel_end <= oct_pack_n_panels(w->n));
+    if (args->m == 0 || panel_begin >= panel_end) return;
+    const uint32_t kpad = oct_pack_kpad(w->k), rows = block_rows(args->m, k->row_unit);
+    const size_t panel_bytes = oct_pack_panel_bytes_i8(w->k), row_bytes = k->row_bytes_i8(w->k);
+    const uint32_t group = group_panels(rows);
+
+    for (uint32_t i = 0; i < args->m; i += rows) {
+        const uint32_t m = min_u32(rows, args->m - i);
+        for (uint32_t p = panel_begin; p < panel_end; p += group) {
+            const uint32_t n_panels = min_u32(group, panel_end - p), col = p * OCT_PANEL_OUTPUTS;
+            const size_t ldc = (size_t)n_panels * OCT_PANEL_OUTPUTS;
+            int32_t *c = scratch;
+            k->gemm_i8((const char *)args->rows + i * row_bytes, row_bytes, m,
+                       w->panels + p * panel_bytes, kpad, panel_bytes, n_panels, w->colsum + col, c,
+                       ldc);
+            const oct_epilogue_i8 e = {
+                .ibias = w->ibias ? w->ibias + col : NULL,
+                .rs = args->rs ? args->rs + i : NULL,
+                .cs = w->cs + col,
+                .fbias = w->fbias ? w->fbias + col : NULL,
+                .add = args->add,
+            };
+            k->epilogue_i8(c, ldc, m, min_u32(n_panels * OCT_PANEL_OUTPUTS, w->n - col), &e,
+                           args->out + i * args->ldo + col, args->ldo);
+        }
+    }
+}
+
+static oct_gemm_float_fn gemm_for(const oct_kern *k, oct_pack_type type) {
+    return type == OCT_PACK_BF16 ? k->gemm_bf16 : type == OCT_PACK_F16 ? k->gemm_f16 : k->gemm_f32;
+}
+
+void oct_kern_linear_float(const oct_kern *k, const oct_linear_float_args *args,
+                           uint32_t panel_begin, uint32_t panel_end, void *scratch) {
+    const oct_linear_float_weight *w = args->weight;
+    OCT_ASSERT(w->type != OCT_PACK_I8 && w->k >= 1);
+    OCT_ASSERT(panel_end <= oct_pack_n_panels(w->n));
+    if (args->m == 0 || panel_begin >= panel_end) return;
+    const oct_gemm_float_fn gemm = gemm_for(k, w->type);
+    const size_t panel_bytes = oct_pack_panel_bytes(w->type, w->k);
+    const uint32_t rows = block_rows(args->m, k->row_unit), group = group_panels(rows);
+
+    for (uint32_t i = 0; i < args->m; i += rows) {
+        const uint32_t m = min_u32(rows, args->m - i);
+        for (uint32_t p = panel_begin; p < panel_end; p += group) {
+            const uint32_t n_panels = min_u32(group, panel_end - p), col = p * OCT_PANEL_OUTPUTS;
+            const size_t ldc = (size_t)n_panels * OCT_PANEL_OUTPUTS;
+            float *c = scratch;
+            gemm(args->rows + i * args->ldr, args->ldr, m,
+                 (const char *)w->panels + p * panel_bytes, w->k, panel_bytes, n_panels, c, ldc);
+            k->epilogue_f32(c, ldc, m, min_u32(n_panels * OCT_PANEL_OUTPUTS, w->n - col),
+                            w->fbias ? w->fbias + col : NULL, args->add,
+                            args->out + i * args->ldo + col, args->ldo);
+        }
+    }
+}
