@@ -302,6 +302,8 @@ oct_status oct_model_kv_create(oct_model *m, uint32_t n_blocks, oct_err *err) {
     return OCT_OK;
 }
 
+bool oct_model_has_kv(const oct_model *m) { return m->kv_buffer != 0; }
+
 /* Everything the device will index with, checked once here. */
 static oct_status check_batch(const oct_model *m, const oct_model_batch *b, uint32_t *end_pos,
                               oct_err *err) {

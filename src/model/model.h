@@ -82,6 +82,7 @@ const oct_model_info *oct_model_get_info(const oct_model *m);
 
 /* Makes the cache: n_blocks blocks for every layer. Once, before the first step. */
 OCT_MUST_CHECK oct_status oct_model_kv_create(oct_model *m, uint32_t n_blocks, oct_err *err);
+bool oct_model_has_kv(const oct_model *m);
 
 /* One step, in host memory, borrowed until collect. Meanings as octet_batch of octet/device.h. */
 typedef struct oct_model_batch {
