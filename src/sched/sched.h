@@ -1,0 +1,115 @@
+/*
+ * sched/sched.h - who computes how many tokens in the next step.
+ *
+ * Pure policy: sequences are numbers (tokens known, tokens computed), time does not exist, and the
+ * only thing touched is the block pool. So the same traffic always gives the same plans, and a
+ * day of it can be simulated in seconds (tests/sim).
+ *
+ * The policy, first come first served:
+ *   - sequences that need one token (decodes) go first, then prompts that were begun, then new
+ * ones, each in order of arrival, under a budget of tokens, of sequences and of logits;
+ *   - a prompt is computed in chunks of whatever the budget leaves;
+ *   - when the pool runs out, the newest running sequence gives all its blocks back and waits in
+ *     front of the others; what it had computed is computed again (preemption). The oldest one is
+ *     never preempted and takes part in every step, so everything ends;
+ *   - a new sequence is let in only if afterwards the running ones still find the blocks for what
+ *     they know and for one token more.
+ *
+ * Ownership  The scheduler borrows the pool for life and each sequence from add to remove.
+ * Threads    One: the engine thread.
+ * Elsewhere  What a sequence's tokens are, when it ends: engine/. Blocks: kv/.
+ */
+#ifndef OCT_SCHED_SCHED_H
+#define OCT_SCHED_SCHED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/alloc.h"
+#include "base/status.h"
+#include "kv/block_pool.h"
+#include "kv/block_table.h"
+
+typedef enum oct_sched_state {
+    OCT_SCHED_OUT, /* not with the scheduler */
+    OCT_SCHED_WAITING,
+    OCT_SCHED_RUNNING,
+} oct_sched_state;
+
+/* A sequence. The owner embeds it, zeroed, and fills the first part before add. */
+typedef struct oct_sched_seq {
+    uint32_t n_prompt;
+    uint32_t n_tokens;   /* known: prompt and drawn ones; the owner adds each drawn token */
+    uint32_t max_tokens; /* n_tokens never exceeds this; oct_sched_fits must hold for it */
+    /* Rows whose logits are wanted though nothing is drawn from them (prompt_logprobs); the owner
+     * moves the begin up as it gets them. Empty when begin >= end; end < n_prompt. */
+    uint32_t extra_logits_begin, extra_logits_end;
+    oct_kv_table table; /* initialised by the owner, room for max_tokens */
+
+    /* The scheduler's; the owner reads. */
+    oct_sched_state state;
+    uint32_t n_computed; /* tokens whose K/V are in the cache once the planned step has run */
+    uint32_t n_preemptions;
+    uint32_t item;    /* index in the plan of this step, or OCT_SCHED_NO_ITEM */
+    uint64_t arrival; /* order of add */
+    struct oct_sched_seq *prev, *next;
+} oct_sched_seq;
+
+#define OCT_SCHED_NO_ITEM UINT32_MAX
+
+typedef struct oct_sched_options {
+    uint32_t max_num_seqs;           /* >= 1 */
+    uint32_t max_num_batched_tokens; /* >= max_num_seqs */
+    uint32_t max_logits;             /* rows whose logits are wanted; >= max_num_seqs */
+    uint32_t max_chunk_tokens;       /* of one sequence in one step; 0: no limit */
+} oct_sched_options;
+
+/* This step computes the tokens [first, first + n_rows) of seq. Blocks for them are in its table.
+ */
+typedef struct oct_sched_item {
+    oct_sched_seq *seq;
+    uint32_t first, n_rows;
+    uint32_t n_logits; /* rows whose logits are wanted, the sampled one included */
+    bool samples;      /* the last row is the last known token: its logits give the next one */
+    bool is_decode;    /* one row, and its token is a drawn one; else a chunk of a prompt or of what
+                          is computed again */
+} oct_sched_item;
+
+typedef struct oct_sched_plan {
+    const oct_sched_item *items; /* [n_items] */
+    uint32_t n_items, n_rows, n_logits;
+    uint32_t n_decodes; /* items that are one */
+    uint32_t n_admitted, n_preempted;
+} oct_sched_plan;
+
+typedef struct oct_sched oct_sched;
+
+/* OCT_E_INVALID: the options contradict each other. */
+OCT_MUST_CHECK oct_status oct_sched_create(const oct_allocator *mem,
+                                           const oct_sched_options *options, oct_kv_pool *pool,
+                                           uint32_t block_tokens, oct_sched **out, oct_err *err);
+/* Accepts NULL. Every sequence must have been removed. */
+void oct_sched_destroy(oct_sched *s);
+
+/* Could a sequence of n_tokens run if it were alone? What does not fit must not be added. */
+bool oct_sched_fits(const oct_sched *s, uint32_t n_tokens);
+/* Puts seq at the end of the waiting ones. */
+void oct_sched_add(oct_sched *s, oct_sched_seq *seq);
+/* Takes seq out, whatever its state, and gives its blocks back. Not between plan and the end of the
+ * step that was planned: the device still writes to them. */
+void oct_sched_remove(oct_sched *s, oct_sched_seq *seq);
+
+/*
+ * Plans a step: takes blocks, preempts, admits, and counts what it planned as computed. The plan is
+ * valid until the next call of this header. An empty plan means that nobody is there: while a
+ * sequence is waiting or running, every plan has at least one item.
+ */
+const oct_sched_plan *oct_sched_next(oct_sched *s);
+
+uint32_t oct_sched_n_waiting(const oct_sched *s);
+uint32_t oct_sched_n_running(const oct_sched *s);
+
+/* Walks the invariants (sched.c) in OCT_DEBUG builds. */
+void oct_sched_check(const oct_sched *s);
+
+#endif
