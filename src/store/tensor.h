@@ -57,7 +57,7 @@ typedef struct oct_tensor {
     oct_dtype dtype;
     uint32_t rank;
     uint64_t shape[OCT_TENSOR_MAX_RANK];
-    uint64_t n_rows, row_elems; /* see above; both 0 only for empty tensors */
+    uint64_t n_rows, row_elems; /* see above; their product is the number of elements */
     uint64_t bytes;             /* as stored */
     uint64_t row_bytes;
     uint64_t offset;              /* absolute, in its file; any alignment */

@@ -1,0 +1,224 @@
+/*
+ * store/config_gguf.c - hyperparameters from GGUF metadata. Keys begin with the architecture's
+ * name; what a key does not say (tied head, biases, rotary factors) is read off the tensor table.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "store/config.h"
+#include "store/config_parts.h"
+
+typedef struct source {
+    const oct_gguf *g;
+    const char *where;
+    const oct_family_row *row;
+    oct_err *err;
+    char key[128]; /* the last one that was looked up */
+} source;
+
+static const char *key_of(source *s, const char *tail) {
+    snprintf(s->key, sizeof s->key, "%s.%s", s->row->name, tail);
+    return s->key;
+}
+
+/* A whole number in 1..hi; absent leaves *out alone. */
+static oct_status get_size(source *s, const char *tail, uint64_t hi, uint32_t *out) {
+    uint64_t v;
+    if (!oct_gguf_find(s->g, key_of(s, tail))) return OCT_OK;
+    if (!oct_gguf_u64(s->g, s->key, &v) || v < 1 || v > hi)
+        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s must be a whole number from 1 to %" PRIu64,
+                        s->where, s->key, hi);
+    *out = (uint32_t)v;
+    return OCT_OK;
+}
+
+static oct_status need_size(source *s, const char *tail, uint64_t hi, uint32_t *out) {
+    if (!oct_gguf_find(s->g, key_of(s, tail)))
+        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s is missing", s->where, s->key);
+    return get_size(s, tail, hi, out);
+}
+
+static oct_status get_factor(source *s, const char *tail, double *out) {
+    double v;
+    if (!oct_gguf_find(s->g, key_of(s, tail))) return OCT_OK;
+    if (!oct_gguf_f64(s->g, s->key, &v) || !(v >= 1e-30 && v <= 1e9))
+        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s must be a number above 0", s->where, s->key);
+    *out = v;
+    return OCT_OK;
+}
+
+static bool has_tensor(const source *s, const char *name) {
+    return oct_gguf_tensor(s->g, oct_str_of(name)) != NULL;
+}
+
+/* ---- sizes ----------------------------------------------------------------------------------- */
+
+/* Rows of the embedding where there is one; a file that holds only a vocabulary has none. */
+static oct_status read_vocab(source *s, oct_model_config *c) {
+    uint64_t n_tokens;
+    oct_gguf_str_array(s->g, "tokenizer.ggml.tokens", &n_tokens);
+    const oct_tensor *t = oct_gguf_tensor(s->g, OCT_STR("token_embd.weight"));
+    const uint64_t rows = t && t->rank == 2 ? t->shape[0] : n_tokens;
+    if (rows < 1 || rows > OCT_MAX_VOCAB)
+        return OCT_FAIL(s->err, OCT_E_CORRUPT,
+                        "%s: vocabulary of %" PRIu64 " tokens (want 1 to %d)", s->where, rows,
+                        OCT_MAX_VOCAB);
+    if (n_tokens > rows)
+        return OCT_FAIL(s->err, OCT_E_CORRUPT,
+                        "%s: tokenizer.ggml.tokens has more entries than token_embd.weight has "
+                        "rows (got %" PRIu64 " and %" PRIu64 ")",
+                        s->where, n_tokens, rows);
+    c->vocab = (uint32_t)rows;
+    return OCT_OK;
+}
+
+static oct_status read_sizes(source *s, oct_model_config *c) {
+    uint32_t value_dim, n_experts = 0;
+    OCT_TRY(need_size(s, "block_count", OCT_MAX_LAYERS, &c->n_layers));
+    OCT_TRY(need_size(s, "embedding_length", OCT_MAX_WIDTH, &c->hidden));
+    OCT_TRY(need_size(s, "feed_forward_length", OCT_MAX_WIDTH, &c->intermediate));
+    OCT_TRY(need_size(s, "attention.head_count", OCT_MAX_HEADS, &c->n_heads));
+    OCT_TRY(need_size(s, "context_length", OCT_MAX_POSITIONS, &c->max_position));
+    c->n_kv_heads = c->n_heads;
+    OCT_TRY(get_size(s, "attention.head_count_kv", OCT_MAX_HEADS, &c->n_kv_heads));
+    if (!oct_gguf_find(s->g, key_of(s, "attention.key_length")) && c->hidden % c->n_heads != 0)
+        return OCT_FAIL(s->err, OCT_E_CORRUPT,
+                        "%s: embedding_length is not a multiple of attention.head_count (got %u "
+                        "and %u)",
+                        s->where, c->hidden, c->n_heads);
+    c->head_dim = c->hidden / c->n_heads;
+    OCT_TRY(get_size(s, "attention.key_length", OCT_MAX_HEAD_DIM, &c->head_dim));
+    value_dim = c->head_dim;
+    OCT_TRY(get_size(s, "attention.value_length", OCT_MAX_HEAD_DIM, &value_dim));
+    if (c->head_dim < 1 || c->head_dim > OCT_MAX_HEAD_DIM || value_dim != c->head_dim)
+        return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
+                        "%s: heads of %u keys and %u values (want equal, 1 to %d)", s->where,
+                        c->head_dim, value_dim, OCT_MAX_HEAD_DIM);
+    OCT_TRY(get_size(s, "expert_count", 1 << 20, &n_experts));
+    if (n_experts)
+        return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
+                        "%s: mixture of experts (%u experts) in architecture %s is not supported",
+                        s->where, n_experts, s->row->name);
+    c->rms_eps = 1e-6;
+    OCT_TRY(get_factor(s, "attention.layer_norm_rms_epsilon", &c->rms_eps));
+    return read_vocab(s, c);
+}
+
+static void read_flags(const source *s, oct_model_config *c) {
+    c->tie_word_embeddings = !has_tensor(s, "output.weight");
+    c->qkv_bias = s->row->always_qkv_bias || has_tensor(s, "blk.0.attn_q.bias");
+    c->o_bias = has_tensor(s, "blk.0.attn_output.bias");
+    c->mlp_bias = has_tensor(s, "blk.0.ffn_gate.bias");
+    c->qk_norm = s->row->qk_norm;
+}
+
+/* ---- rotary embedding ------------------------------------------------------------------------ */
+
+/* rope_freqs.weight: divisors that its writer computed (Llama 3). */
+static oct_status read_factors(source *s, oct_rope_config *r) {
+    const oct_tensor *t = oct_gguf_tensor(s->g, OCT_STR("rope_freqs.weight"));
+    if (!t) return OCT_OK;
+    if (r->type != OCT_ROPE_DEFAULT)
+        return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
+                        "%s: rope_freqs.weight together with rope.scaling.type", s->where);
+    if (t->dtype != OCT_DTYPE_F32 || t->rank != 1 || t->shape[0] * 2 != r->rotary_dim)
+        return OCT_FAIL(s->err, OCT_E_CORRUPT,
+                        "%s: rope_freqs.weight must be F32 [%u] (got %s [%" PRIu64 "])", s->where,
+                        r->rotary_dim / 2, oct_dtype_name(t->dtype), t->shape[0]);
+    r->type = OCT_ROPE_FACTORS;
+    return oct_file_read(oct_gguf_file(s->g), t->offset, r->factors, t->bytes, s->err);
+}
+
+static oct_status read_yarn(source *s, oct_model_config *c) {
+    oct_rope_config *r = &c->rope;
+    double attn = 1;
+    r->type = OCT_ROPE_YARN;
+    r->truncate = true;
+    r->beta_fast = 32;
+    r->beta_slow = 1;
+    OCT_TRY(get_factor(s, "rope.scaling.yarn_beta_fast", &r->beta_fast));
+    OCT_TRY(get_factor(s, "rope.scaling.yarn_beta_slow", &r->beta_slow));
+    OCT_TRY(get_factor(s, "rope.scaling.attn_factor", &attn));
+    r->attention_factor = attn * oct_yarn_mscale(r->factor, 1);
+    r->original_max_position = c->max_position;
+    return get_size(s, "rope.scaling.original_context_length", OCT_MAX_POSITIONS,
+                    &r->original_max_position);
+}
+
+static oct_status read_scaling(source *s, oct_model_config *c) {
+    oct_rope_config *r = &c->rope;
+    oct_str type = OCT_STR("none");
+    r->factor = 1;
+    oct_gguf_str(s->g, key_of(s, "rope.scaling.type"), &type);
+    OCT_TRY(get_factor(s, "rope.scale_linear", &r->factor)); /* the older spelling of linear */
+    const bool old_linear = r->factor != 1;
+    OCT_TRY(get_factor(s, "rope.scaling.factor", &r->factor));
+    if (oct_str_is(type, "yarn")) return read_yarn(s, c);
+    if (oct_str_is(type, "linear") || (oct_str_is(type, "none") && old_linear)) {
+        r->type = OCT_ROPE_LINEAR;
+        return OCT_OK;
+    }
+    r->factor = 0;
+    if (oct_str_is(type, "none") || type.len == 0) return OCT_OK;
+    return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
+                    "%s: %s.rope.scaling.type is not supported (got \"%.64s\", want none, linear "
+                    "or yarn)",
+                    s->where, s->row->name, type.ptr);
+}
+
+static oct_status read_rope(source *s, oct_model_config *c) {
+    oct_rope_config *r = &c->rope;
+    r->theta = s->row->default_theta;
+    r->attention_factor = 1;
+    r->rotary_dim = c->head_dim;
+    OCT_TRY(get_factor(s, "rope.freq_base", &r->theta));
+    OCT_TRY(get_size(s, "rope.dimension_count", OCT_MAX_HEAD_DIM, &r->rotary_dim));
+    if (s->row->gguf_interleaved && r->rotary_dim != c->head_dim)
+        return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
+                        "%s: rotation of %u of %u dimensions in pair order", s->where,
+                        r->rotary_dim, c->head_dim);
+    OCT_TRY(read_scaling(s, c));
+    return read_factors(s, r);
+}
+
+/* ---- ids ------------------------------------------------------------------------------------- */
+
+static oct_status get_id(source *s, const char *key, int32_t *out) {
+    uint64_t v;
+    if (!oct_gguf_find(s->g, key)) return OCT_OK;
+    if (!oct_gguf_u64(s->g, key, &v) || v > INT32_MAX)
+        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s must be a token id", s->where, key);
+    *out = (int32_t)v;
+    return OCT_OK;
+}
+
+static oct_status read_ids(source *s, oct_model_config *c) {
+    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
+    c->bos_id = -1;
+    OCT_TRY(get_id(s, "tokenizer.ggml.bos_token_id", &c->bos_id));
+    for (size_t i = 0; i < OCT_COUNT(keys); i++) {
+        int32_t id = -1;
+        bool known = false;
+        OCT_TRY(get_id(s, keys[i], &id));
+        for (uint32_t k = 0; k < c->n_eos; k++) known |= c->eos_ids[k] == id;
+        if (id >= 0 && !known) c->eos_ids[c->n_eos++] = id;
+    }
+    return OCT_OK;
+}
+
+oct_status oct_model_config_from_gguf(const oct_gguf *g, oct_model_config *out, oct_err *err) {
+    source s = {.g = g, .where = oct_path_base(oct_gguf_file(g)->path), .err = err};
+    oct_str arch = {0};
+    memset(out, 0, sizeof *out);
+    oct_gguf_str(g, "general.architecture", &arch);
+    s.row = oct_family_find((oct_str){0}, arch);
+    if (!s.row) return oct_family_unknown(s.where, arch, err);
+    out->family = s.row->family;
+    OCT_TRY(read_sizes(&s, out));
+    read_flags(&s, out);
+    OCT_TRY(read_rope(&s, out));
+    OCT_TRY(read_ids(&s, out));
+    return oct_model_config_check(out, s.where, err);
+}
