@@ -1,0 +1,85 @@
+/*
+ * apps/cli.h - flags of the commands as tables: one row a flag gives its parsing, its range, its
+ * help line and the words of its errors.
+ *
+ * Grammar: --name value, --name=value, --flag / --no-flag for switches; dashes and underscores are
+ * the same; "--" ends the flags. Numbers are read whole or refused; a value out of range is refused
+ * with the range (bad-input CL1).
+ */
+#ifndef OCT_APPS_CLI_H
+#define OCT_APPS_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+/* Exit statuses of every command. */
+enum {
+    EXIT_CLEAN = 0,
+    EXIT_INTERNAL = 1, /* a failure of octet itself */
+    EXIT_USAGE = 2,    /* command line, environment or option file */
+    EXIT_MODEL = 3,    /* missing or bad model files */
+    EXIT_SYSTEM = 4,   /* port, memory, descriptors, threads */
+    EXIT_DEVICE = 5,
+};
+
+typedef enum cli_type {
+    CLI_SWITCH,  /* bool */
+    CLI_STRING,  /* const char * */
+    CLI_COUNT,   /* uint64_t, suffixes k m g t K M G T */
+    CLI_NUMBER,  /* double */
+    CLI_CHOICE,  /* const char *, one of `choices` */
+    CLI_STRINGS, /* cli_strings: may be given several times */
+} cli_type;
+
+enum { CLI_MAX_STRINGS = 16 };
+
+typedef struct cli_strings {
+    const char *at[CLI_MAX_STRINGS];
+    unsigned n;
+} cli_strings;
+
+typedef struct cli_flag {
+    const char *name;  /* without the dashes; "max-model-len" */
+    const char *alias; /* another spelling with its dashes ("-q"), or NULL */
+    cli_type type;
+    void *out;           /* where the value goes; holds the default before */
+    const char *value;   /* "N", "FILE": for the help */
+    const char *help;    /* one line; may hold newlines */
+    double min, max;     /* CLI_COUNT and CLI_NUMBER; max 0: no upper bound */
+    const char *choices; /* CLI_CHOICE: "a|b|c" */
+    bool *given;         /* set when the flag was there; may be NULL */
+} cli_flag;
+
+typedef struct cli_command {
+    const char *name;     /* "serve" */
+    const char *summary;  /* one line */
+    const char *usage;    /* "MODEL [PROMPT]" */
+    const char *examples; /* lines, shown as they are */
+    const char *notes;    /* or NULL */
+    int (*run)(const struct cli_command *self, int argc, char **argv);
+} cli_command;
+
+typedef struct cli_group {
+    const char *name; /* heading of the help: "Model" */
+    const cli_flag *flags;
+    size_t n;
+} cli_group;
+
+/*
+ * Reads argv[0..argc). Arguments that are no flags go to pos (at most max_pos). Returns -1 to go
+ * on, else the exit status with which the command ends: help was printed, or an error told on
+ * stderr.
+ */
+int cli_parse(const cli_command *cmd, const cli_group *groups, size_t n_groups, int argc,
+              char **argv, const char **pos, unsigned max_pos, unsigned *n_pos);
+
+/* "octet: error: TEXT" on stderr; returns status. */
+int cli_fail(int status, const char *fmt, ...) OCT_PRINTF(2, 3);
+
+/* The exit status for a failure while a model or its device was opened. */
+int cli_status_of(oct_status st);
+
+#endif

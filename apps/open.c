@@ -1,0 +1,262 @@
+/* apps/open.c - see open.h. */
+#include "open.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+void open_flags(open_options *o, cli_flag *flags) {
+    const cli_flag all[OPEN_N_FLAGS] = {
+        {.name = "device",
+         .type = CLI_STRING,
+         .out = &o->device,
+         .value = "NAME|PATH",
+         .help = "auto, cpu, cuda:N, or a plug-in's absolute path"},
+        {.name = "threads",
+         .type = CLI_COUNT,
+         .out = &o->threads,
+         .value = "N",
+         .min = 1,
+         .max = 1024,
+         .help = "CPU threads that compute; all cores of the process unless given"},
+        {.name = "cpu-binding",
+         .type = CLI_SWITCH,
+         .out = &o->cpu_binding,
+         .help = "bind those threads to cores"},
+        {.name = "cpu-mask",
+         .type = CLI_STRING,
+         .out = &o->cpu_mask,
+         .value = "HEX",
+         .help = "instruction sets that may be used; 0: the scalar reference"},
+        {.name = "quantization",
+         .alias = "-q",
+         .type = CLI_CHOICE,
+         .out = &o->quantization,
+         .choices = "auto|int8|ascend",
+         .help = "auto: as the checkpoint says\nint8: float weights become W8A8 dynamic while they "
+                 "load\n"
+                 "ascend: the checkpoint must be a ModelSlim one\n"},
+        {.name = "kv-cache-dtype",
+         .type = CLI_CHOICE,
+         .out = &o->kv_cache_dtype,
+         .choices = "auto|int8_per_channel|c8|float32|bfloat16",
+         .help = "auto: int8_per_channel when the checkpoint has scales, else the device's float"},
+        {.name = "max-model-len",
+         .type = CLI_COUNT,
+         .out = &o->max_model_len,
+         .value = "N",
+         .min = 1,
+         .max = 16777216,
+         .help = "most tokens of a sequence; the model's own unless given"},
+        {.name = "block-size",
+         .type = CLI_COUNT,
+         .out = &o->block_size,
+         .value = "N",
+         .min = 16,
+         .max = 1024,
+         .help = "tokens of a cache block, a multiple of 32"},
+        {.name = "kv-cache-memory-bytes",
+         .type = CLI_COUNT,
+         .out = &o->kv_cache_memory,
+         .value = "N",
+         .min = 1048576,
+         .help = "size of the KV cache; chosen from the free memory unless given"},
+        {.name = "tokenizer",
+         .type = CLI_STRING,
+         .out = &o->tokenizer,
+         .value = "FOLDER",
+         .help = "where the tokenizer's files are; the model's folder unless given"},
+        {.name = "log-level",
+         .type = CLI_CHOICE,
+         .out = &o->log_level,
+         .choices = "debug|info|warn|error|off",
+         .help = "lines on stderr"},
+        {.name = "quiet", .type = CLI_SWITCH, .out = &o->quiet, .help = "no progress bars"},
+    };
+    memcpy(flags, all, sizeof all);
+}
+
+void bar_show(bar *b, uint64_t done, uint64_t total) {
+    enum { CELLS = 30 };
+    const int percent = total ? (int)(done * 100 / total) : 100;
+    if (!isatty(STDERR_FILENO) || (percent == b->last && done != 0)) return;
+    b->last = percent;
+    char cells[CELLS + 1];
+    memset(cells, ' ', CELLS);
+    memset(cells, '#', (size_t)(percent * CELLS / 100));
+    cells[CELLS] = '\0';
+    fprintf(stderr, "\r%-24s [%s] %3d %%", b->label, cells, percent);
+    fflush(stderr);
+}
+
+void bar_end(bar *b) {
+    if (b->last >= 0 && isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+    b->last = -1;
+}
+
+static void set_log_level(const open_options *o) {
+    static const char *const names[] = {"debug", "info", "warn", "error", "off"};
+    for (unsigned i = 0; i < OCT_COUNT(names); i++)
+        if (strcmp(o->log_level, names[i]) == 0) oct_log_set_level((oct_log_level)i);
+}
+
+/* The vocabulary of a GGUF file as text/ wants it. */
+static oct_status tokenizer_of_gguf(const oct_gguf *g, oct_tokenizer **out, oct_err *err) {
+    static const struct {
+        const char *key;
+        size_t at;
+    } ids[] = {{"tokenizer.ggml.bos_token_id", offsetof(oct_vocab_desc, bos_id)},
+               {"tokenizer.ggml.eos_token_id", offsetof(oct_vocab_desc, eos_id)},
+               {"tokenizer.ggml.unknown_token_id", offsetof(oct_vocab_desc, unk_id)},
+               {"tokenizer.ggml.padding_token_id", offsetof(oct_vocab_desc, pad_id)}};
+    static const struct {
+        const char *key;
+        size_t at;
+    } switches[] = {
+        {"tokenizer.ggml.add_bos_token", offsetof(oct_vocab_desc, add_bos)},
+        {"tokenizer.ggml.add_eos_token", offsetof(oct_vocab_desc, add_eos)},
+        {"tokenizer.ggml.add_space_prefix", offsetof(oct_vocab_desc, add_space_prefix)}};
+    oct_vocab_desc d = {.bos_id = -1,
+                        .eos_id = -1,
+                        .unk_id = -1,
+                        .pad_id = -1,
+                        .add_bos = -1,
+                        .add_eos = -1,
+                        .add_space_prefix = -1};
+    uint64_t n_tokens = 0, n_merges = 0, n_types = 0, n_scores = 0;
+
+    if (!oct_gguf_str(g, "tokenizer.ggml.model", &d.model))
+        return OCT_FAIL(err, OCT_E_CORRUPT, "tokenizer.ggml.model: missing");
+    oct_gguf_str(g, "tokenizer.ggml.pre", &d.pre);
+    oct_gguf_str(g, "tokenizer.chat_template", &d.chat_template);
+    d.tokens = oct_gguf_str_array(g, "tokenizer.ggml.tokens", &n_tokens);
+    d.merges = oct_gguf_str_array(g, "tokenizer.ggml.merges", &n_merges);
+    d.types = oct_gguf_i32_array(g, "tokenizer.ggml.token_type", &n_types);
+    d.scores = oct_gguf_f32_array(g, "tokenizer.ggml.scores", &n_scores);
+    if (!d.tokens) return OCT_FAIL(err, OCT_E_CORRUPT, "tokenizer.ggml.tokens: missing");
+    if ((d.types && n_types != n_tokens) || (d.scores && n_scores != n_tokens))
+        return OCT_FAIL(
+            err, OCT_E_CORRUPT,
+            "tokenizer.ggml: lists of unlike length (got %llu tokens, %llu types, %llu scores)",
+            (unsigned long long)n_tokens, (unsigned long long)n_types,
+            (unsigned long long)n_scores);
+    d.n_tokens = n_tokens;
+    d.n_merges = n_merges;
+    for (size_t i = 0; i < OCT_COUNT(ids); i++)
+        oct_gguf_i64(g, ids[i].key, (int64_t *)((char *)&d + ids[i].at));
+    for (size_t i = 0; i < OCT_COUNT(switches); i++) {
+        bool on;
+        if (oct_gguf_bool(g, switches[i].key, &on)) *(int *)((char *)&d + switches[i].at) = on;
+    }
+    return oct_tokenizer_create(oct_system_allocator(), &d, out, err);
+}
+
+static int fail_with(oct_status st, const oct_err *err, const char *path) {
+    return cli_fail(cli_status_of(st), "%s", err->text[0] ? err->text : path);
+}
+
+static bool has_tokenizer(const char *folder) {
+    char file[4096];
+    struct stat st;
+    return snprintf(file, sizeof file, "%s/tokenizer.json", folder) < (int)sizeof file &&
+           stat(file, &st) == 0;
+}
+
+int open_tokenizer(const open_options *o, const char *path, oct_tokenizer **out) {
+    oct_err err = {0};
+    oct_status st;
+    *out = NULL;
+    set_log_level(o);
+    if (o->tokenizer) path = o->tokenizer;
+    if (oct_gguf_is(path)) {
+        oct_gguf *g;
+        st = oct_gguf_open(oct_system_allocator(), path, &g, &err);
+        if (st == OCT_OK) {
+            st = tokenizer_of_gguf(g, out, &err);
+            oct_gguf_close(g);
+        }
+        oct_err_prefix(&err, "%s", path);
+    } else {
+        st = oct_tokenizer_open(oct_system_allocator(), path, out, &err);
+    }
+    if (st == OCT_OK) return -1;
+    return cli_fail(st == OCT_E_NOMEM ? EXIT_SYSTEM : EXIT_MODEL, "%s", err.text);
+}
+
+int open_checkpoint(const open_options *o, const char *path, opened *out) {
+    oct_err err = {0};
+    oct_status st;
+    set_log_level(o);
+    st = oct_checkpoint_open(oct_system_allocator(), path, &out->ckpt, &err);
+    if (st != OCT_OK) return cli_fail(st == OCT_E_NOMEM ? EXIT_SYSTEM : EXIT_MODEL, "%s", err.text);
+    const oct_gguf *g = oct_checkpoint_gguf(out->ckpt);
+    if (o->tokenizer || (!g && has_tokenizer(path)))
+        return open_tokenizer(o, path, &out->tokenizer);
+    if (!g) return -1;
+    st = tokenizer_of_gguf(g, &out->tokenizer, &err);
+    if (st == OCT_OK) return -1;
+    oct_err_prefix(&err, "%s", path);
+    return cli_fail(st == OCT_E_NOMEM ? EXIT_SYSTEM : EXIT_MODEL, "%s", err.text);
+}
+
+int open_device(const open_options *o, opened *out) {
+    char settings[64] = "";
+    oct_err err = {0};
+    set_log_level(o);
+    if (o->cpu_mask) snprintf(settings, sizeof settings, "mask=%.32s", o->cpu_mask);
+    const oct_device_options od = {.n_threads = (uint32_t)o->threads,
+                                   .bind_threads = o->cpu_binding ? 1 : 2,
+                                   .settings = settings[0] ? settings : NULL};
+    const oct_status st =
+        oct_device_open(oct_system_allocator(), o->device, &od, &out->device, &err);
+    return st == OCT_OK ? -1 : fail_with(st, &err, o->device);
+}
+
+static void model_progress(void *ctx, uint64_t done, uint64_t total) { bar_show(ctx, done, total); }
+
+static oct_kv_choice kv_choice(const char *name) {
+    if (strcmp(name, "float32") == 0) return OCT_KV_FLOAT32;
+    if (strcmp(name, "bfloat16") == 0) return OCT_KV_BFLOAT16;
+    return strcmp(name, "auto") == 0 ? OCT_KV_AUTO : OCT_KV_C8;
+}
+
+int open_model(const open_options *o, const char *path, oct_model_options *mo, opened *out) {
+    bar b = {"loading weights", -1};
+    oct_err err = {0};
+    int status = open_checkpoint(o, path, out);
+    if (status < 0) status = open_device(o, out);
+    if (status >= 0) return status;
+
+    uint64_t block = o->block_size;
+    if (block % 32 != 0) {
+        block = (block + 31) / 32 * 32;
+        oct_warn("--block-size: rounded up to %llu, a multiple of 32", (unsigned long long)block);
+    }
+    mo->quant = strcmp(o->quantization, "int8") == 0     ? OCT_QUANT_INT8
+                : strcmp(o->quantization, "ascend") == 0 ? OCT_QUANT_ASCEND
+                                                         : OCT_QUANT_AS_STORED;
+    mo->kv = kv_choice(o->kv_cache_dtype);
+    if (o->max_model_len) mo->max_model_len = (uint32_t)o->max_model_len;
+    mo->block_tokens = (uint32_t)block;
+    mo->progress = o->quiet ? NULL : model_progress;
+    mo->progress_ctx = &b;
+    oct_status st =
+        oct_model_load(oct_system_allocator(), out->device, out->ckpt, mo, &out->model, &err);
+    bar_end(&b);
+    if (st == OCT_OK && out->tokenizer)
+        st =
+            oct_tokenizer_check_rows(out->tokenizer, oct_checkpoint_config(out->ckpt)->vocab, &err);
+    return st == OCT_OK ? -1 : fail_with(st, &err, path);
+}
+
+void opened_close(opened *o) {
+    oct_model_destroy(o->model);
+    oct_tokenizer_release(o->tokenizer);
+    oct_checkpoint_close(o->ckpt);
+    oct_device_close(o->device);
+    *o = (opened){0};
+}

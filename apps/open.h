@@ -1,0 +1,55 @@
+/*
+ * apps/open.h - what every command that takes a MODEL does first: device, checkpoint, tokenizer,
+ * model, and the flags for them. Failures end as one line on stderr and an exit status.
+ */
+#ifndef OCT_APPS_OPEN_H
+#define OCT_APPS_OPEN_H
+
+#include "cli.h"
+#include "device/device.h"
+#include "model/model.h"
+#include "store/checkpoint.h"
+#include "text/tokenizer.h"
+
+typedef struct open_options {
+    const char *device, *quantization, *kv_cache_dtype, *cpu_mask, *tokenizer, *log_level;
+    uint64_t threads, max_model_len, block_size, kv_cache_memory;
+    bool cpu_binding, quiet;
+} open_options;
+
+#define OPEN_OPTIONS_DEFAULT                  \
+    ((open_options){.device = "auto",         \
+                    .quantization = "auto",   \
+                    .kv_cache_dtype = "auto", \
+                    .block_size = 32,         \
+                    .cpu_binding = true,      \
+                    .log_level = "info"})
+
+enum { OPEN_N_FLAGS = 12 };
+/* Fills flags[OPEN_N_FLAGS] so that they write into *o. */
+void open_flags(open_options *o, cli_flag *flags);
+
+typedef struct opened {
+    oct_device *device;
+    oct_checkpoint *ckpt;
+    oct_tokenizer *tokenizer; /* NULL when the folder has none */
+    oct_model *model;
+} opened;
+
+/* Each returns -1, or the exit status after having said why. Progress is shown on a terminal. */
+int open_tokenizer(const open_options *o, const char *path, oct_tokenizer **out);
+int open_checkpoint(const open_options *o, const char *path, opened *out);
+int open_device(const open_options *o, opened *out);
+/* device, checkpoint, tokenizer and model; limits (max_rows, ...) come from mo, flags win. */
+int open_model(const open_options *o, const char *path, oct_model_options *mo, opened *out);
+void opened_close(opened *o);
+
+/* A bar on stderr when that is a terminal: "label  42 % [#####     ]". */
+typedef struct bar {
+    const char *label;
+    int last;
+} bar;
+void bar_show(bar *b, uint64_t done, uint64_t total);
+void bar_end(bar *b);
+
+#endif
