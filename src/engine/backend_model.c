@@ -1,0 +1,28 @@
+/* engine/backend_model.c - a model as the engine's backend. */
+#include "engine/backend.h"
+
+static oct_status model_submit(void *ctx, const oct_model_batch *batch, oct_err *err) {
+    return oct_model_submit(ctx, batch, err);
+}
+
+static oct_status model_collect(void *ctx, oct_model_result *result, oct_err *err) {
+    return oct_model_collect(ctx, result, err);
+}
+
+oct_status oct_engine_create(const oct_allocator *mem, oct_model *model,
+                             const oct_tokenizer *tokenizer, const oct_engine_options *options,
+                             oct_engine **out, oct_err *err) {
+    const oct_model_info *info = oct_model_get_info(model);
+    const oct_engine_backend backend = {
+        .ctx = model,
+        .max_model_len = info->max_model_len,
+        .n_vocab = info->n_vocab,
+        .block_tokens = info->block_tokens,
+        .max_rows = info->max_rows,
+        .max_seqs = info->max_seqs,
+        .max_logits = info->max_logits,
+        .submit = model_submit,
+        .collect = model_collect,
+    };
+    return oct_engine_create_on(mem, &backend, tokenizer, options, out, err);
+}

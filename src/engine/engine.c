@@ -1,0 +1,322 @@
+/*
+ * engine/engine.c - the engine's life and its loop: take messages, plan, build, submit, collect,
+ * hand out, again.
+ *
+ * Messages are requests in a bounded queue and one flag in each of them. The engine thread looks at
+ * the flags once a step: a scan of some hundred bytes a request costs less than waking it would.
+ * With nothing to do it sleeps in the queue.
+ *
+ * Invariants between turns:
+ *   E1  every live request is with the scheduler (waiting or running), and no other is.
+ *   E2  n_live counts those and what lies in the inbox.
+ *   E3  n_queued counts the live ones that have not been in a step, and the inbox; it never exceeds
+ *       max_num_queued_reqs, so the inbox never refuses.
+ */
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/parts.h"
+
+enum {
+    DEFAULT_QUEUED = 1024,
+    DEFAULT_LOGPROBS = 20,
+    DEFAULT_STUCK_S = 10,
+    TEXT_BYTES = 1024, /* first size of the scratch for text; a longer token makes it grow */
+};
+static const uint64_t second_ns = 1000000000u;
+
+/* ---- create and destroy ---- */
+
+static uint32_t or_else(uint32_t v, uint32_t otherwise) { return v ? v : otherwise; }
+static uint32_t at_most(uint32_t v, uint32_t most) { return v < most ? v : most; }
+
+static oct_status resolve_options(oct_engine *e, const oct_engine_options *o, oct_err *err) {
+    const oct_engine_backend *b = &e->backend;
+    oct_engine_options *r = &e->opt;
+    *r = *o;
+    r->eos_ids = NULL; /* the copy is e->eos_ids */
+    r->max_num_seqs = or_else(o->max_num_seqs, b->max_seqs);
+    r->max_num_batched_tokens = or_else(o->max_num_batched_tokens, b->max_rows);
+    r->max_num_queued_reqs = or_else(o->max_num_queued_reqs, DEFAULT_QUEUED);
+    r->max_logprobs = at_most(or_else(o->max_logprobs, DEFAULT_LOGPROBS), b->n_vocab);
+    if (r->stuck_ns == 0) r->stuck_ns = DEFAULT_STUCK_S * second_ns;
+    if (r->max_num_seqs > b->max_seqs || r->max_num_batched_tokens > b->max_rows)
+        return OCT_FAIL(err, OCT_E_INVALID,
+                        "engine: steps of %u sequences and %u tokens (the model takes %u and %u)",
+                        r->max_num_seqs, r->max_num_batched_tokens, b->max_seqs, b->max_rows);
+    /* Every running sequence must find room for one token in a step, and for its logits. */
+    r->max_num_seqs = at_most(r->max_num_seqs, at_most(r->max_num_batched_tokens, b->max_logits));
+    if ((uint64_t)o->n_blocks * b->block_tokens > INT32_MAX)
+        return OCT_FAIL(err, OCT_E_INVALID,
+                        "engine: a cache of %u blocks of %u tokens is too large", o->n_blocks,
+                        b->block_tokens);
+    for (uint32_t i = 0; i < o->n_eos; i++)
+        if (o->eos_ids[i] < 0)
+            return OCT_FAIL(err, OCT_E_INVALID, "engine: EOS id %d is negative", o->eos_ids[i]);
+    return OCT_OK;
+}
+
+static void fill_info(oct_engine *e) {
+    const uint32_t cache_tokens = e->opt.n_blocks * e->backend.block_tokens;
+    e->info = (oct_engine_info){
+        .max_model_len = at_most(e->backend.max_model_len, cache_tokens),
+        .n_vocab = e->backend.n_vocab,
+        .n_blocks = e->opt.n_blocks,
+        .block_tokens = e->backend.block_tokens,
+        .max_num_seqs = e->opt.max_num_seqs,
+        .max_num_batched_tokens = e->opt.max_num_batched_tokens,
+        .max_num_queued_reqs = e->opt.max_num_queued_reqs,
+        .max_logprobs = e->opt.max_logprobs,
+    };
+}
+
+static oct_status make_scratch(oct_engine *e, const int32_t *eos_ids, oct_err *err) {
+    e->eos_ids = oct_calloc(e->mem, e->opt.n_eos, sizeof *e->eos_ids);
+    e->top = oct_calloc(e->mem, e->opt.max_logprobs, sizeof *e->top);
+    oct_buf_init(&e->raw_text, e->mem, 0);
+    oct_buf_init(&e->text, e->mem, 0);
+    if (!e->eos_ids || !e->top || !oct_buf_reserve(&e->raw_text, TEXT_BYTES) ||
+        !oct_buf_reserve(&e->text, TEXT_BYTES))
+        return OCT_FAIL(err, OCT_E_NOMEM, "engine: no memory");
+    if (e->opt.n_eos > 0) memcpy(e->eos_ids, eos_ids, e->opt.n_eos * sizeof *eos_ids);
+    return OCT_OK;
+}
+
+static oct_status make_parts(oct_engine *e, const int32_t *eos_ids, oct_err *err) {
+    const oct_sched_options so = {.max_num_seqs = e->opt.max_num_seqs,
+                                  .max_num_batched_tokens = e->opt.max_num_batched_tokens,
+                                  .max_logits = e->backend.max_logits,
+                                  .max_chunk_tokens = e->opt.max_chunk_tokens};
+    OCT_TRY(make_scratch(e, eos_ids, err));
+    OCT_TRY(oct_kv_pool_create(e->mem, e->opt.n_blocks, &e->pool, err));
+    OCT_TRY(oct_sched_create(e->mem, &so, e->pool, e->info.block_tokens, &e->sched, err));
+    OCT_TRY(oct_step_init(e, &e->step, err));
+    if (oct_queue_create(e->mem, e->opt.max_num_queued_reqs, &e->inbox) != OCT_OK)
+        return OCT_FAIL(err, OCT_E_NOMEM, "engine: no memory for a queue of %u",
+                        e->opt.max_num_queued_reqs);
+    return OCT_OK;
+}
+
+static void free_parts(oct_engine *e) {
+    oct_queue_destroy(e->inbox);
+    oct_step_fini(e, &e->step);
+    oct_sched_destroy(e->sched);
+    oct_kv_pool_destroy(e->pool);
+    oct_buf_fini(&e->raw_text);
+    oct_buf_fini(&e->text);
+    oct_free(e->mem, e->top, e->opt.max_logprobs, sizeof *e->top);
+    oct_free(e->mem, e->eos_ids, e->opt.n_eos, sizeof *e->eos_ids);
+    oct_free(e->mem, e, 1, sizeof *e);
+}
+
+oct_status oct_engine_create_on(const oct_allocator *mem, const oct_engine_backend *backend,
+                                const oct_tokenizer *tokenizer, const oct_engine_options *options,
+                                oct_engine **out, oct_err *err) {
+    *out = NULL;
+    oct_engine *e = oct_calloc(mem, 1, sizeof *e);
+    if (!e) return OCT_FAIL(err, OCT_E_NOMEM, "engine: no memory");
+    e->mem = mem;
+    e->backend = *backend;
+    e->tokenizer = tokenizer;
+    atomic_init(&e->life, OCT_ENGINE_NEW);
+    oct_status st = resolve_options(e, options, err);
+    if (st != OCT_OK) {
+        oct_free(mem, e, 1, sizeof *e);
+        return st;
+    }
+    fill_info(e);
+    e->log.was_idle = true;
+    st = make_parts(e, options->eos_ids, err);
+    if (st != OCT_OK) {
+        free_parts(e);
+        return st;
+    }
+    *out = e;
+    return OCT_OK;
+}
+
+void oct_engine_destroy(oct_engine *e) {
+    if (!e) return;
+    oct_engine_stop(e, 0);
+    free_parts(e);
+}
+
+const oct_engine_info *oct_engine_get_info(const oct_engine *e) { return &e->info; }
+
+/* ---- the door: any thread ---- */
+
+/* Counts a request in, unless the queue is full. */
+static bool enter_queue(oct_engine *e) {
+    uint32_t n = atomic_load_explicit(&e->n_queued, memory_order_relaxed);
+    do {
+        if (n >= e->opt.max_num_queued_reqs) return false;
+    } while (!atomic_compare_exchange_weak(&e->n_queued, &n, n + 1));
+    return true;
+}
+
+oct_status oct_engine_submit(oct_engine *e, const oct_request_spec *spec, oct_request **handle_out,
+                             oct_err *err) {
+    if (handle_out) *handle_out = NULL;
+    if (atomic_load(&e->stopping))
+        return OCT_FAIL(err, OCT_E_CANCELLED, "engine: stopping, no more requests");
+    if (!enter_queue(e)) return OCT_E_FULL; /* first: a flood is to be cheap */
+
+    oct_request *r;
+    oct_status st = oct_request_create(e, spec, &r, err);
+    if (st == OCT_OK) {
+        r->queued = true;
+        atomic_store(&r->n_refs, handle_out ? 2 : 1);
+        if (handle_out) *handle_out = r;
+        if (atomic_fetch_add(&e->n_live, 1) == 0) atomic_store(&e->last_progress_ns, oct_now_ns());
+        st = oct_queue_push(e->inbox, r);
+        if (st == OCT_OK) return OCT_OK;
+        OCT_ASSERT(st == OCT_E_CANCELLED); /* E3 */
+        if (handle_out) *handle_out = NULL;
+        atomic_store(&r->n_refs, 1);
+        atomic_fetch_sub(&e->n_live, 1);
+        oct_request_release(r);
+        (void)OCT_FAIL(err, st, "engine: stopping, no more requests");
+    }
+    atomic_fetch_sub(&e->n_queued, 1);
+    return st;
+}
+
+/* ---- the engine thread ---- */
+
+static void leave_queue(oct_engine *e, oct_request *r) {
+    if (!r->queued) return;
+    r->queued = false;
+    atomic_fetch_sub(&e->n_queued, 1);
+}
+
+static void take_in(oct_engine *e, oct_request *r) {
+    r->prev = e->live_tail;
+    if (e->live_tail)
+        e->live_tail->next = r;
+    else
+        e->live_head = r;
+    e->live_tail = r;
+    oct_sched_add(e->sched, &r->seq);
+}
+
+void oct_engine_forget(oct_engine *e, oct_request *r) {
+    OCT_ASSERT(r->seq.state == OCT_SCHED_OUT);
+    if (r->prev)
+        r->prev->next = r->next;
+    else
+        e->live_head = r->next;
+    if (r->next)
+        r->next->prev = r->prev;
+    else
+        e->live_tail = r->prev;
+    leave_queue(e, r);
+    atomic_fetch_sub(&e->n_live, 1);
+    oct_request_release(r);
+}
+
+static void abort_all(oct_engine *e) {
+    while (e->live_head) oct_request_abort(e, e->live_head);
+}
+
+static void abort_cancelled(oct_engine *e) {
+    for (oct_request *r = e->live_head, *next; r; r = next) {
+        next = r->next;
+        if (atomic_load_explicit(&r->cancelled, memory_order_acquire)) oct_request_abort(e, r);
+    }
+}
+
+static void take_messages(oct_engine *e, uint64_t wait_ns) {
+    const bool idle = !e->live_head;
+    oct_request *r = oct_queue_pop(e->inbox, idle ? wait_ns : 0);
+    if (r && idle && e->log.was_idle) e->log.last_ns = 0; /* sleep is no part of an average */
+    for (; r; r = oct_queue_pop(e->inbox, 0)) take_in(e, r);
+}
+
+/* Submits and collects; the place where asynchronous scheduling will put a step in between. */
+static oct_status compute(oct_engine *e, oct_model_result *result, oct_err *err) {
+    OCT_TRY(e->backend.submit(e->backend.ctx, &e->step.batch, err));
+    return e->backend.collect(e->backend.ctx, result, err);
+}
+
+static void run_step(oct_engine *e, const oct_sched_plan *plan) {
+    oct_model_result result = {0};
+    oct_err err = {0};
+    const uint64_t begin = oct_now_ns();
+    for (uint32_t i = 0; i < plan->n_items; i++) {
+        oct_request *r = oct_request_of(plan->items[i].seq);
+        if (r->times.first_scheduled_ns == 0) r->times.first_scheduled_ns = begin;
+        leave_queue(e, r);
+    }
+    oct_count(&e->count.n_preemptions, plan->n_preempted);
+    oct_step_build(e, &e->step, plan);
+    oct_engine_gauge(e);
+    if (e->step.n_parts == 0) return; /* every one of them was refused memory, and has ended */
+
+    const oct_status st = compute(e, &result, &err);
+    const uint64_t end = oct_now_ns();
+    oct_engine_count_step(e, &e->step, end - begin, st != OCT_OK);
+    atomic_store(&e->last_progress_ns, end);
+    if (st == OCT_OK) {
+        atomic_store(&e->n_failed_in_a_row, 0);
+        oct_step_finish(e, &e->step, &result);
+    } else {
+        atomic_fetch_add(&e->n_failed_in_a_row, 1);
+        oct_error("engine: a step of %u requests failed: %s", e->step.n_parts, err.text);
+        oct_step_fail(e, &e->step, &err);
+    }
+}
+
+bool oct_engine_turn(oct_engine *e, uint64_t wait_ns) {
+    take_messages(e, wait_ns);
+    abort_cancelled(e);
+    if (atomic_load(&e->stopping)) {
+        if (e->live_head && oct_now_ns() >= atomic_load(&e->stop_at_ns)) abort_all(e);
+        /* The inbox is closed before `stopping` can be seen: what it held has been taken in. */
+        if (!e->live_head && oct_queue_len(e->inbox) == 0) return false;
+    }
+    const oct_sched_plan *plan = oct_sched_next(e->sched);
+    if (plan->n_items > 0) run_step(e, plan);
+    oct_engine_gauge(e);
+    oct_engine_log_line(e, oct_now_ns());
+    return true;
+}
+
+/* An idle engine wakes once more for the log line that says so, then sleeps until work comes. */
+static uint64_t idle_wait_ns(const oct_engine *e) {
+    return e->opt.log_every_ns == 0 || e->log.was_idle ? UINT64_MAX : e->opt.log_every_ns;
+}
+
+static void *engine_main(void *arg) {
+    oct_engine *e = arg;
+    while (oct_engine_turn(e, idle_wait_ns(e))) {
+    }
+    atomic_store(&e->life, OCT_ENGINE_ENDED);
+    return NULL;
+}
+
+oct_status oct_engine_start(oct_engine *e, oct_err *err) {
+    if (atomic_load(&e->life) != OCT_ENGINE_NEW)
+        return OCT_FAIL(err, OCT_E_INVALID, "engine: started twice, or stopped before");
+    atomic_store(&e->life, OCT_ENGINE_RUNS);
+    const oct_status st = oct_thread_start(&e->thread, "octet-engine", engine_main, e, err);
+    if (st != OCT_OK) atomic_store(&e->life, OCT_ENGINE_NEW);
+    return st;
+}
+
+void oct_engine_stop(oct_engine *e, uint64_t drain_ns) {
+    const uint64_t now = oct_now_ns();
+    if (!atomic_load(&e->stopping)) {
+        atomic_store(&e->stop_at_ns, drain_ns < UINT64_MAX - now ? now + drain_ns : UINT64_MAX);
+        oct_queue_close(e->inbox);
+        atomic_store(&e->stopping, true);
+    }
+    oct_thread_join(&e->thread);
+    if (atomic_load(&e->life) == OCT_ENGINE_NEW) { /* no thread of its own: this one ends them */
+        atomic_store(&e->stop_at_ns, 0);
+        while (oct_engine_turn(e, 0)) {
+        }
+        atomic_store(&e->life, OCT_ENGINE_ENDED);
+    }
+}

@@ -1,0 +1,210 @@
+/*
+ * engine/parts.h - the inside of the engine, shared by its source files only.
+ *
+ * Who writes what: a request's first half is written by submit and only read afterwards; its second
+ * half, the step and the scheduler belong to the engine thread. What other threads write or read
+ * while the engine runs is atomic and says so.
+ */
+#ifndef OCT_ENGINE_PARTS_H
+#define OCT_ENGINE_PARTS_H
+
+#include <stdatomic.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/queue.h"
+#include "base/thread.h"
+#include "engine/backend.h"
+#include "engine/engine.h"
+#include "sched/sched.h"
+#include "text/detokenizer.h"
+#include "text/stop.h"
+#include "text/tokenizer.h"
+
+struct oct_request {
+    oct_sched_seq seq; /* first, so that a sequence is its request; the engine thread's */
+
+    /* Any thread. */
+    atomic_uint n_refs; /* the caller's and the engine's */
+    atomic_bool cancelled;
+
+    /* Fixed by submit. */
+    const oct_allocator *mem;
+    oct_arena arena; /* the small lists below */
+    void *big;       /* tokens, block table, seen: not touched before they are used */
+    size_t big_bytes;
+    oct_engine *engine;
+    oct_output_fn *on_output;
+    void *user;
+    uint32_t max_tokens, min_tokens;
+    oct_sampling sampling; /* seed always set */
+    bool greedy, penalised, ignore_eos, include_stop, detokenize;
+    int32_t n_logprobs, n_prompt_logprobs; /* -1: none */
+    int32_t *stop_ids;                     /* [n_stop_ids] ascending */
+    uint32_t n_stop_ids;
+    int32_t *bans; /* [n_bans] ascending: what may not be drawn before min_tokens */
+    uint32_t n_bans;
+    octet_bias *bias; /* [n_bias] ascending id */
+    uint32_t n_bias;
+    oct_token_seq *bad_words; /* [n_bad_words] */
+    uint32_t n_bad_words;
+    uint32_t *mask; /* [mask_words], or NULL */
+    oct_stop_set *stop_set;
+    oct_str *stop_strings;       /* [n], for the output that names one */
+    oct_top_logprob *prompt_top; /* [n_prompt][n_prompt_logprobs] */
+
+    /* The engine thread's. */
+    oct_request *prev, *next; /* among the live ones */
+    bool queued;              /* counted in n_queued: its first step has not begun */
+    int32_t *tokens;          /* [seq.max_tokens] prompt, then drawn ones */
+    octet_seen_token *seen;   /* [n_seen] ascending id; penalised only */
+    uint32_t n_seen;
+    oct_token_logprob *prompt_lp; /* [n_prompt]; NULL: not wanted or delivered */
+    oct_detokenizer detok;
+    oct_stop stop;
+    oct_request_times times;
+};
+
+static inline oct_request *oct_request_of(oct_sched_seq *seq) { return (oct_request *)seq; }
+static inline uint32_t oct_request_n_drawn(const oct_request *r) {
+    return r->seq.n_tokens - r->seq.n_prompt;
+}
+
+/* ---- request.c ---- */
+
+/* Checks and copies a spec. One reference. */
+OCT_MUST_CHECK oct_status oct_request_create(oct_engine *e, const oct_request_spec *spec,
+                                             oct_request **out, oct_err *err);
+/* Counts a drawn token for the penalties. */
+void oct_request_see(oct_request *r, int32_t id);
+
+/* ---- sampling.c: the lists that rows of a step point into ---- */
+
+typedef struct oct_row_lists {
+    octet_seen_token *seen;
+    octet_bias *bias;
+    uint32_t *masks; /* [cap_masks][mask_words] */
+    size_t n_seen, cap_seen, n_bias, cap_bias, n_masks, cap_masks;
+    size_t mask_words;
+} oct_row_lists;
+
+void oct_row_lists_fini(oct_row_lists *l, const oct_allocator *mem);
+/* Fills the row that draws the next token of r. OCT_E_NOMEM: the lists are as before. */
+OCT_MUST_CHECK oct_status oct_sample_row_fill(oct_engine *e, const oct_request *r,
+                                              octet_sample_row *row);
+/* Fills a row that only asks how likely the known token `forced` was. */
+void oct_sample_row_force(const oct_engine *e, const oct_request *r, int32_t forced,
+                          octet_sample_row *row);
+
+/* ---- step.c ---- */
+
+/* What one request has in a step. */
+typedef struct oct_step_part {
+    oct_request *r;
+    uint32_t first_logit; /* its rows of the result: n_extra for the prompt, then the drawn one */
+    uint32_t n_extra;
+    uint32_t extra_pos; /* position of the first extra row */
+    bool samples;
+} oct_step_part;
+
+/* One step on its way: the batch, and whom its results belong to. */
+typedef struct oct_step {
+    oct_model_batch batch; /* points into the arrays below */
+    oct_row_lists lists;
+    oct_step_part *parts; /* [n_parts], cap max_num_seqs */
+    uint32_t n_parts;
+    uint32_t n_chunk_rows; /* rows of parts that are no decodes */
+    uint32_t n_decodes;
+    int32_t *tokens, *row_pos, *row_slot;        /* [max_num_batched_tokens] */
+    int32_t *seq_row, *seq_kv_len, *block_table; /* [max_num_seqs + 1], [..], [..][stride] */
+    int32_t *logits_row;                         /* [max_logits] */
+    octet_sample_row *sample;                    /* [max_logits] */
+} oct_step;
+
+OCT_MUST_CHECK oct_status oct_step_init(oct_engine *e, oct_step *s, oct_err *err);
+void oct_step_fini(oct_engine *e, oct_step *s); /* accepts a zeroed one */
+/* Turns the plan into the batch. Requests for which memory was refused end here. */
+void oct_step_build(oct_engine *e, oct_step *s, const oct_sched_plan *plan);
+/* Hands the result to the requests. */
+void oct_step_finish(oct_engine *e, oct_step *s, const oct_model_result *result);
+/* The step failed: ends its requests. */
+void oct_step_fail(oct_engine *e, oct_step *s, const oct_err *err);
+
+/* ---- output.c ---- */
+
+/* Row i of the result is a drawn token: decides whether r ends, releases text, calls back. */
+void oct_request_take_token(oct_engine *e, oct_request *r, const oct_model_result *res, uint32_t i);
+/* Row i of the result tells how likely the prompt's token at pos was. */
+void oct_request_take_prompt_logprob(oct_engine *e, oct_request *r, uint32_t pos,
+                                     const oct_model_result *res, uint32_t i);
+/* Ends r with the last output. code OCT_OK for an abort. r is gone afterwards. */
+void oct_request_abort(oct_engine *e, oct_request *r);
+void oct_request_fail(oct_engine *e, oct_request *r, oct_status code, const char *sentence);
+
+/* ---- stats.c ---- */
+
+/* Written by the engine thread alone, so an increment is a load and a store. */
+typedef struct oct_engine_counters {
+    atomic_uint n_running, n_waiting, n_blocks_used;
+    _Atomic uint64_t prompt_tokens, computed_prompt_tokens, generation_tokens, n_preemptions;
+    _Atomic uint64_t finished[OCT_N_FINISH], n_not_finite;
+    _Atomic uint64_t n_steps, n_failed_steps, n_shared_steps, n_mixed_steps;
+    _Atomic uint64_t step_tokens[OCT_ENGINE_N_STEP_BUCKETS], step_tokens_sum, step_ns_sum;
+} oct_engine_counters;
+
+static inline void oct_count(_Atomic uint64_t *c, uint64_t n) {
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+/* Sets the gauges from the scheduler and the pool. */
+void oct_engine_gauge(oct_engine *e);
+void oct_engine_count_step(oct_engine *e, const oct_step *s, uint64_t step_ns, bool failed);
+/* The throughput line when it is due. */
+void oct_engine_log_line(oct_engine *e, uint64_t now_ns);
+
+typedef struct oct_engine_log_state {
+    uint64_t last_ns, prompt_tokens, generation_tokens;
+    bool was_idle;
+} oct_engine_log_state;
+
+/* ---- the engine ---- */
+
+typedef enum oct_engine_life { OCT_ENGINE_NEW, OCT_ENGINE_RUNS, OCT_ENGINE_ENDED } oct_engine_life;
+
+enum { OCT_ENGINE_FAILED_STEPS = 3 }; /* in a row: then health says no */
+
+struct oct_engine {
+    /* Fixed by create. */
+    const oct_allocator *mem;
+    oct_engine_backend backend;
+    const oct_tokenizer *tokenizer;
+    oct_engine_options opt; /* zeros resolved */
+    oct_engine_info info;
+    int32_t *eos_ids; /* [opt.n_eos] as given: the first is the model's own */
+    oct_queue *inbox; /* of oct_request, the engine's reference inside */
+    oct_thread thread;
+
+    /* Any thread. */
+    atomic_uint n_queued; /* accepted and not yet in a step; bounded */
+    atomic_uint n_live;   /* accepted and not ended */
+    atomic_bool stopping;
+    _Atomic uint64_t stop_at_ns;       /* stopping: when to abort what is left */
+    _Atomic uint64_t last_progress_ns; /* a step ended, or work came to an idle engine */
+    atomic_uint n_failed_in_a_row;
+    atomic_int life; /* oct_engine_life */
+    oct_engine_counters count;
+
+    /* The engine thread's. */
+    oct_kv_pool *pool;
+    oct_sched *sched;
+    oct_request *live_head, *live_tail; /* taken from the inbox, not ended */
+    oct_step step;
+    oct_buf raw_text, text; /* scratch of one output */
+    oct_top_logprob *top;   /* [max_logprobs] scratch of one output */
+    oct_engine_log_state log;
+};
+
+/* Takes r out of everything and drops the engine's reference; the last output has been sent. */
+void oct_engine_forget(oct_engine *e, oct_request *r);
+
+#endif

@@ -1,0 +1,114 @@
+/*
+ * engine/stats.c - counters for /metrics, the answer of /health, and the throughput line.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/parts.h"
+
+const uint32_t oct_engine_step_bounds[OCT_ENGINE_N_STEP_BUCKETS - 1] = {
+    1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
+
+static uint64_t get(const _Atomic uint64_t *c) {
+    return atomic_load_explicit(c, memory_order_relaxed);
+}
+static uint32_t get_gauge(const atomic_uint *c) {
+    return atomic_load_explicit(c, memory_order_relaxed);
+}
+static void set_gauge(atomic_uint *c, uint32_t v) {
+    atomic_store_explicit(c, v, memory_order_relaxed);
+}
+
+void oct_engine_gauge(oct_engine *e) {
+    set_gauge(&e->count.n_running, oct_sched_n_running(e->sched));
+    set_gauge(&e->count.n_waiting, oct_sched_n_waiting(e->sched));
+    set_gauge(&e->count.n_blocks_used, e->info.n_blocks - oct_kv_pool_n_free(e->pool));
+}
+
+void oct_engine_count_step(oct_engine *e, const oct_step *s, uint64_t step_ns, bool failed) {
+    oct_engine_counters *c = &e->count;
+    uint32_t n = s->n_chunk_rows, bucket = 0;
+    for (uint32_t i = 0; i < s->n_parts; i++) n += s->parts[i].samples;
+    while (bucket < OCT_ENGINE_N_STEP_BUCKETS - 1 && n > oct_engine_step_bounds[bucket]) bucket++;
+    oct_count(&c->n_steps, 1);
+    oct_count(&c->n_failed_steps, failed);
+    oct_count(&c->n_shared_steps, s->n_parts > 1);
+    oct_count(&c->n_mixed_steps, s->n_decodes > 0 && s->n_decodes < s->n_parts);
+    oct_count(&c->computed_prompt_tokens, s->n_chunk_rows);
+    oct_count(&c->step_tokens[bucket], 1);
+    oct_count(&c->step_tokens_sum, n);
+    oct_count(&c->step_ns_sum, step_ns);
+}
+
+void oct_engine_get_stats(const oct_engine *e, oct_engine_stats *out) {
+    const oct_engine_counters *c = &e->count;
+    *out = (oct_engine_stats){
+        .n_running = get_gauge(&c->n_running),
+        .n_waiting = get_gauge(&c->n_waiting) + (uint32_t)oct_queue_len(e->inbox),
+        .n_blocks = e->info.n_blocks,
+        .n_blocks_used = get_gauge(&c->n_blocks_used),
+        .prompt_tokens = get(&c->prompt_tokens),
+        .computed_prompt_tokens = get(&c->computed_prompt_tokens),
+        .generation_tokens = get(&c->generation_tokens),
+        .n_preemptions = get(&c->n_preemptions),
+        .n_not_finite = get(&c->n_not_finite),
+        .n_steps = get(&c->n_steps),
+        .n_failed_steps = get(&c->n_failed_steps),
+        .n_shared_steps = get(&c->n_shared_steps),
+        .n_mixed_steps = get(&c->n_mixed_steps),
+        .step_tokens_sum = get(&c->step_tokens_sum),
+        .step_ns_sum = get(&c->step_ns_sum),
+    };
+    for (int i = 0; i < OCT_N_FINISH; i++) out->finished[i] = get(&c->finished[i]);
+    for (int i = 0; i < OCT_ENGINE_N_STEP_BUCKETS; i++)
+        out->step_tokens[i] = get(&c->step_tokens[i]);
+}
+
+bool oct_engine_health(const oct_engine *e, oct_err *err) {
+    if (atomic_load(&e->life) != OCT_ENGINE_RUNS) {
+        (void)OCT_FAIL(err, OCT_E_CANCELLED, "engine: its thread does not run");
+        return false;
+    }
+    if (atomic_load(&e->n_failed_in_a_row) >= OCT_ENGINE_FAILED_STEPS) {
+        (void)OCT_FAIL(err, OCT_E_DEVICE, "engine: the last %u steps failed",
+                       atomic_load(&e->n_failed_in_a_row));
+        return false;
+    }
+    const uint32_t n_live = atomic_load(&e->n_live);
+    const uint64_t last = atomic_load(&e->last_progress_ns), now = oct_now_ns();
+    if (n_live > 0 && now > last && now - last > e->opt.stuck_ns) {
+        (void)OCT_FAIL(err, OCT_E_DEVICE, "engine: %u requests and no step has finished for %.1f s",
+                       n_live, (double)(now - last) / 1e9);
+        return false;
+    }
+    return true;
+}
+
+/* Dashboards and scripts look for these words: they are those of the serving surface, 3.4. */
+static void print_line(oct_engine *e, double seconds, uint64_t n_prompt, uint64_t n_drawn) {
+    char preemptions[48] = "";
+    const unsigned long long n_preempted = get(&e->count.n_preemptions);
+    if (n_preempted > 0)
+        snprintf(preemptions, sizeof preemptions, " Preemptions: %llu,", n_preempted);
+    oct_info("Engine 000: Avg prompt throughput: %.1f tokens/s, Avg generation throughput: %.1f "
+             "tokens/s, Running: %u reqs, Waiting: %u reqs,%s GPU KV cache usage: %.1f%%, Prefix "
+             "cache hit rate: %.1f%%",
+             (double)n_prompt / seconds, (double)n_drawn / seconds, get_gauge(&e->count.n_running),
+             get_gauge(&e->count.n_waiting) + (uint32_t)oct_queue_len(e->inbox), preemptions,
+             100.0 * get_gauge(&e->count.n_blocks_used) / e->info.n_blocks, 0.0);
+}
+
+void oct_engine_log_line(oct_engine *e, uint64_t now_ns) {
+    oct_engine_log_state *l = &e->log;
+    if (e->opt.log_every_ns == 0) return;
+    if (l->last_ns == 0) l->last_ns = now_ns;
+    if (now_ns - l->last_ns < e->opt.log_every_ns) return;
+    const uint64_t n_prompt = get(&e->count.computed_prompt_tokens) - l->prompt_tokens;
+    const uint64_t n_drawn = get(&e->count.generation_tokens) - l->generation_tokens;
+    const bool idle = n_prompt == 0 && n_drawn == 0;
+    if (!idle || !l->was_idle)
+        print_line(e, (double)(now_ns - l->last_ns) / 1e9, n_prompt, n_drawn);
+    l->was_idle = idle;
+    l->last_ns = now_ns;
+    l->prompt_tokens += n_prompt;
+    l->generation_tokens += n_drawn;
+}

@@ -1,0 +1,199 @@
+/*
+ * engine/step.c - a plan becomes the arrays of one step, and its results find their requests again.
+ *
+ * A step that was built knows everything that its results need (parts), so that another can be
+ * built while it runs: with asynchronous scheduling there will be two of them.
+ */
+#include <string.h>
+
+#include "base/assert.h"
+#include "engine/parts.h"
+
+typedef struct array {
+    int32_t **data;
+    size_t n;
+} array;
+
+enum { N_ARRAYS = 7 };
+
+static void arrays_of(const oct_engine *e, oct_step *s, array out[N_ARRAYS]) {
+    const size_t n_rows = e->opt.max_num_batched_tokens, n_seqs = e->opt.max_num_seqs;
+    const size_t stride = oct_kv_blocks_for(e->info.max_model_len, e->info.block_tokens);
+    const array all[N_ARRAYS] = {
+        {&s->tokens, n_rows},
+        {&s->row_pos, n_rows},
+        {&s->row_slot, n_rows},
+        {&s->seq_row, n_seqs + 1},
+        {&s->seq_kv_len, n_seqs},
+        {&s->block_table, n_seqs * stride},
+        {&s->logits_row, e->backend.max_logits},
+    };
+    memcpy(out, all, sizeof all);
+}
+
+oct_status oct_step_init(oct_engine *e, oct_step *s, oct_err *err) {
+    array arrays[N_ARRAYS];
+    bool ok = true;
+    arrays_of(e, s, arrays);
+    for (int i = 0; i < N_ARRAYS; i++) {
+        *arrays[i].data = oct_alloc(e->mem, arrays[i].n, sizeof(int32_t));
+        ok = ok && *arrays[i].data;
+    }
+    s->sample = oct_calloc(e->mem, e->backend.max_logits, sizeof *s->sample);
+    s->parts = oct_calloc(e->mem, e->opt.max_num_seqs, sizeof *s->parts);
+    s->lists.mask_words = ((size_t)e->info.n_vocab + 31) / 32;
+    if (!ok || !s->sample || !s->parts)
+        return OCT_FAIL(err, OCT_E_NOMEM, "engine: no memory for steps of %u tokens",
+                        e->opt.max_num_batched_tokens);
+    return OCT_OK;
+}
+
+void oct_step_fini(oct_engine *e, oct_step *s) {
+    array arrays[N_ARRAYS];
+    arrays_of(e, s, arrays);
+    for (int i = 0; i < N_ARRAYS; i++)
+        oct_free(e->mem, *arrays[i].data, arrays[i].n, sizeof(int32_t));
+    oct_free(e->mem, s->sample, e->backend.max_logits, sizeof *s->sample);
+    oct_free(e->mem, s->parts, e->opt.max_num_seqs, sizeof *s->parts);
+    oct_row_lists_fini(&s->lists, e->mem);
+}
+
+/* ---- building ---- */
+
+/* The rows of the result that belong to the item: the prompt's, then the one that draws. */
+static oct_status add_logits(oct_engine *e, oct_step *s, const oct_sched_item *it,
+                             oct_step_part *part) {
+    oct_request *r = part->r;
+    const uint32_t n_before = s->batch.n_logits, end = it->first + it->n_rows;
+    uint32_t pos = it->first, max_top = s->batch.max_top;
+    if (pos < it->seq->extra_logits_begin) pos = it->seq->extra_logits_begin;
+    part->first_logit = n_before;
+    part->extra_pos = pos;
+    for (; pos < end && pos < it->seq->extra_logits_end; pos++) {
+        octet_sample_row *row = &s->sample[s->batch.n_logits];
+        oct_sample_row_force(e, r, r->tokens[pos + 1], row);
+        s->logits_row[s->batch.n_logits++] = (int32_t)(s->batch.n_rows + pos - it->first);
+        if (row->n_top > max_top) max_top = row->n_top;
+        part->n_extra++;
+    }
+    if (it->samples) {
+        octet_sample_row *row = &s->sample[s->batch.n_logits];
+        const oct_status st = oct_sample_row_fill(e, r, row);
+        if (st != OCT_OK) {
+            s->batch.n_logits = n_before;
+            return st;
+        }
+        s->logits_row[s->batch.n_logits++] = (int32_t)(s->batch.n_rows + it->n_rows - 1);
+        if (row->n_top > max_top) max_top = row->n_top;
+    }
+    part->samples = it->samples;
+    s->batch.max_top = max_top;
+    return OCT_OK;
+}
+
+static void add_rows(oct_step *s, const oct_sched_item *it, const oct_request *r) {
+    oct_model_batch *b = &s->batch;
+    s->seq_row[b->n_seqs] = (int32_t)b->n_rows;
+    s->seq_kv_len[b->n_seqs] = (int32_t)(it->first + it->n_rows);
+    for (uint32_t i = 0; i < it->n_rows; i++) {
+        const uint32_t pos = it->first + i;
+        s->tokens[b->n_rows] = r->tokens[pos];
+        s->row_pos[b->n_rows] = (int32_t)pos;
+        s->row_slot[b->n_rows] = oct_kv_table_slot(&r->seq.table, pos);
+        b->n_rows++;
+    }
+    b->n_seqs++;
+    s->seq_row[b->n_seqs] = (int32_t)b->n_rows;
+    if (it->n_rows > b->max_seq_rows) b->max_seq_rows = it->n_rows;
+    if (it->first + it->n_rows > b->max_kv_len) b->max_kv_len = it->first + it->n_rows;
+}
+
+/* The tables are as wide as the longest one of the step. */
+static void add_tables(const oct_engine *e, oct_step *s) {
+    const uint32_t stride = oct_kv_blocks_for(s->batch.max_kv_len, e->info.block_tokens);
+    for (uint32_t i = 0; i < s->n_parts; i++) {
+        const oct_kv_table *t = &s->parts[i].r->seq.table;
+        const uint32_t n =
+            oct_kv_blocks_for((uint32_t)s->seq_kv_len[i], e->info.block_tokens); /* <= stride */
+        int32_t *out = s->block_table + (size_t)i * stride;
+        memcpy(out, t->blocks, n * sizeof *out);
+        memset(out + n, 0, (stride - n) * sizeof *out);
+    }
+    s->batch.table_stride = stride;
+}
+
+static void point_at_arrays(oct_step *s) {
+    oct_model_batch *b = &s->batch;
+    b->tokens = s->tokens;
+    b->row_pos = s->row_pos;
+    b->row_slot = s->row_slot;
+    b->seq_row = s->seq_row;
+    b->seq_kv_len = s->seq_kv_len;
+    b->block_table = s->block_table;
+    b->logits_row = s->logits_row;
+    b->sample = s->sample;
+    b->seen = s->lists.seen;
+    b->n_seen = (uint32_t)s->lists.n_seen;
+    b->bias = s->lists.bias;
+    b->n_bias = (uint32_t)s->lists.n_bias;
+    b->masks = s->lists.masks;
+    b->n_masks = (uint32_t)s->lists.n_masks;
+}
+
+void oct_step_build(oct_engine *e, oct_step *s, const oct_sched_plan *plan) {
+    s->batch = (oct_model_batch){0};
+    s->lists.n_seen = s->lists.n_bias = s->lists.n_masks = 0;
+    s->n_parts = s->n_chunk_rows = s->n_decodes = 0;
+    for (uint32_t i = 0; i < plan->n_items; i++) {
+        const oct_sched_item *it = &plan->items[i];
+        oct_step_part *part = &s->parts[s->n_parts];
+        *part = (oct_step_part){.r = oct_request_of(it->seq)};
+        if (add_logits(e, s, it, part) != OCT_OK) {
+            oct_request_fail(e, part->r, OCT_E_NOMEM, "engine: no memory for a step");
+            continue;
+        }
+        add_rows(s, it, part->r);
+        s->n_parts++;
+        s->n_decodes += it->is_decode;
+        s->n_chunk_rows += it->is_decode ? 0 : it->n_rows;
+    }
+    add_tables(e, s);
+    point_at_arrays(s);
+}
+
+/* ---- results ---- */
+
+static const char *bad_row(const oct_step_part *p, const oct_model_result *res, bool *not_finite) {
+    const uint32_t n = p->n_extra + p->samples;
+    for (uint32_t i = p->first_logit; i < p->first_logit + n; i++) {
+        if (res->out[i].status == OCTET_SAMPLED) continue;
+        *not_finite = res->out[i].status == OCTET_SAMPLE_NOT_FINITE;
+        return *not_finite ? "engine: the model gave a value that is not finite"
+                           : "no token allowed";
+    }
+    return NULL;
+}
+
+static void finish_part(oct_engine *e, const oct_step_part *p, const oct_model_result *res) {
+    bool not_finite = false;
+    const char *bad = bad_row(p, res, &not_finite);
+    if (bad) {
+        if (not_finite) oct_count(&e->count.n_not_finite, 1);
+        oct_request_fail(e, p->r, not_finite ? OCT_E_DEVICE : OCT_E_INVALID, bad);
+        return;
+    }
+    uint32_t i = p->first_logit;
+    for (uint32_t k = 0; k < p->n_extra; k++, i++)
+        oct_request_take_prompt_logprob(e, p->r, p->extra_pos + k + 1, res, i);
+    if (p->samples) oct_request_take_token(e, p->r, res, i);
+}
+
+void oct_step_finish(oct_engine *e, oct_step *s, const oct_model_result *result) {
+    OCT_ASSERT(result->n == s->batch.n_logits);
+    for (uint32_t i = 0; i < s->n_parts; i++) finish_part(e, &s->parts[i], result);
+}
+
+void oct_step_fail(oct_engine *e, oct_step *s, const oct_err *err) {
+    for (uint32_t i = 0; i < s->n_parts; i++)
+        oct_request_fail(e, s->parts[i].r, err->code, err->text);
+}
