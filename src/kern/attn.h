@@ -31,7 +31,7 @@
 #include "kern/kern.h"
 
 typedef enum oct_attn_cache {
-    OCT_ATTN_I8,   /* one scale a channel */
+    OCT_ATTN_I8, /* one scale a channel */
     OCT_ATTN_F32,
     OCT_ATTN_BF16,
     OCT_ATTN_ROWS, /* no cache: float32 rows of K and V, arithmetic of OCT_ATTN_F32 */

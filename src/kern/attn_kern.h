@@ -16,38 +16,43 @@ enum {
     OCT_ATTN_MAX_HEAD = 256 /* head_dim; keeps |q16 * k8| sums inside int32 */
 };
 
+/* The largest 16-bit query value: 127 * 256, so that it splits into two int8 halves. The value of a
+ * probability of one. */
+#define OCT_ATTN_Q16_MAX 32512.0f
+#define OCT_ATTN_P16_ONE 32767.0f
+
 /* q16 = 16-bit q * k_scale for head_dim values, zeros up to pad; returns its scale. A q that is not
  * finite gives zeros and NaN, one below 2^-100 zeros and 0. */
-#define OCT_DECL_ATTN_Q16(name)                                                              \
-    float(name)(int16_t *q16, const float *q, const float *k_scale, uint32_t head_dim, uint32_t pad)
+#define OCT_DECL_ATTN_Q16(name)                                                         \
+    float(name)(int16_t * q16, const float *q, const float *k_scale, uint32_t head_dim, \
+                uint32_t pad)
 
 /* How a raw score becomes the one that goes into exp. */
 typedef struct oct_attn_score {
-    float factor;        /* int8: q scale * softmax scale; float: softmax scale */
-    float cap, inv_cap;  /* soft cap and 1.0f / cap; cap 0: none */
+    float factor;       /* int8: q scale * softmax scale; float: softmax scale */
+    float cap, inv_cap; /* soft cap and 1.0f / cap; cap 0: none */
 } oct_attn_score;
 
 /* m = the largest visible score; p16 = rne(exp(s - m) * 32767), 0 outside [lo, hi); *l = their sum.
  * c and p16: [OCT_ATTN_SPAN], c defined in [lo, hi) only. *m is not finite for a row that is lost,
  * and p16 is then unspecified. */
-#define OCT_DECL_ATTN_SOFTMAX_I8(name)                                                     \
-    void(name)(int16_t *p16, const int32_t *c, uint32_t lo, uint32_t hi,                   \
+#define OCT_DECL_ATTN_SOFTMAX_I8(name)                                    \
+    void(name)(int16_t * p16, const int32_t *c, uint32_t lo, uint32_t hi, \
                const oct_attn_score *score, float *m, int32_t *l)
 
 /* The same for float scores: p[lo..hi) = exp(s - m), in place; *l their sum in ascending order.
  * Nothing outside [lo, hi) is read or written. */
-#define OCT_DECL_ATTN_SOFTMAX_F32(name)                                                    \
-    void(name)(float *p, uint32_t lo, uint32_t hi, const oct_attn_score *score, float *m,  \
-               float *l)
+#define OCT_DECL_ATTN_SOFTMAX_F32(name) \
+    void(name)(float *p, uint32_t lo, uint32_t hi, const oct_attn_score *score, float *m, float *l)
 
 /* s[i][t] = chain of fmaf over d ascending of q[i][d] * k[d][t] for 32 tokens. k: [head_dim][32] of
  * the slot's storage type. */
-#define OCT_DECL_ATTN_QK(name)                                                             \
+#define OCT_DECL_ATTN_QK(name)                                                              \
     void(name)(float *s, size_t lds, const float *q, size_t ldq, uint32_t m, const void *k, \
                uint32_t head_dim)
 
 /* o[d] = fmaf(p[t], v[t][d], o[d]), t = lo .. hi-1 ascending; v rows ldv elements apart. */
-#define OCT_DECL_ATTN_PV(name)                                                            \
+#define OCT_DECL_ATTN_PV(name)                                                                \
     void(name)(float *o, const float *p, uint32_t lo, uint32_t hi, const void *v, size_t ldv, \
                uint32_t head_dim)
 

@@ -16,8 +16,7 @@ static float attn_q16_ref(int16_t *q16, const float *q, const float *k_scale, ui
     if (!oct_abs_bits_finite(absmax)) return NAN;
     if (absmax < OCT_ROW_ABSMAX_MIN_BITS) return 0.0f;
     const float inv = OCT_ATTN_Q16_MAX / oct_f32_from_bits(absmax);
-    for (uint32_t d = 0; d < head_dim; d++)
-        q16[d] = (int16_t)oct_rne((q[d] * k_scale[d]) * inv);
+    for (uint32_t d = 0; d < head_dim; d++) q16[d] = (int16_t)oct_rne((q[d] * k_scale[d]) * inv);
     return oct_f32_from_bits(absmax) / OCT_ATTN_Q16_MAX;
 }
 
@@ -65,26 +64,26 @@ static float load_bf16(const void *at, size_t i) {
     return oct_bf16_to_f32(((const uint16_t *)at)[i]);
 }
 
-#define QK_REF(type)                                                                        \
-    static void attn_qk_##type##_ref(float *s, size_t lds, const float *q, size_t ldq,      \
-                                     uint32_t m, const void *k, uint32_t head_dim) {        \
-        for (uint32_t i = 0; i < m; i++)                                                    \
-            for (uint32_t t = 0; t < OCT_ATTN_SUB; t++) {                                   \
-                float acc = 0.0f;                                                           \
-                for (uint32_t d = 0; d < head_dim; d++)                                     \
-                    acc = fmaf(q[i * ldq + d], load_##type(k, d * OCT_ATTN_SUB + t), acc);  \
-                s[i * lds + t] = acc;                                                       \
-            }                                                                               \
+#define QK_REF(type)                                                                               \
+    static void attn_qk_##type##_ref(float *s, size_t lds, const float *q, size_t ldq, uint32_t m, \
+                                     const void *k, uint32_t head_dim) {                           \
+        for (uint32_t i = 0; i < m; i++)                                                           \
+            for (uint32_t t = 0; t < OCT_ATTN_SUB; t++) {                                          \
+                float acc = 0.0f;                                                                  \
+                for (uint32_t d = 0; d < head_dim; d++)                                            \
+                    acc = fmaf(q[i * ldq + d], load_##type(k, d * OCT_ATTN_SUB + t), acc);         \
+                s[i * lds + t] = acc;                                                              \
+            }                                                                                      \
     }
 QK_REF(f32)
 QK_REF(bf16)
 
-#define PV_REF(type)                                                                        \
-    static void attn_pv_##type##_ref(float *o, const float *p, uint32_t lo, uint32_t hi,    \
-                                     const void *v, size_t ldv, uint32_t head_dim) {        \
-        for (uint32_t t = lo; t < hi; t++)                                                  \
-            for (uint32_t d = 0; d < head_dim; d++)                                         \
-                o[d] = fmaf(p[t], load_##type(v, t * ldv + d), o[d]);                       \
+#define PV_REF(type)                                                                     \
+    static void attn_pv_##type##_ref(float *o, const float *p, uint32_t lo, uint32_t hi, \
+                                     const void *v, size_t ldv, uint32_t head_dim) {     \
+        for (uint32_t t = lo; t < hi; t++)                                               \
+            for (uint32_t d = 0; d < head_dim; d++)                                      \
+                o[d] = fmaf(p[t], load_##type(v, t * ldv + d), o[d]);                    \
     }
 PV_REF(f32)
 PV_REF(bf16)

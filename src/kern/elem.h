@@ -23,7 +23,7 @@
 
 /* If add: x[i] += add[i], stored. Then y = norm(x) * w (+ b unless NULL). y may be x, and then the
  * sum is not kept. Without add x is only read. RMSNorm of one head is this with n = head_dim. */
-#define OCT_DECL_NORM(name)                                                                   \
+#define OCT_DECL_NORM(name)                                                                    \
     void(name)(float *y, float *x, const float *add, const float *w, const float *b, size_t n, \
                float eps)
 
@@ -42,14 +42,13 @@ typedef struct oct_row_quant {
 /* q = x (times mul[i] first, unless NULL) under the rule; returns the row scale of the epilogue:
  * dynamic the scale, static 1.0f. A row that cannot be represented (NaN; for dynamic infinity too)
  * gets q = 0 and NaN. */
-#define OCT_DECL_QUANT_ROW(name)                                         \
-    float(name)(int8_t *q, const float *x, const float *mul, size_t n, \
-                const oct_row_quant *rule)
+#define OCT_DECL_QUANT_ROW(name) \
+    float(name)(int8_t * q, const float *x, const float *mul, size_t n, const oct_row_quant *rule)
 
 /* q[i] = sat8(rne(x[i] * inv[i] + off[i])); off NULL: nothing is added. NaN gives 0. The KV cache's
  * form: one scale a channel. */
 #define OCT_DECL_QUANT_CHANNELS(name) \
-    void(name)(int8_t *q, const float *x, const float *inv, const float *off, size_t n)
+    void(name)(int8_t * q, const float *x, const float *inv, const float *off, size_t n)
 
 /* Rotates the pairs (x[i], x[i + half]), i < half. o may be x. cos, sin: [half]. */
 #define OCT_DECL_ROPE(name) \

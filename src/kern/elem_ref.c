@@ -10,12 +10,12 @@ static void exp_ref(float *y, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = oct_exp_f32(x[i]);
 }
 
-#define ACT_REF(name)                                                             \
+#define ACT_REF(name)                                                                    \
     static void act_##name##_ref(float *y, const float *x, const float *mul, size_t n) { \
-        for (size_t i = 0; i < n; i++) {                                          \
-            const float a = oct_##name##_f32(x[i]);                               \
-            y[i] = mul ? a * mul[i] : a;                                          \
-        }                                                                         \
+        for (size_t i = 0; i < n; i++) {                                                 \
+            const float a = oct_##name##_f32(x[i]);                                      \
+            y[i] = mul ? a * mul[i] : a;                                                 \
+        }                                                                                \
     }
 ACT_REF(silu)
 ACT_REF(gelu)

@@ -16,6 +16,8 @@ void oct_kern_init(oct_kern *k, uint32_t cpu_mask) {
     memset(k, 0, sizeof *k);
     k->cpu_mask = cpu_mask;
     oct_kern_init_linear_ref(k);
+    oct_kern_init_elem_ref(k);
+    oct_kern_init_attn_ref(k);
 #if defined(__x86_64__)
     oct_kern_init_linear_x86(k, cpu_mask);
 #endif

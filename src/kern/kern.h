@@ -23,7 +23,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kern/attn_kern.h"
 #include "kern/cpu.h"
+#include "kern/elem.h"
 
 /* |-128 * -128| * OCT_KERN_MAX_K is still an int32. */
 enum { OCT_KERN_MAX_K = 131071 };
@@ -119,6 +121,9 @@ typedef struct oct_kern {
     oct_gemm_float_fn gemm_bf16;
     oct_gemm_float_fn gemm_f16;
     oct_epilogue_f32_fn epilogue_f32;
+
+    oct_kern_elem elem;       /* kern/elem.h: rows: norms, activations, quantisation */
+    oct_kern_attn_slots attn; /* kern/attn_kern.h: the pieces of kern/attn.h */
 } oct_kern;
 
 /* Fills the table for the bits of cpu_mask (0: the reference alone). A bit without the weaker ones

@@ -21,15 +21,15 @@
 typedef struct oct_sample_args {
     float *logits; /* [n_vocab] */
     uint32_t n_vocab;
-    const octet_sample_row *row;   /* the ranges and mask index in it are not looked at: */
-    const octet_seen_token *seen;  /* [n_seen]; ids outside the vocabulary are ignored */
+    const octet_sample_row *row;  /* the ranges and mask index in it are not looked at: */
+    const octet_seen_token *seen; /* [n_seen]; ids outside the vocabulary are ignored */
     uint32_t n_seen;
-    const octet_bias *bias;        /* [n_bias]; likewise */
+    const octet_bias *bias; /* [n_bias]; likewise */
     uint32_t n_bias;
-    const uint32_t *mask;          /* bit i % 32 of word i / 32 set: allowed; NULL: all are */
+    const uint32_t *mask; /* bit i % 32 of word i / 32 set: allowed; NULL: all are */
     octet_sample_out *out;
-    int32_t *top_id;               /* [max_top]; written up to row->n_top, the rest -1 */
-    float *top_logprob;            /* [max_top]; the rest -infinity */
+    int32_t *top_id;    /* [max_top]; written up to row->n_top, the rest -1 */
+    float *top_logprob; /* [max_top]; the rest -infinity */
     uint32_t max_top;
 } oct_sample_args;
 

@@ -1,0 +1,412 @@
+/*
+ * kern/attn.c - attention put together from the slots of the table: which tokens a row sees, tiles
+ * of query vectors, spans, and their combination.
+ *
+ * A tile is some rows times the heads of the group, at most about TILE vectors, so that a sub-block
+ * of K and V read once serves them all: for prompts the cache is then read from L1, for decoding
+ * the group shares one pass. Everything about a vector is computed by the same calls whatever the
+ * tile, which is why the tile does not show in the result.
+ */
+#include "kern/attn.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "kern/elem_math.h"
+#include "kern/pack.h"
+
+enum {
+    TILE = 24, /* vectors; a group larger than that is a tile of its own */
+    SUBS = OCT_ATTN_SPAN / OCT_ATTN_SUB,
+};
+
+/* What a span says of one vector, and what the spans so far say together. */
+typedef struct span_part {
+    float m; /* largest score; not finite: the row is lost */
+    float l; /* sum of the probabilities; 0: no visible token */
+} span_part;
+
+typedef struct tile {
+    const oct_attn_args *a;
+    const oct_kern *k;
+    uint32_t row0, n_rows, n_vec;
+    uint32_t q_pad;  /* head_dim padded for K's panels */
+    uint32_t o_pad;  /* head_dim padded to whole panels */
+    uint32_t lo, hi; /* tokens that some row of the tile sees */
+
+    /* scratch; [n_vec] or [n_vec][...] */
+    float *q_factor;  /* int8: q scale * softmax scale */
+    span_part *part;  /* of the current span */
+    span_part *total; /* of the spans so far */
+    float *acc;       /* [o_pad] of the spans so far */
+    void *out;        /* [o_pad] of the current span: int32 or float */
+    int16_t *q16;     /* [q_pad] */
+    void *score;      /* [SPAN] int32 or float */
+    int16_t *p16;     /* [SPAN] */
+    void *step;       /* rows: one transposed sub-block of K; int8: one product to add */
+} tile;
+
+static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+static uint32_t max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
+static bool finite_f32(float x) { return oct_abs_bits_finite(oct_f32_abs_bits(x)); }
+static size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+
+static uint32_t tile_rows(uint32_t group) { return group >= TILE ? 1 : TILE / group; }
+
+/* ---- which tokens --------------------------------------------------------------------------- */
+
+static void visible(const oct_attn_args *a, uint32_t row, uint32_t *lo, uint32_t *hi) {
+    const uint64_t pos = (uint64_t)a->pos0 + row;
+    uint64_t end = a->kv_len, begin = 0;
+    if (a->causal && pos + 1 < end) end = pos + 1;
+    if (a->window) {
+        if (pos + 1 > a->window) begin = pos + 1 - a->window;
+        if (!a->causal && pos + a->window < end) end = pos + a->window;
+    }
+    *hi = (uint32_t)end;
+    *lo = begin < end ? (uint32_t)begin : (uint32_t)end;
+}
+
+/* Rows are at consecutive positions: the first sees the earliest token, the last the latest. */
+static void visible_rows(const oct_attn_args *a, uint32_t row0, uint32_t n, uint32_t *lo,
+                         uint32_t *hi) {
+    uint32_t ignored;
+    *lo = *hi = 0;
+    if (n == 0) return;
+    visible(a, row0, lo, &ignored);
+    visible(a, row0 + n - 1, &ignored, hi);
+}
+
+/* The part of [lo, hi) inside the span, relative to it; false when there is none. */
+static bool clip(uint32_t lo, uint32_t hi, uint64_t span_start, uint32_t *from, uint32_t *to) {
+    if (hi <= span_start || lo >= span_start + OCT_ATTN_SPAN || lo >= hi) return false;
+    *from = lo > span_start ? (uint32_t)(lo - span_start) : 0;
+    *to = min_u32((uint32_t)(hi - span_start), OCT_ATTN_SPAN);
+    return true;
+}
+
+/* ---- where things lie ----------------------------------------------------------------------- */
+
+static const char *sub_block(const oct_attn_args *a, uint32_t token) {
+    const size_t block = (size_t)a->blocks[token / a->block_tokens];
+    return (const char *)a->kv + block * a->block_bytes +
+           (size_t)(token % a->block_tokens / OCT_ATTN_SUB) * a->sub_bytes;
+}
+
+static const float *query(const tile *t, uint32_t vec) {
+    const oct_attn_args *a = t->a;
+    return a->q + (size_t)(t->row0 + vec / a->group) * a->q_stride +
+           (size_t)(vec % a->group) * a->head_dim;
+}
+
+/* base NULL: only the size is wanted. */
+static void *take(char *base, size_t *at, size_t bytes) {
+    void *p = base ? base + *at : NULL;
+    *at += round_up(bytes, 64);
+    return p;
+}
+
+static size_t lay_out(tile *t, char *base, uint32_t n_vec, uint32_t head_dim) {
+    size_t at = 0;
+    t->q_pad = oct_pack_kpad(head_dim);
+    t->o_pad = (uint32_t)round_up(head_dim, OCT_PANEL_OUTPUTS);
+    t->q_factor = take(base, &at, n_vec * sizeof(float));
+    t->part = take(base, &at, n_vec * sizeof(span_part));
+    t->total = take(base, &at, n_vec * sizeof(span_part));
+    t->acc = take(base, &at, (size_t)n_vec * t->o_pad * sizeof(float));
+    t->out = take(base, &at, (size_t)n_vec * t->o_pad * sizeof(int32_t));
+    t->q16 = take(base, &at, (size_t)n_vec * t->q_pad * sizeof(int16_t));
+    t->score = take(base, &at, (size_t)n_vec * OCT_ATTN_SPAN * sizeof(int32_t));
+    t->p16 = take(base, &at, (size_t)n_vec * OCT_ATTN_SPAN * sizeof(int16_t));
+    t->step = take(base, &at, (size_t)max_u32(n_vec, OCT_ATTN_SUB) * t->o_pad * sizeof(int32_t));
+    return at;
+}
+
+size_t oct_kern_attn_scratch_bytes(uint32_t group, uint32_t head_dim) {
+    tile t;
+    return lay_out(&t, NULL, tile_rows(group) * group, head_dim);
+}
+
+static void tile_begin(tile *t, const oct_kern *k, const oct_attn_args *a, uint32_t row0,
+                       void *scratch) {
+    OCT_ASSERT(a->head_dim >= 1 && a->head_dim <= OCT_ATTN_MAX_HEAD && a->group >= 1);
+    t->k = k;
+    t->a = a;
+    t->row0 = row0;
+    t->n_rows = min_u32(tile_rows(a->group), a->n_rows - row0);
+    t->n_vec = t->n_rows * a->group;
+    lay_out(t, scratch, t->n_vec, a->head_dim);
+    visible_rows(a, row0, t->n_rows, &t->lo, &t->hi);
+    if (a->cache != OCT_ATTN_I8) return;
+    for (uint32_t v = 0; v < t->n_vec; v++)
+        t->q_factor[v] = k->attn.q16(t->q16 + (size_t)v * t->q_pad, query(t, v), a->k_scale,
+                                     a->head_dim, t->q_pad) *
+                         a->scale;
+}
+
+/* ---- one span, int8 cache ------------------------------------------------------------------- */
+
+/* out += p16 V for one sub-block; the first one stores. */
+static void add_values_i8(tile *t, uint32_t sub, const int8_t *v, bool first) {
+    int32_t *out = t->out, *step = first ? out : t->step;
+    t->k->gemm_i16(t->p16 + sub * OCT_ATTN_SUB, OCT_ATTN_SPAN, t->n_vec, v, OCT_ATTN_SUB,
+                   OCT_ATTN_SUB * OCT_PANEL_OUTPUTS, t->o_pad / OCT_PANEL_OUTPUTS, step, t->o_pad);
+    if (first) return;
+    const size_t n = (size_t)t->n_vec * t->o_pad;
+    for (size_t i = 0; i < n; i++) out[i] += step[i];
+}
+
+static void span_i8(tile *t, uint64_t start, uint32_t from, uint32_t to) {
+    const oct_attn_args *a = t->a;
+    int32_t *score = t->score;
+    const uint32_t sub0 = from / OCT_ATTN_SUB, sub_end = (to - 1) / OCT_ATTN_SUB + 1;
+    const char *sub_at[SUBS] = {0};
+
+    for (uint32_t s = sub0; s < sub_end; s++) {
+        sub_at[s] = sub_block(a, (uint32_t)start + s * OCT_ATTN_SUB);
+        t->k->gemm_i16(t->q16, t->q_pad, t->n_vec, (const int8_t *)sub_at[s], t->q_pad,
+                       (size_t)t->q_pad * OCT_PANEL_OUTPUTS, OCT_ATTN_SUB / OCT_PANEL_OUTPUTS,
+                       score + s * OCT_ATTN_SUB, OCT_ATTN_SPAN);
+    }
+    oct_attn_score how = {.cap = a->softcap, .inv_cap = a->softcap != 0 ? 1.0f / a->softcap : 0};
+    for (uint32_t v = 0; v < t->n_vec; v++) {
+        int16_t *p16 = t->p16 + (size_t)v * OCT_ATTN_SPAN;
+        uint32_t lo, hi;
+        int32_t l = 0;
+        visible(a, t->row0 + v / a->group, &lo, &hi);
+        t->part[v] = (span_part){0};
+        how.factor = t->q_factor[v];
+        if (!clip(lo, hi, start, &lo, &hi)) {
+            /* sees nothing here */
+        } else if (!finite_f32(how.factor)) {
+            t->part[v].m = NAN;
+        } else {
+            t->k->attn.softmax_i8(p16, score + (size_t)v * OCT_ATTN_SPAN, lo, hi, &how,
+                                  &t->part[v].m, &l);
+            t->part[v].l = (float)l;
+        }
+        if (l == 0) memset(p16, 0, OCT_ATTN_SPAN * sizeof *p16);
+    }
+    for (uint32_t s = sub0; s < sub_end; s++)
+        add_values_i8(t, s, (const int8_t *)sub_at[s] + oct_kern_kv_v_offset(a->cache, a->head_dim),
+                      s == sub0);
+}
+
+/* ---- one span, float ------------------------------------------------------------------------ */
+
+/* A sub-block of K rows as [head_dim][32]; tokens that are not there are zeros. */
+static const void *transposed(tile *t, uint32_t token) {
+    const oct_attn_args *a = t->a;
+    float *kt = t->step;
+    const uint32_t n = min_u32(a->kv_len - token, OCT_ATTN_SUB);
+    if (n < OCT_ATTN_SUB) memset(kt, 0, (size_t)a->head_dim * OCT_ATTN_SUB * sizeof *kt);
+    for (uint32_t i = 0; i < n; i++) {
+        const float *row = a->k_rows + (size_t)(token + i) * a->kv_stride;
+        for (uint32_t d = 0; d < a->head_dim; d++) kt[d * OCT_ATTN_SUB + i] = row[d];
+    }
+    return kt;
+}
+
+/* o of one vector over the visible tokens [lo, hi) of the span. */
+static void add_values_f32(const tile *t, uint64_t start, uint32_t lo, uint32_t hi, const float *p,
+                           float *o) {
+    const oct_attn_args *a = t->a;
+    for (uint32_t s = lo / OCT_ATTN_SUB; s * OCT_ATTN_SUB < hi; s++) {
+        const uint32_t first = s * OCT_ATTN_SUB, token = (uint32_t)start + first;
+        const uint32_t from = max_u32(lo, first) - first;
+        const uint32_t to = min_u32(hi - first, OCT_ATTN_SUB);
+        if (a->cache == OCT_ATTN_ROWS) {
+            t->k->attn.pv_f32(o, p + first, from, to, a->v_rows + (size_t)token * a->kv_stride,
+                              a->kv_stride, a->head_dim);
+            continue;
+        }
+        const char *v = sub_block(a, token) + oct_kern_kv_v_offset(a->cache, a->head_dim);
+        (a->cache == OCT_ATTN_F32 ? t->k->attn.pv_f32 : t->k->attn.pv_bf16)(
+            o, p + first, from, to, v, a->head_dim, a->head_dim);
+    }
+}
+
+static void scores_f32(tile *t, uint32_t token, float *score) {
+    const oct_attn_args *a = t->a;
+    const void *k = a->cache == OCT_ATTN_ROWS ? transposed(t, token) : sub_block(a, token);
+    const oct_attn_qk_fn qk = a->cache == OCT_ATTN_BF16 ? t->k->attn.qk_bf16 : t->k->attn.qk_f32;
+    for (uint32_t r = 0; r < t->n_rows; r++)
+        qk(score + (size_t)r * a->group * OCT_ATTN_SPAN, OCT_ATTN_SPAN, query(t, r * a->group),
+           a->head_dim, a->group, k, a->head_dim);
+}
+
+static void span_f32(tile *t, uint64_t start, uint32_t from, uint32_t to) {
+    const oct_attn_args *a = t->a;
+    float *score = t->score, *out = t->out;
+
+    for (uint32_t s = from / OCT_ATTN_SUB; s * OCT_ATTN_SUB < to; s++)
+        scores_f32(t, (uint32_t)start + s * OCT_ATTN_SUB, score + s * OCT_ATTN_SUB);
+
+    const oct_attn_score how = {
+        .factor = a->scale, .cap = a->softcap, .inv_cap = a->softcap != 0 ? 1.0f / a->softcap : 0};
+    for (uint32_t v = 0; v < t->n_vec; v++) {
+        float *p = score + (size_t)v * OCT_ATTN_SPAN, *o = out + (size_t)v * t->o_pad;
+        uint32_t lo, hi;
+        visible(a, t->row0 + v / a->group, &lo, &hi);
+        t->part[v] = (span_part){0};
+        if (!clip(lo, hi, start, &lo, &hi)) continue;
+        t->k->attn.softmax_f32(p, lo, hi, &how, &t->part[v].m, &t->part[v].l);
+        memset(o, 0, t->o_pad * sizeof *o);
+        add_values_f32(t, start, lo, hi, p, o);
+    }
+}
+
+/* Fills part and out of every vector; false when no row of the tile sees anything of the span. */
+static bool tile_span(tile *t, uint32_t span) {
+    const uint64_t start = (uint64_t)span * OCT_ATTN_SPAN;
+    uint32_t from, to;
+    if (!clip(t->lo, t->hi, start, &from, &to)) return false;
+    if (t->a->cache == OCT_ATTN_I8)
+        span_i8(t, start, from, to);
+    else
+        span_f32(t, start, from, to);
+    return true;
+}
+
+/* ---- combination ---------------------------------------------------------------------------- */
+
+/* Weighs what is there (a) and what comes (b). False: nothing comes, or the row is lost. */
+static bool merge_weights(span_part *total, span_part part, float *a, float *b) {
+    if (!finite_f32(total->m)) return false;
+    if (!finite_f32(part.m)) {
+        total->m = NAN;
+        return false;
+    }
+    if (part.l == 0.0f) return false;
+    if (total->l == 0.0f) {
+        *total = part;
+        *a = 0.0f; /* first span: taken as it is */
+        return true;
+    }
+    const float m = part.m > total->m ? part.m : total->m;
+    *a = oct_exp_f32(total->m - m);
+    *b = oct_exp_f32(part.m - m);
+    total->l = fmaf(total->l, *a, part.l * *b);
+    total->m = m;
+    return true;
+}
+
+static void finish(const oct_attn_args *a, span_part total, const float *acc, float *out) {
+    const uint32_t hd = a->head_dim;
+    if (!finite_f32(total.m) || total.l == 0.0f) {
+        for (uint32_t d = 0; d < hd; d++) out[d] = total.l == 0.0f && total.m == 0.0f ? 0.0f : NAN;
+        return;
+    }
+    const float r = 1.0f / total.l;
+    for (uint32_t d = 0; d < hd; d++) {
+        const float o = acc[d] * r;
+        out[d] = a->cache != OCT_ATTN_I8
+                     ? o
+                     : (o - (a->v_offset ? a->v_offset[d] : 0.0f)) * a->v_scale[d];
+    }
+}
+
+static float *out_row(const oct_attn_args *a, uint32_t vec) {
+    return a->out + (size_t)(vec / a->group) * a->out_stride +
+           (size_t)(vec % a->group) * a->head_dim;
+}
+
+static void tile_merge(tile *t) {
+    const uint32_t hd = t->a->head_dim;
+    for (uint32_t v = 0; v < t->n_vec; v++) {
+        float *acc = t->acc + (size_t)v * t->o_pad, a, b = 0.0f;
+        const bool first = t->total[v].l == 0.0f;
+        if (!merge_weights(&t->total[v], t->part[v], &a, &b)) continue;
+        if (t->a->cache == OCT_ATTN_I8) {
+            const int32_t *o = (const int32_t *)t->out + (size_t)v * t->o_pad;
+            if (!first)
+                t->k->attn.merge_i32(acc, o, a, b, hd);
+            else
+                for (uint32_t d = 0; d < hd; d++) acc[d] = (float)o[d];
+        } else {
+            const float *o = (const float *)t->out + (size_t)v * t->o_pad;
+            if (!first)
+                t->k->attn.merge_f32(acc, o, a, b, hd);
+            else
+                memcpy(acc, o, hd * sizeof *acc);
+        }
+    }
+}
+
+void oct_kern_attn(const oct_kern *k, const oct_attn_args *a, void *scratch) {
+    for (uint32_t row = 0; row < a->n_rows; row += tile_rows(a->group)) {
+        tile t;
+        tile_begin(&t, k, a, row, scratch);
+        memset(t.total, 0, t.n_vec * sizeof *t.total);
+        const uint32_t end = (uint32_t)round_up(t.hi, OCT_ATTN_SPAN) / OCT_ATTN_SPAN;
+        for (uint32_t span = t.lo / OCT_ATTN_SPAN; span < end; span++)
+            if (tile_span(&t, span)) tile_merge(&t);
+        for (uint32_t v = 0; v < t.n_vec; v++)
+            finish(a, t.total[v], t.acc + (size_t)v * t.o_pad, out_row(a, row * a->group + v));
+    }
+}
+
+/* ---- in two steps --------------------------------------------------------------------------- */
+
+void oct_kern_attn_span_range(const oct_attn_args *a, uint32_t *begin, uint32_t *end) {
+    uint32_t lo, hi;
+    visible_rows(a, 0, a->n_rows, &lo, &hi);
+    *begin = lo / OCT_ATTN_SPAN;
+    *end = lo < hi ? (hi - 1) / OCT_ATTN_SPAN + 1 : *begin;
+}
+
+/* A partial result: m, l and o[head_dim] of every vector. */
+size_t oct_kern_attn_partial_floats(const oct_attn_args *a) {
+    return (size_t)a->n_rows * a->group * (a->head_dim + 2);
+}
+
+static void store_partial(const tile *t, bool seen, float *at) {
+    const uint32_t hd = t->a->head_dim;
+    for (uint32_t v = 0; v < t->n_vec; v++, at += hd + 2) {
+        at[0] = seen ? t->part[v].m : 0.0f;
+        at[1] = seen ? t->part[v].l : 0.0f;
+        if (at[1] == 0.0f) continue;
+        if (t->a->cache == OCT_ATTN_I8) {
+            const int32_t *o = (const int32_t *)t->out + (size_t)v * t->o_pad;
+            for (uint32_t d = 0; d < hd; d++) at[2 + d] = (float)o[d];
+        } else {
+            memcpy(at + 2, (const float *)t->out + (size_t)v * t->o_pad, hd * sizeof *at);
+        }
+    }
+}
+
+void oct_kern_attn_spans(const oct_kern *k, const oct_attn_args *a, uint32_t span_begin,
+                         uint32_t span_end, float *partials, void *scratch) {
+    const size_t per_span = oct_kern_attn_partial_floats(a);
+    const size_t per_row = (size_t)a->group * (a->head_dim + 2);
+    for (uint32_t row = 0; row < a->n_rows; row += tile_rows(a->group)) {
+        tile t;
+        tile_begin(&t, k, a, row, scratch);
+        for (uint32_t span = span_begin; span < span_end; span++) {
+            const bool seen = tile_span(&t, span);
+            store_partial(&t, seen, partials + (span - span_begin) * per_span + row * per_row);
+        }
+    }
+}
+
+void oct_kern_attn_combine(const oct_kern *k, const oct_attn_args *a, const float *partials) {
+    const size_t per_span = oct_kern_attn_partial_floats(a);
+    const uint32_t n_vec = a->n_rows * a->group;
+    uint32_t begin, end;
+    oct_kern_attn_span_range(a, &begin, &end);
+    for (uint32_t v = 0; v < n_vec; v++) {
+        float acc[OCT_ATTN_MAX_HEAD], wa, wb = 0.0f;
+        span_part total = {0};
+        const float *at = partials + (size_t)v * (a->head_dim + 2);
+        for (uint32_t span = begin; span < end; span++, at += per_span) {
+            const bool first = total.l == 0.0f;
+            if (!merge_weights(&total, (span_part){at[0], at[1]}, &wa, &wb)) continue;
+            if (first)
+                memcpy(acc, at + 2, a->head_dim * sizeof *acc);
+            else
+                k->attn.merge_f32(acc, at + 2, wa, wb, a->head_dim);
+        }
+        finish(a, total, acc, out_row(a, v));
+    }
+}
