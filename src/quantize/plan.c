@@ -1,0 +1,310 @@
+/*
+ * quantize/plan.c - smoothing and static parameters.
+ *
+ * Smoothing: s_j = a_j^alpha / w_j^(1 - alpha), a_j the largest activation of channel j, w_j the
+ * largest weight of column j over the projections that read it (SmoothQuant, eq. 4), both clamped
+ * at 1e-5. It is folded where the input comes from: norm weights for q, k, v, gate and up; rows of
+ * v for o (one factor for all query heads of a kv head); rows of up for down.
+ *
+ * Static parameters: the range is shrunk step by step and the step with the least error taken; the
+ * error of channel j counts with the squared length of weight column j, which is what it does to
+ * the output when errors are independent.
+ */
+#include "quantize/plan.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "quant/contract.h"
+#include "quant/float_types.h"
+
+const oct_projection oct_projections[OCT_N_PROJECTIONS] = {
+    {"self_attn.q_proj", OCT_IN_QKV}, {"self_attn.k_proj", OCT_IN_QKV},
+    {"self_attn.v_proj", OCT_IN_QKV}, {"self_attn.o_proj", OCT_IN_O},
+    {"mlp.gate_proj", OCT_IN_MLP},    {"mlp.up_proj", OCT_IN_MLP},
+    {"mlp.down_proj", OCT_IN_DOWN},
+};
+
+static const char *const input_names[OCT_N_IN] = {"q, k, v", "o", "gate, up", "down"};
+
+void oct_projection_shape(const oct_model_config *c, int p, uint64_t *n, uint64_t *k) {
+    const uint64_t q = (uint64_t)c->n_heads * c->head_dim,
+                   kv = (uint64_t)c->n_kv_heads * c->head_dim;
+    const uint64_t h = c->hidden, inner = c->intermediate;
+    const uint64_t shapes[OCT_N_PROJECTIONS][2] = {{q, h},     {kv, h},    {kv, h},   {h, q},
+                                                   {inner, h}, {inner, h}, {h, inner}};
+    *n = shapes[p][0];
+    *k = shapes[p][1];
+}
+
+static uint32_t input_width(const oct_model_config *c, int in) {
+    const uint32_t widths[OCT_N_IN] = {c->hidden, c->n_heads * c->head_dim, c->hidden,
+                                       c->intermediate};
+    return widths[in];
+}
+
+float oct_plan_v_factor(const oct_plan *p, uint32_t layer, uint32_t channel) {
+    const oct_model_config *c = p->config;
+    const float *s = p->layers[layer].in[OCT_IN_O].smooth;
+    const uint32_t group = c->n_heads / c->n_kv_heads;
+    if (!s) return 1.0f;
+    return s[channel / c->head_dim * group * c->head_dim + channel % c->head_dim];
+}
+
+/* The rows as the checkpoint has them. */
+static oct_status read_weight(const oct_plan *p, oct_checkpoint *ckpt, uint32_t layer,
+                              int projection, float *w, oct_err *err) {
+    char name[160];
+    uint64_t n, k;
+    oct_projection_shape(p->config, projection, &n, &k);
+    snprintf(name, sizeof name, "model.layers.%u.%s.weight", layer,
+             oct_projections[projection].suffix);
+    const oct_tensor *t = oct_checkpoint_find(ckpt, name);
+    if (!t) return OCT_FAIL(err, OCT_E_CORRUPT, "tensor %s: missing", name);
+    if (!oct_tensor_has_shape(t, 2, (const uint64_t[]){n, k}) || !oct_dtype_is_real(t->dtype))
+        return OCT_FAIL(err, OCT_E_CORRUPT, "tensor %s: want float [%llu, %llu]", name,
+                        (unsigned long long)n, (unsigned long long)k);
+    return oct_checkpoint_read_rows(ckpt, t, 0, n, w, err);
+}
+
+oct_status oct_plan_weight(const oct_plan *p, oct_checkpoint *ckpt, uint32_t layer, int projection,
+                           float *w, float *bias, bool *has_bias, oct_err *err) {
+    const oct_layer_plan *lp = &p->layers[layer];
+    const float *in = lp->in[oct_projections[projection].in].smooth;
+    const float *down = lp->in[OCT_IN_DOWN].smooth;
+    const float *values = NULL;
+    char name[160];
+    uint64_t n, k;
+
+    oct_projection_shape(p->config, projection, &n, &k);
+    OCT_TRY(read_weight(p, ckpt, layer, projection, w, err));
+    snprintf(name, sizeof name, "model.layers.%u.%s.bias", layer,
+             oct_projections[projection].suffix);
+    oct_arena arena;
+    oct_arena_init(&arena, p->mem, 0);
+    const oct_status st = oct_checkpoint_vector(ckpt, &arena, name, n, true, &values, err);
+    *has_bias = st == OCT_OK && values;
+    for (uint64_t r = 0; *has_bias && r < n; r++) bias[r] = values[r];
+    oct_arena_fini(&arena);
+    OCT_TRY(st);
+
+    for (uint64_t r = 0; r < n; r++) {
+        float *row = w + r * k;
+        for (uint64_t j = 0; in && j < k; j++) row[j] *= in[j];
+        /* Rows whose outputs are another projection's smoothed input. */
+        float by = 1.0f;
+        if (projection == OCT_P_V) by = oct_plan_v_factor(p, layer, (uint32_t)r);
+        if (projection == OCT_P_UP && down) by = down[r];
+        if (by == 1.0f) continue;
+        for (uint64_t j = 0; j < k; j++) row[j] /= by;
+        if (*has_bias) bias[r] /= by;
+    }
+    return OCT_OK;
+}
+
+/* ---- one layer ------------------------------------------------------------------------------ */
+
+typedef struct columns {
+    float *absmax; /* [width] largest weight of a column */
+    double *norm2; /* [width] squared length of a column */
+} columns;
+
+static oct_status look_at_columns(const oct_plan *p, oct_checkpoint *ckpt, uint32_t layer, int in,
+                                  float *w, columns *col, oct_err *err) {
+    const uint32_t width = input_width(p->config, in);
+    memset(col->absmax, 0, width * sizeof *col->absmax);
+    memset(col->norm2, 0, width * sizeof *col->norm2);
+    for (int i = 0; i < OCT_N_PROJECTIONS; i++) {
+        if (oct_projections[i].in != in) continue;
+        uint64_t n, k;
+        oct_projection_shape(p->config, i, &n, &k);
+        OCT_TRY(read_weight(p, ckpt, layer, i, w, err));
+        for (uint64_t r = 0; r < n; r++)
+            for (uint64_t j = 0; j < k; j++) {
+                const float v = w[r * k + j];
+                col->absmax[j] = fmaxf(col->absmax[j], fabsf(v));
+                col->norm2[j] += (double)v * (double)v;
+            }
+    }
+    return OCT_OK;
+}
+
+static void choose_smoothing(const oct_plan *p, int in, const oct_input_stats *s,
+                             const columns *col, float alpha, float *smooth) {
+    const oct_model_config *c = p->config;
+    for (uint32_t j = 0; j < s->width; j++) {
+        const double a = fmax((double)s->absmax[j], 1e-5), w = fmax((double)col->absmax[j], 1e-5);
+        smooth[j] = (float)(pow(a, (double)alpha) / pow(w, 1.0 - (double)alpha));
+    }
+    if (in != OCT_IN_O) return;
+    /* Query heads of one kv head share v's channels: the largest factor serves them all. */
+    const uint32_t group = c->n_heads / c->n_kv_heads, hd = c->head_dim;
+    for (uint32_t h = 0; h < c->n_heads; h += group)
+        for (uint32_t d = 0; d < hd; d++) {
+            float most = 0;
+            for (uint32_t g = 0; g < group; g++) most = fmaxf(most, smooth[(h + g) * hd + d]);
+            for (uint32_t g = 0; g < group; g++) smooth[(h + g) * hd + d] = most;
+        }
+}
+
+/* Weighted squared error of the sample rows under one (scale, offset). */
+static double static_error(const oct_input_stats *s, const double *weight, float scale,
+                           float offset) {
+    const float inv = 1.0f / scale;
+    double sum = 0;
+    for (uint32_t r = 0; r < s->n_rows; r++) {
+        const float *x = s->sample + (size_t)r * s->width;
+        double row = 0;
+        for (uint32_t j = 0; j < s->width; j++) {
+            const float q = (float)oct_quant_static_before(x[j], inv, offset);
+            const double e = (double)x[j] - (double)((q - offset) * scale);
+            row += e * e * weight[j];
+        }
+        sum += row;
+    }
+    return sum;
+}
+
+static float round_up_to_bf16(float x) {
+    const uint16_t b = oct_f32_to_bf16(x);
+    return oct_bf16_to_f32(oct_bf16_to_f32(b) < x ? (uint16_t)(b + 1) : b);
+}
+
+/* Shrinks the range while that lowers the error. The scale is a bfloat16 value, because some
+ * engines keep it as one. */
+static void choose_static(const oct_input_stats *s, const double *weight, oct_input_plan *out) {
+    static const float shrink[] = {1.0f, 0.9f, 0.8f, 0.7f,  0.6f, 0.5f,
+                                   0.4f, 0.3f, 0.2f, 0.12f, 0.07f};
+    float lo = 0, hi = 0;
+    double signal = 0, best = INFINITY;
+    for (uint32_t r = 0; r < s->n_rows; r++)
+        for (uint32_t j = 0; j < s->width; j++) {
+            const float x = s->sample[(size_t)r * s->width + j];
+            lo = fminf(lo, x);
+            hi = fmaxf(hi, x);
+            signal += (double)x * (double)x * weight[j];
+        }
+    for (unsigned i = 0; i < OCT_COUNT(shrink); i++) {
+        const float scale = round_up_to_bf16(fmaxf((hi - lo) * shrink[i] / 255.0f, FLT_EPSILON));
+        const float offset = (float)oct_sat8_rne(-128.0f - lo * shrink[i] / scale);
+        const double e = static_error(s, weight, scale, offset);
+        if (e >= best) continue;
+        best = e;
+        out->scale = scale;
+        out->offset = offset;
+    }
+    out->error = signal > 0 ? (float)(best / signal) : 0;
+    out->is_static = true;
+}
+
+static void smooth_sample(const oct_input_stats *s, const float *smooth) {
+    for (uint32_t r = 0; r < s->n_rows; r++)
+        for (uint32_t j = 0; j < s->width; j++) s->sample[(size_t)r * s->width + j] /= smooth[j];
+}
+
+static oct_status plan_input(oct_plan *p, oct_checkpoint *ckpt, const oct_calibration *cal,
+                             uint32_t l, int in, const oct_quantize_options *o, float *w,
+                             columns *col, oct_err *err) {
+    oct_input_plan *plan = &p->layers[l].in[in];
+    const oct_input_stats *s = &cal->layers[l].in[in];
+
+    OCT_TRY(look_at_columns(p, ckpt, l, in, w, col, err));
+    if (o->smooth_alpha > 0) {
+        plan->smooth = oct_alloc(p->mem, s->width, sizeof *plan->smooth);
+        if (!plan->smooth) return OCT_FAIL(err, OCT_E_NOMEM, "quantize: no memory");
+        choose_smoothing(p, in, s, col, o->smooth_alpha, plan->smooth);
+        smooth_sample(s, plan->smooth);
+        for (uint32_t j = 0; j < s->width; j++)
+            col->norm2[j] *= (double)plan->smooth[j] * (double)plan->smooth[j];
+    }
+    if (o->scheme == OCT_QUANTIZE_W8A8) choose_static(s, col->norm2, plan);
+    return OCT_OK;
+}
+
+/* ---- the whole model ------------------------------------------------------------------------ */
+
+typedef struct ranked {
+    uint32_t layer;
+    int in;
+    const oct_input_plan *plan;
+} ranked;
+
+static int by_error(const void *a, const void *b) {
+    const float x = ((const ranked *)a)->plan->error, y = ((const ranked *)b)->plan->error;
+    return (x < y) - (x > y);
+}
+
+/* The worst inputs keep a dynamic scale, as far as the share of static bytes allows. */
+static oct_status choose_dynamic(oct_plan *p, const oct_quantize_options *o, oct_err *err) {
+    const size_t n = (size_t)p->config->n_layers * OCT_N_IN;
+    ranked *rank = oct_alloc(p->mem, n, sizeof *rank);
+    uint64_t total = 0, left;
+    char line[160];
+
+    if (!rank) return OCT_FAIL(err, OCT_E_NOMEM, "quantize: no memory");
+    for (size_t i = 0; i < n; i++) {
+        rank[i] = (ranked){(uint32_t)(i / OCT_N_IN), (int)(i % OCT_N_IN),
+                           &p->layers[i / OCT_N_IN].in[i % OCT_N_IN]};
+        total += rank[i].plan->bytes;
+    }
+    qsort(rank, n, sizeof *rank, by_error);
+    left = total;
+    for (size_t i = 0; i < n && rank[i].plan->error > o->dynamic_error; i++) {
+        const uint64_t bytes = rank[i].plan->bytes;
+        const bool fits = (double)(left - bytes) >= (double)o->min_static * (double)total;
+        snprintf(line, sizeof line, "layer %u %s: static error %.3f %% of the output: %s",
+                 rank[i].layer, input_names[rank[i].in], (double)rank[i].plan->error * 100,
+                 fits ? "kept W8A8_DYNAMIC" : "stays static (share of static weights)");
+        if (o->note) o->note(o->ctx, line);
+        if (!fits) continue;
+        p->layers[rank[i].layer].in[rank[i].in].is_static = false;
+        left -= bytes;
+    }
+    oct_free(p->mem, rank, n, sizeof *rank);
+    return OCT_OK;
+}
+
+oct_status oct_plan_make(oct_plan *p, const oct_allocator *mem, oct_checkpoint *ckpt,
+                         const oct_calibration *cal, const oct_quantize_options *o, oct_err *err) {
+    const oct_model_config *c = oct_checkpoint_config(ckpt);
+    uint64_t widest = 0, largest = 0;
+    *p = (oct_plan){.mem = mem, .config = c};
+    p->layers = oct_calloc(mem, c->n_layers, sizeof *p->layers);
+    if (!p->layers) return OCT_FAIL(err, OCT_E_NOMEM, "quantize: no memory");
+    for (int i = 0; i < OCT_N_PROJECTIONS; i++) {
+        uint64_t n, k;
+        oct_projection_shape(c, i, &n, &k);
+        if (k > widest) widest = k;
+        if (n * k > largest) largest = n * k;
+        for (uint32_t l = 0; l < c->n_layers; l++)
+            p->layers[l].in[oct_projections[i].in].bytes += n * k;
+    }
+    if (!cal) return OCT_OK;
+
+    float *w = oct_alloc(mem, largest, sizeof *w);
+    columns col = {oct_alloc(mem, widest, sizeof(float)), oct_alloc(mem, widest, sizeof(double))};
+    oct_status st =
+        w && col.absmax && col.norm2 ? OCT_OK : OCT_FAIL(err, OCT_E_NOMEM, "quantize: no memory");
+    for (uint32_t l = 0; l < c->n_layers && st == OCT_OK; l++) {
+        for (int in = 0; in < OCT_N_IN && st == OCT_OK; in++)
+            st = plan_input(p, ckpt, cal, l, in, o, w, &col, err);
+        if (o->progress) o->progress(o->ctx, "choosing scales", l + 1, c->n_layers);
+    }
+    oct_free(mem, w, largest, sizeof *w);
+    oct_free(mem, col.absmax, widest, sizeof(float));
+    oct_free(mem, col.norm2, widest, sizeof(double));
+    if (st == OCT_OK && o->scheme == OCT_QUANTIZE_W8A8) st = choose_dynamic(p, o, err);
+    return st;
+}
+
+void oct_plan_fini(oct_plan *p) {
+    if (!p->mem || !p->layers) return;
+    for (uint32_t l = 0; l < p->config->n_layers; l++)
+        for (int in = 0; in < OCT_N_IN; in++)
+            oct_free(p->mem, p->layers[l].in[in].smooth, input_width(p->config, in), sizeof(float));
+    oct_free(p->mem, p->layers, p->config->n_layers, sizeof *p->layers);
+    *p = (oct_plan){0};
+}
