@@ -107,10 +107,10 @@ typedef struct octet_qrows {
 
 #define OCTET_QUANT_NONE 0u
 #define OCTET_QUANT_DYNAMIC 1u /* scale = absmax/127 of the row */
-#define OCTET_QUANT_STATIC_BEFORE \
-    2u /* rne(x/s + o): the offset is added before rounding (ModelSlim) */
-#define OCTET_QUANT_STATIC_AFTER \
-    3u /* rne(x/s) + o: added after rounding (Quark, compressed-tensors) */
+/* rne(x/s + o): the offset is added before rounding (ModelSlim). */
+#define OCTET_QUANT_STATIC_BEFORE 2u
+/* rne(x/s) + o: added after rounding (Quark, compressed-tensors). */
+#define OCTET_QUANT_STATIC_AFTER 3u
 
 /* Where and how an operation leaves a quantised copy of its result. */
 typedef struct octet_quant {
@@ -149,8 +149,8 @@ typedef struct octet_weight_rows {
 
 #define OCTET_KV_F32 1u
 #define OCTET_KV_BF16 2u
-#define OCTET_KV_I8_CHANNEL 3u /* one scale (and offset) for each channel of each kv head ("C8") \
-                                */
+/* One scale (and offset) for each channel of each kv head ("C8"). */
+#define OCTET_KV_I8_CHANNEL 3u
 
 /* One layer's cache. The layout inside a block is the device's own; the host only counts bytes. */
 typedef struct octet_kv_desc {
@@ -380,9 +380,10 @@ typedef struct octet_device_ops {
     /* Memory. Buffers keep their address for life. New memory reads as zero. */
     int32_t (*buffer_create)(octet_device *dev, uint64_t bytes, octet_buffer *out);
     void (*buffer_destroy)(octet_device *dev, octet_buffer buf); /* accepts 0 */
-    void *(*host_alloc)(octet_device *dev,
-                        uint64_t bytes); /* host memory that transfers fast; NULL: refused */
-    void (*host_free)(octet_device *dev, void *ptr); /* accepts NULL */
+    /* Optional, both or neither: host memory that transfers fast. NULL: refused. free accepts NULL.
+     */
+    void *(*host_alloc)(octet_device *dev, uint64_t bytes);
+    void (*host_free)(octet_device *dev, void *ptr);
 
     /* Order. Operations of one stream run one after the other. */
     int32_t (*stream_create)(octet_device *dev, octet_stream **out);
@@ -401,9 +402,9 @@ typedef struct octet_device_ops {
     int32_t (*copy)(octet_stream *s, octet_ref dst, octet_ref src, uint64_t bytes);
     int32_t (*fill)(octet_stream *s, octet_ref dst, uint8_t value, uint64_t bytes);
 
-    /* Step capture: operations between begin and end are recorded, not run; replay runs them again
-     * with whatever the buffers hold by then. Transfers from and to the host are not recorded: they
-     * are refused between begin and end. */
+    /* Optional, all four or none. Step capture: operations between begin and end are recorded, not
+     * run; replay runs them again with whatever the buffers hold by then. Transfers from and to the
+     * host are not recorded: they are refused between begin and end. */
     int32_t (*capture_begin)(octet_stream *s);
     int32_t (*capture_end)(octet_stream *s, octet_graph **out);
     int32_t (*replay)(octet_stream *s, octet_graph *g);

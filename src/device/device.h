@@ -60,6 +60,14 @@ OCT_MUST_CHECK oct_status oct_device_check(const oct_device *d, int32_t code, co
 /* Memory and totals as they are now. */
 OCT_MUST_CHECK oct_status oct_device_refresh(oct_device *d, oct_err *err);
 
+/* True when steps can be recorded and replayed (optional in the contract). */
+bool oct_device_can_capture(const oct_device *d);
+
+/* Host memory for transfers: the device's own if it has any to give (*fast_out true), else plain.
+ * NULL when refused. Give back with the same bytes and answer; free accepts NULL. */
+OCT_MUST_CHECK void *oct_device_host_alloc(oct_device *d, size_t bytes, bool *fast_out);
+void oct_device_host_free(oct_device *d, void *ptr, size_t bytes, bool fast);
+
 /* The built-in device's table, for tests. settings it knows: "mask=HEX" (which instruction sets
  * may be used, 0: the scalar reference; default: all there are). */
 const octet_device_ops *oct_cpu_device_ops(void);

@@ -1,0 +1,295 @@
+/*
+ * device/cpu/stream.c - order, recording, and the table of the CPU device.
+ *
+ * An operation is done when its call returns, so a stream is only a name and an event is always
+ * past. While a stream records, an operation's struct is kept instead of run; replay runs the kept
+ * structs one after the other, checked as if they had come from a call.
+ *
+ * The structs of the contract may grow: a shorter one (an older caller) is filled up with zeros,
+ * what is behind our last member is ignored.
+ */
+#include <string.h>
+
+#include "device/cpu/cpu.h"
+#include "device/device.h"
+
+typedef enum command_kind {
+    CMD_EMBED,
+    CMD_NORM,
+    CMD_QUANTIZE,
+    CMD_LINEAR,
+    CMD_ATTN_INPUT,
+    CMD_ATTENTION,
+    CMD_ACT,
+    CMD_GATHER,
+    CMD_SAMPLE,
+    CMD_COPY,
+    CMD_FILL
+} command_kind;
+
+typedef struct transfer {
+    octet_ref dst, src;
+    uint64_t bytes;
+    uint8_t value;
+} transfer;
+
+typedef struct command {
+    command_kind kind;
+    union {
+        octet_embed_op embed;
+        octet_norm_op norm;
+        octet_quantize_op quantize;
+        octet_linear_op linear;
+        octet_attn_input_op attn_input;
+        octet_attention_op attention;
+        octet_act_op act;
+        octet_gather_op gather;
+        octet_sample_op sample;
+        transfer transfer;
+    } u;
+} command;
+
+struct octet_graph {
+    octet_device *dev;
+    command *commands;
+    size_t n, cap;
+};
+
+struct octet_stream {
+    octet_device *dev;
+    octet_graph *recording; /* NULL: operations run at once */
+};
+
+struct octet_event {
+    octet_device *dev;
+};
+
+static int32_t run(octet_device *dev, const command *c) {
+    switch (c->kind) {
+    case CMD_EMBED:
+        return oct_cpu_embed(dev, &c->u.embed);
+    case CMD_NORM:
+        return oct_cpu_norm(dev, &c->u.norm);
+    case CMD_QUANTIZE:
+        return oct_cpu_quantize(dev, &c->u.quantize);
+    case CMD_LINEAR:
+        return oct_cpu_linear(dev, &c->u.linear);
+    case CMD_ATTN_INPUT:
+        return oct_cpu_attn_input(dev, &c->u.attn_input);
+    case CMD_ATTENTION:
+        return oct_cpu_attention(dev, &c->u.attention);
+    case CMD_ACT:
+        return oct_cpu_act(dev, &c->u.act);
+    case CMD_GATHER:
+        return oct_cpu_gather(dev, &c->u.gather);
+    case CMD_SAMPLE:
+        return oct_cpu_sample(dev, &c->u.sample);
+    case CMD_COPY:
+        return oct_cpu_copy(dev, c->u.transfer.dst, c->u.transfer.src, c->u.transfer.bytes);
+    case CMD_FILL:
+        return oct_cpu_fill(dev, c->u.transfer.dst, c->u.transfer.value, c->u.transfer.bytes);
+    }
+    return OCTET_E_INVALID;
+}
+
+static int32_t submit(octet_stream *s, const command *c) {
+    octet_graph *g = s->recording;
+    if (!g) return run(s->dev, c);
+    if (g->n == g->cap) {
+        const size_t cap = g->cap ? 2 * g->cap : 512;
+        command *more = oct_grow(s->dev->mem, g->commands, g->cap, cap, sizeof *more);
+        if (!more)
+            return CPU_FAIL(s->dev, OCT_E_NOMEM, "capture: no memory for %zu operations", cap);
+        g->commands = more;
+        g->cap = cap;
+    }
+    g->commands[g->n++] = *c;
+    return OCTET_OK;
+}
+
+/* Copies what both sides know of an operation's struct; min_bytes: its size in version 1.0. */
+static int32_t take(octet_stream *s, void *to, size_t bytes, const void *from, const char *name) {
+    uint32_t got = 0;
+    memcpy(&got, from, sizeof got);
+    if (got < bytes) /* all structs are still those of 1.0 */
+        return CPU_FAIL(s->dev, OCT_E_INVALID, "%s: struct too small (got %u bytes, want %zu)",
+                        name, got, bytes);
+    memcpy(to, from, bytes);
+    return OCTET_OK;
+}
+
+#define OPERATION(name, NAME)                                                \
+    static int32_t op_##name(octet_stream *s, const octet_##name##_op *op) { \
+        command c = {.kind = CMD_##NAME};                                    \
+        CPU_TRY(take(s, &c.u.name, sizeof c.u.name, op, #name));             \
+        return submit(s, &c);                                                \
+    }
+
+OPERATION(embed, EMBED)
+OPERATION(norm, NORM)
+OPERATION(quantize, QUANTIZE)
+OPERATION(linear, LINEAR)
+OPERATION(attn_input, ATTN_INPUT)
+OPERATION(attention, ATTENTION)
+OPERATION(act, ACT)
+OPERATION(gather, GATHER)
+OPERATION(sample, SAMPLE)
+
+/* ---- streams and events ---------------------------------------------------------------------- */
+
+static int32_t stream_create(octet_device *dev, octet_stream **out) {
+    *out = oct_calloc(dev->mem, 1, sizeof **out);
+    if (!*out) return CPU_FAIL(dev, OCT_E_NOMEM, "stream: no memory");
+    (*out)->dev = dev;
+    return OCTET_OK;
+}
+
+static void graph_destroy(octet_graph *g) {
+    if (!g) return;
+    oct_free(g->dev->mem, g->commands, g->cap, sizeof *g->commands);
+    oct_free(g->dev->mem, g, 1, sizeof *g);
+}
+
+static void stream_destroy(octet_stream *s) {
+    if (!s) return;
+    graph_destroy(s->recording);
+    oct_free(s->dev->mem, s, 1, sizeof *s);
+}
+
+static int32_t stream_wait(octet_stream *s) {
+    (void)s;
+    return OCTET_OK;
+}
+
+static int32_t event_create(octet_device *dev, octet_event **out) {
+    *out = oct_calloc(dev->mem, 1, sizeof **out);
+    if (!*out) return CPU_FAIL(dev, OCT_E_NOMEM, "event: no memory");
+    (*out)->dev = dev;
+    return OCTET_OK;
+}
+
+static void event_destroy(octet_event *e) {
+    if (e) oct_free(e->dev->mem, e, 1, sizeof *e);
+}
+
+static int32_t event_record(octet_stream *s, octet_event *e) {
+    (void)s;
+    (void)e;
+    return OCTET_OK;
+}
+
+static int32_t event_wait(octet_event *e) {
+    (void)e;
+    return OCTET_OK;
+}
+
+static int32_t stream_wait_event(octet_stream *s, octet_event *e) {
+    (void)s;
+    (void)e;
+    return OCTET_OK;
+}
+
+/* ---- transfers ------------------------------------------------------------------------------- */
+
+static int32_t refuse_in_capture(octet_stream *s, const char *what) {
+    return s->recording ? CPU_FAIL(s->dev, OCT_E_INVALID, "%s: not possible while recording", what)
+                        : OCTET_OK;
+}
+
+static int32_t host_write(octet_stream *s, octet_ref dst, const void *src, uint64_t bytes) {
+    char *to = NULL;
+    CPU_TRY(refuse_in_capture(s, "write"));
+    CPU_TRY(oct_cpu_at(s->dev, dst, bytes, 1, "write", &to));
+    if (bytes) memcpy(to, src, bytes);
+    return OCTET_OK;
+}
+
+static int32_t host_read(octet_stream *s, void *dst, octet_ref src, uint64_t bytes) {
+    const char *from = NULL;
+    CPU_TRY(refuse_in_capture(s, "read"));
+    CPU_TRY(oct_cpu_at(s->dev, src, bytes, 1, "read", &from));
+    if (bytes) memcpy(dst, from, bytes);
+    return OCTET_OK;
+}
+
+static int32_t op_copy(octet_stream *s, octet_ref dst, octet_ref src, uint64_t bytes) {
+    const command c = {.kind = CMD_COPY, .u.transfer = {.dst = dst, .src = src, .bytes = bytes}};
+    return submit(s, &c);
+}
+
+static int32_t op_fill(octet_stream *s, octet_ref dst, uint8_t value, uint64_t bytes) {
+    const command c = {.kind = CMD_FILL,
+                       .u.transfer = {.dst = dst, .value = value, .bytes = bytes}};
+    return submit(s, &c);
+}
+
+/* ---- capture --------------------------------------------------------------------------------- */
+
+static int32_t capture_begin(octet_stream *s) {
+    if (s->recording) return CPU_FAIL(s->dev, OCT_E_INVALID, "capture: already begun");
+    s->recording = oct_calloc(s->dev->mem, 1, sizeof *s->recording);
+    if (!s->recording) return CPU_FAIL(s->dev, OCT_E_NOMEM, "capture: no memory");
+    s->recording->dev = s->dev;
+    return OCTET_OK;
+}
+
+static int32_t capture_end(octet_stream *s, octet_graph **out) {
+    *out = s->recording;
+    s->recording = NULL;
+    return *out ? OCTET_OK : CPU_FAIL(s->dev, OCT_E_INVALID, "capture: not begun");
+}
+
+static int32_t replay(octet_stream *s, octet_graph *g) {
+    CPU_TRY(refuse_in_capture(s, "replay"));
+    for (size_t i = 0; i < g->n; i++) CPU_TRY(run(s->dev, &g->commands[i]));
+    return OCTET_OK;
+}
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+const octet_device_ops *oct_cpu_device_ops(void) {
+    static const octet_device_ops table = {
+        .struct_bytes = sizeof table,
+        .numerics_rev = OCTET_NUMERICS_REV,
+        .plugin_name = "cpu",
+        .open = oct_cpu_open,
+        .close = oct_cpu_close,
+        .info = oct_cpu_info,
+        .error_text = oct_cpu_error_text,
+        .buffer_create = oct_cpu_buffer_create,
+        .buffer_destroy = oct_cpu_buffer_destroy,
+        .host_alloc = oct_cpu_host_alloc,
+        .host_free = oct_cpu_host_free,
+        .stream_create = stream_create,
+        .stream_destroy = stream_destroy,
+        .stream_wait = stream_wait,
+        .event_create = event_create,
+        .event_destroy = event_destroy,
+        .event_record = event_record,
+        .event_wait = event_wait,
+        .stream_wait_event = stream_wait_event,
+        .write = host_write,
+        .read = host_read,
+        .copy = op_copy,
+        .fill = op_fill,
+        .capture_begin = capture_begin,
+        .capture_end = capture_end,
+        .replay = replay,
+        .graph_destroy = graph_destroy,
+        .weight_create = oct_cpu_weight_create,
+        .weight_write = oct_cpu_weight_write,
+        .weight_destroy = oct_cpu_weight_destroy,
+        .weight_bytes = oct_cpu_weight_bytes,
+        .kv_block_bytes = oct_cpu_kv_block_bytes,
+        .embed = op_embed,
+        .norm = op_norm,
+        .quantize = op_quantize,
+        .linear = op_linear,
+        .attn_input = op_attn_input,
+        .attention = op_attention,
+        .act = op_act,
+        .gather = op_gather,
+        .sample = op_sample,
+    };
+    return &table;
+}

@@ -1,0 +1,199 @@
+/*
+ * device/cpu/weight.c - matrices in the packed layout of kern/pack.h.
+ *
+ * One buffer holds the panels and behind them what belongs to each output (scale, integer bias,
+ * sum, float bias), so a matrix has one address for life and a reload writes over it. Thread i
+ * writes the panels it will read in a product (the same oct_share_of), so their pages lie near it.
+ *
+ * Checked once here, trusted by every product: the integer bias cannot push a sum out of int32, and
+ * scales and biases are finite.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "device/cpu/cpu.h"
+#include "kern/pack.h"
+#include "quant/contract.h"
+
+enum { MAX_N = INT32_MAX - OCT_PANEL_OUTPUTS };
+
+typedef struct layout {
+    oct_pack_type type;
+    uint64_t panels_bytes, n_pad, total_bytes;
+} layout;
+
+static bool pack_type_of(uint32_t dtype, oct_pack_type *out) {
+    switch (dtype) {
+    case OCTET_I8:
+        *out = OCT_PACK_I8;
+        return true;
+    case OCTET_F32:
+        *out = OCT_PACK_F32;
+        return true;
+    case OCTET_BF16:
+        *out = OCT_PACK_BF16;
+        return true;
+    case OCTET_F16:
+        *out = OCT_PACK_F16;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int32_t layout_of(octet_device *dev, const octet_weight_desc *d, layout *out) {
+    if (d->struct_bytes < sizeof *d)
+        return CPU_FAIL(dev, OCT_E_INVALID, "weight: struct too small (got %u bytes, want %zu)",
+                        d->struct_bytes, sizeof *d);
+    if (!pack_type_of(d->dtype, &out->type))
+        return CPU_FAIL(dev, OCT_E_UNSUPPORTED, "weight: unknown storage (got type %u)", d->dtype);
+    if (d->n == 0 || d->n > MAX_N || d->k == 0 || d->k > OCT_KERN_MAX_K)
+        return CPU_FAIL(dev, OCT_E_UNSUPPORTED,
+                        "weight: shape out of range (got %llu x %llu, want 1..%d x 1..%d)",
+                        (unsigned long long)d->n, (unsigned long long)d->k, (int)MAX_N,
+                        (int)OCT_KERN_MAX_K);
+    const uint32_t n = (uint32_t)d->n, k = (uint32_t)d->k;
+    out->n_pad = (uint64_t)oct_pack_n_panels(n) * OCT_PANEL_OUTPUTS;
+    out->panels_bytes = (oct_pack_bytes(out->type, n, k) + 63) / 64 * 64;
+    /* n_pad is a multiple of 16, so each array of 4-byte numbers starts on a multiple of 64. */
+    out->total_bytes =
+        out->panels_bytes + out->n_pad * sizeof(float) * (out->type == OCT_PACK_I8 ? 4 : 1);
+    return OCTET_OK;
+}
+
+uint64_t oct_cpu_weight_bytes(octet_device *dev, const octet_weight_desc *desc) {
+    layout l;
+    return layout_of(dev, desc, &l) == OCTET_OK ? l.total_bytes : 0;
+}
+
+static oct_cpu_weight *free_slot(octet_device *dev) {
+    for (size_t i = 0; i < dev->n_weights; i++)
+        if (!dev->weights[i].used) return &dev->weights[i];
+    const size_t n = dev->n_weights ? 2 * dev->n_weights : 256;
+    oct_cpu_weight *more =
+        n <= UINT32_MAX ? oct_grow(dev->mem, dev->weights, dev->n_weights, n, sizeof *more) : NULL;
+    if (!more) return NULL;
+    memset(more + dev->n_weights, 0, (n - dev->n_weights) * sizeof *more);
+    oct_cpu_weight *w = more + dev->n_weights;
+    dev->weights = more;
+    dev->n_weights = n;
+    return w;
+}
+
+int32_t oct_cpu_weight_create(octet_device *dev, const octet_weight_desc *desc, octet_weight *out) {
+    layout l;
+    octet_buffer store = 0;
+    char *at = NULL;
+    *out = 0;
+    CPU_TRY(layout_of(dev, desc, &l));
+    oct_cpu_weight *w = free_slot(dev);
+    if (!w) return CPU_FAIL(dev, OCT_E_NOMEM, "weight: no memory for its handle");
+    CPU_TRY(oct_cpu_buffer_create(dev, l.total_bytes, &store));
+    CPU_TRY(oct_cpu_at(dev, (octet_ref){store, 0}, l.total_bytes, 1, "weight", &at));
+    const uint32_t generation = w->generation;
+    *w = (oct_cpu_weight){.n = (uint32_t)desc->n,
+                          .k = (uint32_t)desc->k,
+                          .type = l.type,
+                          .store = store,
+                          .panels = at,
+                          .generation = generation,
+                          .used = true};
+    at += l.panels_bytes;
+    w->bias = (float *)(void *)at;
+    if (l.type == OCT_PACK_I8) {
+        w->col_scale = w->bias + l.n_pad;
+        w->int_bias = (int32_t *)(void *)(w->col_scale + l.n_pad);
+        w->col_sum = w->int_bias + l.n_pad;
+    }
+    *out = (uint64_t)generation << 32 | (uint64_t)(w - dev->weights + 1);
+    return OCTET_OK;
+}
+
+oct_cpu_weight *oct_cpu_weight_get(octet_device *dev, octet_weight w) {
+    const uint64_t slot = (w & UINT32_MAX) - 1;
+    if (w != 0 && slot < dev->n_weights && dev->weights[slot].used &&
+        dev->weights[slot].generation == w >> 32)
+        return &dev->weights[slot];
+    (void)CPU_FAIL(dev, OCT_E_INVALID, "weight: not a weight of this device");
+    return NULL;
+}
+
+void oct_cpu_weight_destroy(octet_device *dev, octet_weight handle) {
+    oct_cpu_weight *w = handle ? oct_cpu_weight_get(dev, handle) : NULL;
+    if (!w) return;
+    oct_cpu_buffer_destroy(dev, w->store);
+    w->used = false;
+    w->generation++;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static int32_t check_rows(octet_device *dev, const oct_cpu_weight *w, const octet_weight_rows *r) {
+    if (r->struct_bytes < sizeof *r)
+        return CPU_FAIL(dev, OCT_E_INVALID, "weight: struct too small (got %u bytes, want %zu)",
+                        r->struct_bytes, sizeof *r);
+    if (r->row > w->n || r->n_rows > w->n - r->row)
+        return CPU_FAIL(dev, OCT_E_INVALID,
+                        "weight: rows outside the matrix (got %llu from %llu, want within %u)",
+                        (unsigned long long)r->n_rows, (unsigned long long)r->row, w->n);
+    if (!r->data || (w->type == OCT_PACK_I8 && !r->col_scale))
+        return CPU_FAIL(dev, OCT_E_INVALID, "weight: data or scales missing");
+    if (w->type != OCT_PACK_I8 && (r->col_scale || r->int_bias))
+        return CPU_FAIL(dev, OCT_E_INVALID, "weight: scales and integer bias are for int8 only");
+    const int64_t limit = oct_ibias_limit(w->k);
+    for (uint64_t i = 0; i < r->n_rows; i++) {
+        const unsigned long long row = r->row + i;
+        if (r->col_scale && !isfinite(r->col_scale[i]))
+            return CPU_FAIL(dev, OCT_E_INVALID, "weight: scale of row %llu is not finite", row);
+        if (r->bias && !isfinite(r->bias[i]))
+            return CPU_FAIL(dev, OCT_E_INVALID, "weight: bias of row %llu is not finite", row);
+        if (r->int_bias && (r->int_bias[i] > limit || r->int_bias[i] < -limit))
+            return CPU_FAIL(dev, OCT_E_INVALID,
+                            "weight: integer bias of row %llu may overflow (got %d, want within "
+                            "+-%lld for k %u)",
+                            row, r->int_bias[i], (long long)limit, w->k);
+    }
+    return OCTET_OK;
+}
+
+typedef struct write_job {
+    const oct_cpu_weight *w;
+    const octet_weight_rows *rows;
+} write_job;
+
+static void write_share(void *ctx, oct_share share) {
+    const write_job *job = ctx;
+    const oct_cpu_weight *w = job->w;
+    const octet_weight_rows *r = job->rows;
+    size_t begin, end;
+    oct_share_of(share, w->n, OCT_PANEL_OUTPUTS, &begin, &end);
+    begin = oct_max_size(begin, r->row);
+    end = oct_min_size(end, r->row + r->n_rows);
+    if (begin >= end) return;
+    const size_t from = begin - r->row, n = end - begin;
+    const char *src = (const char *)r->data + from * w->k * oct_pack_elem_bytes(w->type);
+    if (w->type == OCT_PACK_I8)
+        oct_pack_i8(w->panels, w->col_sum, (const int8_t *)src, w->k, (uint32_t)n, w->k,
+                    (uint32_t)begin);
+    else
+        oct_pack_float(w->panels, w->type, src, w->k, (uint32_t)n, w->k, (uint32_t)begin);
+    for (size_t i = 0; i < n; i++) {
+        w->bias[begin + i] = r->bias ? r->bias[from + i] : 0.0f;
+        if (w->type != OCT_PACK_I8) continue;
+        w->col_scale[begin + i] = r->col_scale[from + i];
+        w->int_bias[begin + i] = r->int_bias ? r->int_bias[from + i] : 0;
+    }
+}
+
+int32_t oct_cpu_weight_write(octet_device *dev, octet_weight handle,
+                             const octet_weight_rows *rows) {
+    oct_cpu_weight *w = oct_cpu_weight_get(dev, handle);
+    if (!w) return OCTET_E_INVALID;
+    CPU_TRY(check_rows(dev, w, rows));
+    if (rows->bias) w->has_bias = true;
+    if (rows->int_bias) w->has_int_bias = true;
+    write_job job = {w, rows};
+    oct_pool_run(dev->pool, write_share, &job);
+    return OCTET_OK;
+}

@@ -1,0 +1,25 @@
+# Installs the public headers, builds examples/plugin-null with nothing else, and checks that the
+# result exports one symbol.
+function(must)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE out)
+  if(NOT code EQUAL 0)
+    message(FATAL_ERROR "failed (${code}): ${ARGN}\n${out}")
+  endif()
+  set(out "${out}" PARENT_SCOPE)
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+must(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix --component headers)
+must(${CMAKE_COMMAND} -E copy_directory ${SOURCE}/examples/plugin-null ${WORK}/example)
+must(${CMAKE_COMMAND} -S ${WORK}/example -B ${WORK}/build -DCMAKE_PREFIX_PATH=${WORK}/prefix
+  -DCMAKE_C_COMPILER=${CC} -DCMAKE_C_FLAGS=-Wall\ -Wextra\ -Werror)
+if(NOT EXISTS ${WORK}/prefix/include/octet/device.h)
+  message(FATAL_ERROR "octet/device.h was not installed")
+endif()
+must(${CMAKE_COMMAND} --build ${WORK}/build)
+must(${NM} -D --defined-only ${WORK}/build/octet_null.so)
+string(REGEX REPLACE "[0-9a-f]+ [A-Za-z] " "" symbols "${out}")
+string(STRIP "${symbols}" symbols)
+if(NOT symbols STREQUAL "octet_device_plugin_v1")
+  message(FATAL_ERROR "exports more or other than octet_device_plugin_v1: ${symbols}")
+endif()

@@ -1,0 +1,282 @@
+/*
+ * tests/abi/layout.c - where every member of every public struct lies. A difference here is a
+ * change of the contract with plug-ins that exist already: members are appended, never moved.
+ *
+ * For 64-bit pointers, which is all that octet supports.
+ */
+#include <octet/device.h>
+
+_Static_assert(sizeof(void *) == 8, "64-bit pointers");
+
+#define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), "size of " #type)
+#define AT(type, member, at) \
+    _Static_assert(offsetof(type, member) == (at), "place of " #member " in " #type)
+
+_Static_assert(OCTET_NUMERICS_REV == 1u, "a new revision refuses older plug-ins: see CHANGELOG");
+
+SIZE(octet_ref, 16);
+AT(octet_ref, buffer, 0);
+AT(octet_ref, offset, 8);
+
+SIZE(octet_host, 24);
+AT(octet_host, struct_bytes, 0);
+AT(octet_host, numerics_rev, 4);
+AT(octet_host, ctx, 8);
+AT(octet_host, log, 16);
+
+SIZE(octet_open_options, 24);
+AT(octet_open_options, struct_bytes, 0);
+AT(octet_open_options, ordinal, 4);
+AT(octet_open_options, n_threads, 8);
+AT(octet_open_options, bind_threads, 12);
+AT(octet_open_options, settings, 16);
+
+SIZE(octet_device_info, 160);
+AT(octet_device_info, struct_bytes, 0);
+AT(octet_device_info, act_dtype, 4);
+AT(octet_device_info, n_compute_units, 8);
+AT(octet_device_info, reserved, 12);
+AT(octet_device_info, mem_total_bytes, 16);
+AT(octet_device_info, mem_free_bytes, 24);
+AT(octet_device_info, name, 32);
+
+SIZE(octet_rows, 24);
+AT(octet_rows, data, 0);
+AT(octet_rows, stride, 16);
+
+SIZE(octet_qrows, 40);
+AT(octet_qrows, data, 0);
+AT(octet_qrows, scale, 16);
+AT(octet_qrows, stride, 32);
+
+SIZE(octet_quant, 64);
+AT(octet_quant, mode, 0);
+AT(octet_quant, reserved, 4);
+AT(octet_quant, param, 8);
+AT(octet_quant, out, 24);
+
+SIZE(octet_weight_desc, 24);
+AT(octet_weight_desc, struct_bytes, 0);
+AT(octet_weight_desc, dtype, 4);
+AT(octet_weight_desc, n, 8);
+AT(octet_weight_desc, k, 16);
+
+SIZE(octet_weight_rows, 56);
+AT(octet_weight_rows, struct_bytes, 0);
+AT(octet_weight_rows, reserved, 4);
+AT(octet_weight_rows, row, 8);
+AT(octet_weight_rows, n_rows, 16);
+AT(octet_weight_rows, data, 24);
+AT(octet_weight_rows, col_scale, 32);
+AT(octet_weight_rows, int_bias, 40);
+AT(octet_weight_rows, bias, 48);
+
+SIZE(octet_kv_desc, 112);
+AT(octet_kv_desc, struct_bytes, 0);
+AT(octet_kv_desc, kind, 4);
+AT(octet_kv_desc, n_kv_heads, 8);
+AT(octet_kv_desc, head_dim, 12);
+AT(octet_kv_desc, block_tokens, 16);
+AT(octet_kv_desc, reserved, 20);
+AT(octet_kv_desc, block_bytes, 24);
+AT(octet_kv_desc, base, 32);
+AT(octet_kv_desc, k_scale, 48);
+AT(octet_kv_desc, k_offset, 64);
+AT(octet_kv_desc, v_scale, 80);
+AT(octet_kv_desc, v_offset, 96);
+
+SIZE(octet_batch, 104);
+AT(octet_batch, struct_bytes, 0);
+AT(octet_batch, n_seqs, 4);
+AT(octet_batch, n_rows, 8);
+AT(octet_batch, max_seq_rows, 12);
+AT(octet_batch, max_kv_len, 16);
+AT(octet_batch, table_stride, 20);
+AT(octet_batch, row_pos, 24);
+AT(octet_batch, row_slot, 40);
+AT(octet_batch, seq_row, 56);
+AT(octet_batch, seq_kv_len, 72);
+AT(octet_batch, block_table, 88);
+
+SIZE(octet_embed_op, 64);
+AT(octet_embed_op, struct_bytes, 0);
+AT(octet_embed_op, n_rows, 4);
+AT(octet_embed_op, table, 8);
+AT(octet_embed_op, ids, 16);
+AT(octet_embed_op, out, 32);
+AT(octet_embed_op, scale, 56);
+AT(octet_embed_op, reserved, 60);
+
+SIZE(octet_norm_op, 192);
+AT(octet_norm_op, struct_bytes, 0);
+AT(octet_norm_op, kind, 4);
+AT(octet_norm_op, n_rows, 8);
+AT(octet_norm_op, width, 12);
+AT(octet_norm_op, x, 16);
+AT(octet_norm_op, add, 40);
+AT(octet_norm_op, weight, 64);
+AT(octet_norm_op, bias, 80);
+AT(octet_norm_op, eps, 96);
+AT(octet_norm_op, reserved, 100);
+AT(octet_norm_op, out, 104);
+AT(octet_norm_op, quant, 128);
+
+SIZE(octet_quantize_op, 120);
+AT(octet_quantize_op, struct_bytes, 0);
+AT(octet_quantize_op, n_rows, 4);
+AT(octet_quantize_op, width, 8);
+AT(octet_quantize_op, reserved, 12);
+AT(octet_quantize_op, x, 16);
+AT(octet_quantize_op, mul, 40);
+AT(octet_quantize_op, quant, 56);
+
+SIZE(octet_linear_op, 112);
+AT(octet_linear_op, struct_bytes, 0);
+AT(octet_linear_op, n_rows, 4);
+AT(octet_linear_op, weight, 8);
+AT(octet_linear_op, x, 16);
+AT(octet_linear_op, qx, 40);
+AT(octet_linear_op, out, 80);
+AT(octet_linear_op, out_dtype, 104);
+AT(octet_linear_op, accumulate, 108);
+
+SIZE(octet_attn_input_op, 312);
+AT(octet_attn_input_op, struct_bytes, 0);
+AT(octet_attn_input_op, n_heads, 4);
+AT(octet_attn_input_op, qk_norm, 8);
+AT(octet_attn_input_op, rotary_dim, 12);
+AT(octet_attn_input_op, qkv, 16);
+AT(octet_attn_input_op, q_norm, 40);
+AT(octet_attn_input_op, k_norm, 56);
+AT(octet_attn_input_op, norm_eps, 72);
+AT(octet_attn_input_op, n_rope_rows, 76);
+AT(octet_attn_input_op, rope, 80);
+AT(octet_attn_input_op, kv, 96);
+AT(octet_attn_input_op, batch, 208);
+
+SIZE(octet_attention_op, 376);
+AT(octet_attention_op, struct_bytes, 0);
+AT(octet_attention_op, n_heads, 4);
+AT(octet_attention_op, q, 8);
+AT(octet_attention_op, fresh, 32);
+AT(octet_attention_op, kv, 56);
+AT(octet_attention_op, batch, 168);
+AT(octet_attention_op, scale, 272);
+AT(octet_attention_op, softcap, 276);
+AT(octet_attention_op, window, 280);
+AT(octet_attention_op, mask, 284);
+AT(octet_attention_op, out, 288);
+AT(octet_attention_op, quant, 312);
+
+SIZE(octet_act_op, 136);
+AT(octet_act_op, struct_bytes, 0);
+AT(octet_act_op, kind, 4);
+AT(octet_act_op, gated, 8);
+AT(octet_act_op, n_rows, 12);
+AT(octet_act_op, width, 16);
+AT(octet_act_op, reserved, 20);
+AT(octet_act_op, x, 24);
+AT(octet_act_op, out, 48);
+AT(octet_act_op, quant, 72);
+
+SIZE(octet_gather_op, 80);
+AT(octet_gather_op, struct_bytes, 0);
+AT(octet_gather_op, n_rows, 4);
+AT(octet_gather_op, width, 8);
+AT(octet_gather_op, reserved, 12);
+AT(octet_gather_op, x, 16);
+AT(octet_gather_op, index, 40);
+AT(octet_gather_op, out, 56);
+
+SIZE(octet_sample_row, 80);
+AT(octet_sample_row, temperature, 0);
+AT(octet_sample_row, top_p, 4);
+AT(octet_sample_row, min_p, 8);
+AT(octet_sample_row, repetition_penalty, 12);
+AT(octet_sample_row, frequency_penalty, 16);
+AT(octet_sample_row, presence_penalty, 20);
+AT(octet_sample_row, top_k, 24);
+AT(octet_sample_row, flags, 28);
+AT(octet_sample_row, seed, 32);
+AT(octet_sample_row, choice, 40);
+AT(octet_sample_row, position, 44);
+AT(octet_sample_row, n_top, 48);
+AT(octet_sample_row, forced, 52);
+AT(octet_sample_row, seen_begin, 56);
+AT(octet_sample_row, seen_end, 60);
+AT(octet_sample_row, bias_begin, 64);
+AT(octet_sample_row, bias_end, 68);
+AT(octet_sample_row, mask, 72);
+AT(octet_sample_row, reserved, 76);
+
+SIZE(octet_seen_token, 12);
+AT(octet_seen_token, id, 0);
+AT(octet_seen_token, n_output, 4);
+AT(octet_seen_token, in_prompt, 8);
+
+SIZE(octet_bias, 8);
+AT(octet_bias, id, 0);
+AT(octet_bias, value, 4);
+
+SIZE(octet_sample_out, 16);
+AT(octet_sample_out, token, 0);
+AT(octet_sample_out, status, 4);
+AT(octet_sample_out, logprob, 8);
+AT(octet_sample_out, rank, 12);
+
+SIZE(octet_sample_op, 152);
+AT(octet_sample_op, struct_bytes, 0);
+AT(octet_sample_op, n_rows, 4);
+AT(octet_sample_op, n_vocab, 8);
+AT(octet_sample_op, max_top, 12);
+AT(octet_sample_op, logits, 16);
+AT(octet_sample_op, rows, 40);
+AT(octet_sample_op, seen, 56);
+AT(octet_sample_op, bias, 72);
+AT(octet_sample_op, masks, 88);
+AT(octet_sample_op, out, 104);
+AT(octet_sample_op, top_id, 120);
+AT(octet_sample_op, top_logprob, 136);
+
+SIZE(octet_device_ops, 320);
+AT(octet_device_ops, struct_bytes, 0);
+AT(octet_device_ops, numerics_rev, 4);
+AT(octet_device_ops, plugin_name, 8);
+AT(octet_device_ops, open, 16);
+AT(octet_device_ops, close, 24);
+AT(octet_device_ops, info, 32);
+AT(octet_device_ops, error_text, 40);
+AT(octet_device_ops, buffer_create, 48);
+AT(octet_device_ops, buffer_destroy, 56);
+AT(octet_device_ops, host_alloc, 64);
+AT(octet_device_ops, host_free, 72);
+AT(octet_device_ops, stream_create, 80);
+AT(octet_device_ops, stream_destroy, 88);
+AT(octet_device_ops, stream_wait, 96);
+AT(octet_device_ops, event_create, 104);
+AT(octet_device_ops, event_destroy, 112);
+AT(octet_device_ops, event_record, 120);
+AT(octet_device_ops, event_wait, 128);
+AT(octet_device_ops, stream_wait_event, 136);
+AT(octet_device_ops, write, 144);
+AT(octet_device_ops, read, 152);
+AT(octet_device_ops, copy, 160);
+AT(octet_device_ops, fill, 168);
+AT(octet_device_ops, capture_begin, 176);
+AT(octet_device_ops, capture_end, 184);
+AT(octet_device_ops, replay, 192);
+AT(octet_device_ops, graph_destroy, 200);
+AT(octet_device_ops, weight_create, 208);
+AT(octet_device_ops, weight_write, 216);
+AT(octet_device_ops, weight_destroy, 224);
+AT(octet_device_ops, weight_bytes, 232);
+AT(octet_device_ops, kv_block_bytes, 240);
+AT(octet_device_ops, embed, 248);
+AT(octet_device_ops, norm, 256);
+AT(octet_device_ops, quantize, 264);
+AT(octet_device_ops, linear, 272);
+AT(octet_device_ops, attn_input, 280);
+AT(octet_device_ops, attention, 288);
+AT(octet_device_ops, act, 296);
+AT(octet_device_ops, gather, 304);
+AT(octet_device_ops, sample, 312);

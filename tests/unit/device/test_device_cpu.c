@@ -1,0 +1,561 @@
+/*
+ * tests/unit/device/test_device_cpu.c - the CPU device through its table: memory and handles,
+ * weights, a few operations against plain C, what it refuses, capture and replay. That all
+ * instruction sets and thread counts agree is conform_cpu's business.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "device/device.h"
+
+typedef struct fixture {
+    oct_device *d;
+    octet_stream *s;
+} fixture;
+
+static fixture open_with(unsigned n_threads) {
+    fixture f = {NULL, NULL};
+    oct_err err = {.code = OCT_OK};
+    const oct_device_options o = {.n_threads = n_threads, .bind_threads = 2};
+    if (oct_device_open(oct_system_allocator(), "cpu", &o, &f.d, &err) != OCT_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(f.d->ops->stream_create(f.d->dev, &f.s), 0);
+    return f;
+}
+
+static void finish(fixture *f) {
+    f->d->ops->stream_destroy(f->s);
+    oct_device_close(f->d);
+}
+
+static void good(const fixture *f, int32_t code) {
+    oct_err err = {.code = OCT_OK};
+    if (oct_device_check(f->d, code, "call", &err) != OCT_OK) fail_msg("%s", err.text);
+}
+
+static void bad(const fixture *f, int32_t code, oct_status want, const char *sentence) {
+    oct_err err = {.code = OCT_OK};
+    assert_int_equal(oct_device_check(f->d, code, "call", &err), want);
+    if (!strstr(err.text, sentence)) fail_msg("got \"%s\", want \"%s\" in it", err.text, sentence);
+}
+
+static octet_ref put(const fixture *f, const void *data, size_t bytes) {
+    octet_ref ref = {0, 0};
+    good(f, f->d->ops->buffer_create(f->d->dev, bytes, &ref.buffer));
+    if (data) good(f, f->d->ops->write(f->s, ref, data, bytes));
+    return ref;
+}
+
+static void get(const fixture *f, void *to, octet_ref ref, size_t bytes) {
+    good(f, f->d->ops->read(f->s, to, ref, bytes));
+}
+
+static uint32_t rng_state = 1;
+static uint32_t rnd(void) {
+    rng_state = rng_state * 1664525u + 1013904223u;
+    return rng_state >> 8;
+}
+static float rndf(void) { return (float)rnd() / (float)(1 << 23) - 1.0f; }
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static void memory_reads_as_zero_and_keeps_its_bounds(void **st) {
+    (void)st;
+    fixture f = open_with(1);
+    static char data[3 << 20];
+    for (size_t bytes = 1; bytes <= sizeof data; bytes = bytes * 7 + 1) {
+        const octet_ref ref = put(&f, NULL, bytes);
+        memset(data, 1, bytes);
+        get(&f, data, ref, bytes);
+        for (size_t i = 0; i < bytes; i++) assert_int_equal(data[i], 0);
+        bad(&f, f.d->ops->read(f.s, data, ref, bytes + 1), OCT_E_INVALID, "outside its buffer");
+        bad(&f, f.d->ops->read(f.s, data, (octet_ref){ref.buffer, bytes}, 1), OCT_E_INVALID,
+            "outside its buffer");
+        bad(&f, f.d->ops->read(f.s, data, (octet_ref){ref.buffer, UINT64_MAX}, 2), OCT_E_INVALID,
+            "outside its buffer");
+        f.d->ops->buffer_destroy(f.d->dev, ref.buffer);
+        bad(&f, f.d->ops->read(f.s, data, ref, 1), OCT_E_INVALID, "not a buffer");
+    }
+    finish(&f);
+}
+
+static void old_handles_are_noticed(void **st) {
+    (void)st;
+    fixture f = open_with(1);
+    char c = 0;
+    const octet_ref a = put(&f, "x", 1);
+    f.d->ops->buffer_destroy(f.d->dev, a.buffer);
+    const octet_ref b = put(&f, "y", 1); /* in the same slot */
+    bad(&f, f.d->ops->read(f.s, &c, a, 1), OCT_E_INVALID, "not a buffer");
+    get(&f, &c, b, 1);
+    assert_int_equal(c, 'y');
+    octet_buffer none = 7;
+    bad(&f, f.d->ops->buffer_create(f.d->dev, 0, &none), OCT_E_INVALID, "bad size");
+    assert_int_equal(none, 0);
+    bad(&f, f.d->ops->buffer_create(f.d->dev, (uint64_t)1 << 60, &none), OCT_E_NOMEM, "no memory");
+    f.d->ops->buffer_destroy(f.d->dev, 0);
+    f.d->ops->weight_destroy(f.d->dev, 0);
+    finish(&f);
+}
+
+static void settings_are_checked(void **st) {
+    (void)st;
+    static const char *const wrong[] = {"mask",      "mask=", "mask=zz", "mask=1x",
+                                        "threads=1", ",",     "mask=0,x"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const oct_device_options o = {.n_threads = 1, .settings = wrong[i]};
+        oct_err err = {.code = OCT_OK};
+        oct_device *d = NULL;
+        assert_int_equal(oct_device_open(oct_system_allocator(), "cpu", &o, &d, &err),
+                         OCT_E_INVALID);
+        assert_non_null(strstr(err.text, "want mask=HEX"));
+    }
+    const oct_device_options o = {.n_threads = 1, .settings = "mask=0"};
+    oct_device *d = NULL;
+    assert_int_equal(oct_device_open(oct_system_allocator(), "cpu", &o, &d, NULL), OCT_OK);
+    assert_string_equal(d->info.name, "cpu: 1 thread, reference");
+    assert_int_equal(d->info.act_dtype, OCTET_F32);
+    assert_true(d->info.mem_total_bytes > 1 << 20);
+    oct_device_close(d);
+}
+
+/* ---- products -------------------------------------------------------------------------------- */
+
+enum { M = 5, N = 37, K = 70 };
+
+typedef struct product {
+    int8_t q[M][K], w[N][K];
+    float rs[M], cs[N], bias[N];
+    int32_t int_bias[N];
+    float want[M][N], got[M][N];
+} product;
+
+static octet_weight make_weight(const fixture *f, const octet_weight_rows *rows, uint32_t dtype,
+                                uint64_t n, uint64_t k) {
+    const octet_weight_desc d = {.struct_bytes = sizeof d, .dtype = dtype, .n = n, .k = k};
+    octet_weight w = 0;
+    good(f, f->d->ops->weight_create(f->d->dev, &d, &w));
+    if (rows) good(f, f->d->ops->weight_write(f->d->dev, w, rows));
+    return w;
+}
+
+static void linear_int8_is_the_plain_sum(void **st) {
+    (void)st;
+    static product p;
+    int8_t *const both[2] = {&p.q[0][0], &p.w[0][0]};
+    for (size_t i = 0; i < (size_t)(M + N) * K; i++)
+        both[i >= M * K][i >= M * K ? i - M * K : i] =
+            (int8_t)(rnd() % 8 ? (int)(rnd() % 256) - 128 : -128);
+    for (int i = 0; i < M; i++) p.rs[i] = rndf() + 1.5f;
+    for (int j = 0; j < N; j++) {
+        p.cs[j] = rndf() + 1.5f;
+        p.bias[j] = rndf();
+        p.int_bias[j] = (int32_t)(rnd() % 2000) - 1000;
+    }
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < N; j++) {
+            int32_t sum = 0;
+            for (int k = 0; k < K; k++) sum += p.q[i][k] * p.w[j][k];
+            p.want[i][j] = ((float)(sum + p.int_bias[j]) * p.rs[i]) * p.cs[j] + p.bias[j];
+        }
+    for (unsigned n_threads = 1; n_threads <= 4; n_threads++) {
+        fixture f = open_with(n_threads);
+        const octet_weight w = make_weight(&f, NULL, OCTET_I8, N, K);
+        /* In two pieces that meet inside a panel. */
+        for (int at = 0; at < N; at = at ? N : 21) {
+            const octet_weight_rows rows = {.struct_bytes = sizeof rows,
+                                            .row = (uint64_t)at,
+                                            .n_rows = (uint64_t)(at ? N - 21 : 21),
+                                            .data = p.w[at],
+                                            .col_scale = p.cs + at,
+                                            .int_bias = p.int_bias + at,
+                                            .bias = p.bias + at};
+            good(&f, f.d->ops->weight_write(f.d->dev, w, &rows));
+        }
+        octet_linear_op op = {.struct_bytes = sizeof op,
+                              .n_rows = M,
+                              .weight = w,
+                              .qx = {put(&f, p.q, sizeof p.q), put(&f, p.rs, sizeof p.rs), K},
+                              .out = {put(&f, NULL, sizeof p.got), N}};
+        good(&f, f.d->ops->linear(f.s, &op));
+        get(&f, p.got, op.out.data, sizeof p.got);
+        assert_memory_equal(p.got, p.want, sizeof p.got);
+        op.accumulate = 1;
+        good(&f, f.d->ops->linear(f.s, &op));
+        get(&f, p.got, op.out.data, sizeof p.got);
+        for (int i = 0; i < M * N; i++)
+            assert_true(p.got[i / N][i % N] == 2 * p.want[i / N][i % N]);
+        op.qx.stride = K - 1;
+        bad(&f, f.d->ops->linear(f.s, &op), OCT_E_INVALID, "bad stride of qx");
+        op.qx.stride = K;
+        op.n_rows = M + 1;
+        bad(&f, f.d->ops->linear(f.s, &op), OCT_E_INVALID, "outside its buffer");
+        op.weight++;
+        bad(&f, f.d->ops->linear(f.s, &op), OCT_E_INVALID, "not a weight");
+        op.struct_bytes = 8;
+        bad(&f, f.d->ops->linear(f.s, &op), OCT_E_INVALID, "struct too small");
+        finish(&f);
+    }
+}
+
+static void weights_out_of_contract_are_refused(void **st) {
+    (void)st;
+    fixture f = open_with(1);
+    octet_weight_desc d = {.struct_bytes = sizeof d, .dtype = OCTET_I8, .n = 1, .k = 131072};
+    octet_weight w = 0;
+    bad(&f, f.d->ops->weight_create(f.d->dev, &d, &w), OCT_E_UNSUPPORTED, "shape out of range");
+    assert_int_equal(f.d->ops->weight_bytes(f.d->dev, &d), 0);
+    d.k = 0;
+    bad(&f, f.d->ops->weight_create(f.d->dev, &d, &w), OCT_E_UNSUPPORTED, "shape out of range");
+    d.k = 64;
+    d.dtype = OCTET_FP8_E4M3;
+    bad(&f, f.d->ops->weight_create(f.d->dev, &d, &w), OCT_E_UNSUPPORTED, "unknown storage");
+    d.dtype = OCTET_I8;
+    assert_true(f.d->ops->weight_bytes(f.d->dev, &d) >= 64 * 16);
+    good(&f, f.d->ops->weight_create(f.d->dev, &d, &w));
+
+    int8_t data[64] = {0};
+    float scale = 1, bias = 0;
+    int32_t int_bias = INT32_MAX - 64 * 16384;
+    octet_weight_rows rows = {.struct_bytes = sizeof rows,
+                              .n_rows = 1,
+                              .data = data,
+                              .col_scale = &scale,
+                              .int_bias = &int_bias,
+                              .bias = &bias};
+    good(&f, f.d->ops->weight_write(f.d->dev, w, &rows));
+    int_bias++;
+    bad(&f, f.d->ops->weight_write(f.d->dev, w, &rows), OCT_E_INVALID, "may overflow");
+    int_bias = 0;
+    scale = NAN;
+    bad(&f, f.d->ops->weight_write(f.d->dev, w, &rows), OCT_E_INVALID, "scale of row 0");
+    scale = 1;
+    bias = INFINITY;
+    bad(&f, f.d->ops->weight_write(f.d->dev, w, &rows), OCT_E_INVALID, "bias of row 0");
+    bias = 0;
+    rows.row = 1;
+    bad(&f, f.d->ops->weight_write(f.d->dev, w, &rows), OCT_E_INVALID, "rows outside");
+    rows.row = UINT64_MAX;
+    bad(&f, f.d->ops->weight_write(f.d->dev, w, &rows), OCT_E_INVALID, "rows outside");
+    rows.row = 0;
+    rows.col_scale = NULL;
+    bad(&f, f.d->ops->weight_write(f.d->dev, w, &rows), OCT_E_INVALID, "scales missing");
+    finish(&f);
+}
+
+static void embed_gives_the_row(void **st) {
+    (void)st;
+    fixture f = open_with(2);
+    static float table[33][70], got[3][70];
+    for (int i = 0; i < 33 * 70; i++) table[i / 70][i % 70] = rndf();
+    const octet_weight_rows rows = {.struct_bytes = sizeof rows, .n_rows = 33, .data = table};
+    int32_t ids[3] = {32, 0, 17};
+    octet_embed_op op = {.struct_bytes = sizeof op,
+                         .n_rows = 3,
+                         .table = make_weight(&f, &rows, OCTET_F32, 33, 70),
+                         .ids = put(&f, ids, sizeof ids),
+                         .out = {put(&f, NULL, sizeof got), 70},
+                         .scale = 2};
+    good(&f, f.d->ops->embed(f.s, &op));
+    get(&f, got, op.out.data, sizeof got);
+    for (int r = 0; r < 3; r++)
+        for (int c = 0; c < 70; c++) assert_true(got[r][c] == 2 * table[ids[r]][c]);
+    ids[1] = 33;
+    op.ids = put(&f, ids, sizeof ids);
+    bad(&f, f.d->ops->embed(f.s, &op), OCT_E_INVALID, "id outside the table (got 33, want < 33)");
+    ids[1] = -1;
+    op.ids = put(&f, ids, sizeof ids);
+    bad(&f, f.d->ops->embed(f.s, &op), OCT_E_INVALID, "id outside the table");
+    finish(&f);
+}
+
+static void norm_quantises_its_result(void **st) {
+    (void)st;
+    enum { W = 50 };
+    fixture f = open_with(1);
+    float x[W], add[W], w[W], want[W], got[W], scale = 0, absmax = 0;
+    int8_t q[W];
+    double sum = 0;
+    for (int i = 0; i < W; i++) {
+        x[i] = rndf();
+        add[i] = rndf();
+        w[i] = rndf();
+        sum += (double)(x[i] + add[i]) * (x[i] + add[i]);
+    }
+    for (int i = 0; i < W; i++) {
+        want[i] = (float)((x[i] + add[i]) / sqrt(sum / W + 1e-5) * w[i]);
+        absmax = fmaxf(absmax, fabsf(want[i]));
+    }
+    octet_norm_op op = {
+        .struct_bytes = sizeof op,
+        .kind = OCTET_NORM_RMS,
+        .n_rows = 1,
+        .width = W,
+        .x = {put(&f, x, sizeof x), W},
+        .add = {put(&f, add, sizeof add), W},
+        .weight = put(&f, w, sizeof w),
+        .eps = 1e-5f,
+        .quant = {.mode = OCTET_QUANT_DYNAMIC, .out = {put(&f, NULL, W), put(&f, NULL, 4), W}}};
+    good(&f, f.d->ops->norm(f.s, &op));
+    get(&f, got, op.x.data, sizeof got);
+    for (int i = 0; i < W; i++) assert_true(got[i] == x[i] + add[i]);
+    get(&f, q, op.quant.out.data, W);
+    get(&f, &scale, op.quant.out.scale, 4);
+    assert_float_equal(scale, absmax / 127, 1e-6);
+    for (int i = 0; i < W; i++) assert_float_equal((float)q[i] * scale, want[i], scale * 0.51f);
+    op.kind = 9;
+    bad(&f, f.d->ops->norm(f.s, &op), OCT_E_UNSUPPORTED, "unknown kind");
+    finish(&f);
+}
+
+/* ---- attention ------------------------------------------------------------------------------- */
+
+enum { HEADS = 4, KV = 2, DIM = 16, TOKENS = 1500, BT = 32, BLOCKS = TOKENS / BT + 1 };
+enum { QKV = (HEADS + 2 * KV) * DIM };
+
+typedef struct text {
+    float qkv[TOKENS][QKV];
+    int32_t pos[TOKENS], slot[TOKENS], table[BLOCKS];
+} text;
+
+/* Attention of the row's head over tokens 0..row, in double. */
+static void plain_attention(const text *t, int row, int head, double *out) {
+    static double p[TOKENS];
+    const float *q = t->qkv[row] + head * DIM;
+    const int k_at = (HEADS + head / (HEADS / KV)) * DIM, v_at = k_at + KV * DIM;
+    double max = -1e300, sum = 0;
+    for (int i = 0; i <= row; i++) {
+        p[i] = 0;
+        for (int d = 0; d < DIM; d++) p[i] += (double)q[d] * t->qkv[i][k_at + d];
+        p[i] *= 0.25;
+        if (p[i] > max) max = p[i];
+    }
+    for (int d = 0; d < DIM; d++) out[d] = 0;
+    for (int i = 0; i <= row; i++) {
+        const double e = exp(p[i] - max);
+        sum += e;
+        for (int d = 0; d < DIM; d++) out[d] += e * t->qkv[i][v_at + d];
+    }
+    for (int d = 0; d < DIM; d++) out[d] /= sum;
+}
+
+static octet_batch batch_of(const fixture *f, const text *t, int row, int n) {
+    const int32_t seq_row[2] = {0, n}, kv_len = row + n;
+    return (octet_batch){.struct_bytes = sizeof(octet_batch),
+                         .n_seqs = 1,
+                         .n_rows = (uint32_t)n,
+                         .max_seq_rows = (uint32_t)n,
+                         .max_kv_len = (uint32_t)kv_len,
+                         .table_stride = BLOCKS,
+                         .row_pos = put(f, t->pos + row, (size_t)n * 4),
+                         .row_slot = put(f, t->slot + row, (size_t)n * 4),
+                         .seq_row = put(f, seq_row, sizeof seq_row),
+                         .seq_kv_len = put(f, &kv_len, sizeof kv_len),
+                         .block_table = put(f, t->table, sizeof t->table)};
+}
+
+/* Writes rows row..row+n-1 to the cache and attends from them; the last row's result. */
+static void step(const fixture *f, const text *t, const octet_kv_desc *kv, int row, int n,
+                 bool fresh, float out[HEADS * DIM]) {
+    const octet_attn_input_op in = {.struct_bytes = sizeof in,
+                                    .n_heads = HEADS,
+                                    .qkv = {put(f, t->qkv[row], (size_t)n * QKV * 4), QKV},
+                                    .kv = *kv,
+                                    .batch = batch_of(f, t, row, n)};
+    octet_attention_op op = {.struct_bytes = sizeof op,
+                             .n_heads = HEADS,
+                             .q = in.qkv,
+                             .kv = *kv,
+                             .batch = in.batch,
+                             .scale = 0.25f,
+                             .out = {put(f, NULL, (size_t)n * HEADS * DIM * 4), HEADS * DIM}};
+    if (fresh) op.fresh = in.qkv;
+    good(f, f->d->ops->attn_input(f->s, &in));
+    good(f, f->d->ops->attention(f->s, &op));
+    const octet_ref last = {op.out.data.buffer, (uint64_t)(n - 1) * HEADS * DIM * 4};
+    get(f, out, last, HEADS * DIM * 4);
+}
+
+static octet_kv_desc cache(const fixture *f, uint32_t kind) {
+    float scale[KV * DIM];
+    for (int i = 0; i < KV * DIM; i++) scale[i] = 1.0f / 127;
+    octet_kv_desc kv = {.struct_bytes = sizeof kv,
+                        .kind = kind,
+                        .n_kv_heads = KV,
+                        .head_dim = DIM,
+                        .block_tokens = BT};
+    kv.block_bytes = f->d->ops->kv_block_bytes(f->d->dev, &kv);
+    assert_true(kv.block_bytes > 0);
+    kv.base = put(f, NULL, BLOCKS * kv.block_bytes);
+    if (kind != OCTET_KV_I8_CHANNEL) return kv;
+    kv.k_scale = put(f, scale, sizeof scale);
+    kv.v_scale = put(f, scale, sizeof scale);
+    return kv;
+}
+
+static text *make_text(void) {
+    static text t;
+    for (int i = 0; i < TOKENS * QKV; i++) t.qkv[i / QKV][i % QKV] = rndf();
+    for (int i = 0; i < BLOCKS; i++) t.table[i] = (i * 7) % BLOCKS; /* 47 blocks: a permutation */
+    for (int i = 0; i < TOKENS; i++) {
+        t.pos[i] = i;
+        t.slot[i] = t.table[i / BT] * BT + i % BT;
+    }
+    return &t;
+}
+
+static void attention_is_softmax_of_products(void **st) {
+    (void)st;
+    static const struct {
+        uint32_t kind;
+        float allowed;
+    } kinds[] = {{OCTET_KV_F32, 1e-5f}, {OCTET_KV_BF16, 4e-3f}, {OCTET_KV_I8_CHANNEL, 8e-3f}};
+    const text *t = make_text();
+    for (size_t k = 0; k < 3; k++) {
+        float first[HEADS * DIM] = {0}, got[HEADS * DIM];
+        double want[DIM];
+        for (unsigned n_threads = 1; n_threads <= 3; n_threads += 2) {
+            fixture f = open_with(n_threads);
+            const octet_kv_desc kv = cache(&f, kinds[k].kind);
+            /* A prompt in two chunks, then one token over 1500: cut into spans with 2+ threads. */
+            step(&f, t, &kv, 0, 700, false, got);
+            for (int h = 0; h < HEADS; h++) {
+                plain_attention(t, 699, h, want);
+                for (int d = 0; d < DIM; d++)
+                    assert_float_equal(got[h * DIM + d], (float)want[d], kinds[k].allowed);
+            }
+            step(&f, t, &kv, 700, TOKENS - 701, false, got);
+            step(&f, t, &kv, TOKENS - 1, 1, false, got);
+            for (int h = 0; h < HEADS; h++) {
+                plain_attention(t, TOKENS - 1, h, want);
+                for (int d = 0; d < DIM; d++)
+                    assert_float_equal(got[h * DIM + d], (float)want[d], kinds[k].allowed);
+            }
+            if (n_threads == 1) memcpy(first, got, sizeof got);
+            assert_memory_equal(first, got, sizeof got);
+            finish(&f);
+        }
+    }
+}
+
+static void fresh_rows_are_read_in_float(void **st) {
+    (void)st;
+    const text *t = make_text();
+    float exact[HEADS * DIM], got[HEADS * DIM];
+    fixture f = open_with(2);
+    const octet_kv_desc f32 = cache(&f, OCTET_KV_F32), i8 = cache(&f, OCTET_KV_I8_CHANNEL);
+    step(&f, t, &f32, 0, 300, false, exact);
+    step(&f, t, &i8, 0, 300, true, got);
+    assert_memory_equal(exact, got, sizeof got);
+    step(&f, t, &i8, 0, 300, false, got);
+    assert_true(memcmp(exact, got, sizeof got) != 0);
+    finish(&f);
+}
+
+static void batches_out_of_contract_are_refused(void **st) {
+    (void)st;
+    const text *t = make_text();
+    fixture f = open_with(1);
+    octet_kv_desc kv = cache(&f, OCTET_KV_F32);
+    octet_attn_input_op in = {.struct_bytes = sizeof in,
+                              .n_heads = HEADS,
+                              .qkv = {put(&f, t->qkv, 2 * QKV * 4), QKV},
+                              .kv = kv,
+                              .batch = batch_of(&f, t, 0, 2)};
+    octet_attention_op op = {.struct_bytes = sizeof op,
+                             .n_heads = HEADS,
+                             .q = in.qkv,
+                             .kv = kv,
+                             .batch = in.batch,
+                             .scale = 1,
+                             .out = {put(&f, NULL, 2 * HEADS * DIM * 4), HEADS * DIM}};
+    const int32_t far_slot[2] = {0, BLOCKS * BT}, gap[2] = {0, 2}, rows[2] = {0, 3};
+    const int32_t table[BLOCKS] = {BLOCKS}, long_len = BLOCKS * BT + 1;
+    octet_batch good_batch = in.batch;
+
+    in.batch.row_slot = put(&f, far_slot, sizeof far_slot);
+    bad(&f, f.d->ops->attn_input(f.s, &in), OCT_E_INVALID, "slot outside the cache");
+    in.batch = good_batch;
+    in.batch.row_pos = put(&f, gap, sizeof gap);
+    bad(&f, f.d->ops->attn_input(f.s, &in), OCT_E_INVALID, "does not follow");
+    in.batch = good_batch;
+    in.batch.seq_row = put(&f, rows, sizeof rows);
+    bad(&f, f.d->ops->attn_input(f.s, &in), OCT_E_INVALID, "rows 0..3 of sequences");
+    in.batch = good_batch;
+    in.rotary_dim = 3;
+    bad(&f, f.d->ops->attn_input(f.s, &in), OCT_E_INVALID, "bad rotation");
+    in.rotary_dim = DIM;
+    bad(&f, f.d->ops->attn_input(f.s, &in), OCT_E_INVALID, "rope: not a buffer");
+    op.batch.block_table = put(&f, table, sizeof table);
+    bad(&f, f.d->ops->attention(f.s, &op), OCT_E_INVALID, "block outside the cache (got 47");
+    op.batch = good_batch;
+    op.batch.seq_kv_len = put(&f, &long_len, sizeof long_len);
+    op.mask = OCTET_MASK_NONE;
+    bad(&f, f.d->ops->attention(f.s, &op), OCT_E_INVALID, "more tokens than blocks");
+    op.batch = good_batch;
+    op.n_heads = 3;
+    bad(&f, f.d->ops->attention(f.s, &op), OCT_E_INVALID, "bad heads or mask");
+    kv.head_dim = 257;
+    assert_int_equal(f.d->ops->kv_block_bytes(f.d->dev, &kv), 0);
+    kv.head_dim = 64;
+    kv.block_tokens = 16;
+    assert_int_equal(f.d->ops->kv_block_bytes(f.d->dev, &kv), 0);
+    finish(&f);
+}
+
+/* ---- capture --------------------------------------------------------------------------------- */
+
+static void replay_sees_what_the_buffers_hold_by_then(void **st) {
+    (void)st;
+    fixture f = open_with(2);
+    float x[4] = {1, -2, 3, -4}, got[4] = {0};
+    const octet_act_op op = {.struct_bytes = sizeof op,
+                             .kind = OCTET_ACT_RELU,
+                             .n_rows = 1,
+                             .width = 4,
+                             .x = {put(&f, x, sizeof x), 4},
+                             .out = {put(&f, NULL, sizeof x), 4}};
+    octet_graph *g = NULL;
+    good(&f, f.d->ops->capture_begin(f.s));
+    good(&f, f.d->ops->act(f.s, &op));
+    bad(&f, f.d->ops->read(f.s, got, op.out.data, 16), OCT_E_INVALID, "while recording");
+    bad(&f, f.d->ops->capture_begin(f.s), OCT_E_INVALID, "already begun");
+    good(&f, f.d->ops->capture_end(f.s, &g));
+    get(&f, got, op.out.data, sizeof got);
+    for (int i = 0; i < 4; i++) assert_true(got[i] == 0); /* recorded, not run */
+    x[1] = 7;
+    good(&f, f.d->ops->write(f.s, op.x.data, x, sizeof x));
+    good(&f, f.d->ops->replay(f.s, g));
+    get(&f, got, op.out.data, sizeof got);
+    assert_true(got[0] == 1 && got[1] == 7 && got[2] == 3 && got[3] == 0);
+    octet_graph *none = g;
+    bad(&f, f.d->ops->capture_end(f.s, &none), OCT_E_INVALID, "not begun");
+    f.d->ops->graph_destroy(g);
+    f.d->ops->graph_destroy(NULL);
+    finish(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_reads_as_zero_and_keeps_its_bounds),
+        cmocka_unit_test(old_handles_are_noticed),
+        cmocka_unit_test(settings_are_checked),
+        cmocka_unit_test(linear_int8_is_the_plain_sum),
+        cmocka_unit_test(weights_out_of_contract_are_refused),
+        cmocka_unit_test(embed_gives_the_row),
+        cmocka_unit_test(norm_quantises_its_result),
+        cmocka_unit_test(attention_is_softmax_of_products),
+        cmocka_unit_test(fresh_rows_are_read_in_float),
+        cmocka_unit_test(batches_out_of_contract_are_refused),
+        cmocka_unit_test(replay_sees_what_the_buffers_hold_by_then),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
