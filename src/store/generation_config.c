@@ -60,9 +60,7 @@ static void read_eos(oct_generation_config *out, const json_t *obj, const char *
 }
 
 static void read_fields(oct_generation_config *out, const json_t *obj, const char *where) {
-    bool sample = true;
     int64_t whole = 0;
-    oct_err err = {0};
     out->has_temperature = number(out, obj, "temperature", where, 0, 100, &out->temperature);
     out->has_top_p = number(out, obj, "top_p", where, 1e-9, 1, &out->top_p);
     out->has_min_p = number(out, obj, "min_p", where, 0, 1, &out->min_p);
@@ -72,11 +70,6 @@ static void read_fields(oct_generation_config *out, const json_t *obj, const cha
     if (out->has_top_k) out->top_k = whole < 0 ? 0 : (int32_t)whole;
     out->has_max_new = integer(out, obj, "max_new_tokens", where, 1, OCT_MAX_POSITIONS, &whole);
     if (out->has_max_new) out->max_new_tokens = (uint32_t)whole;
-    if (oct_json_get_bool(obj, "do_sample", where, &sample, &err) != OCT_OK) reject(out, err.text);
-    if (!sample) {
-        out->has_temperature = true;
-        out->temperature = 0;
-    }
 }
 
 void oct_generation_config_parse(oct_str text, const char *where, uint32_t vocab,

@@ -1,0 +1,33 @@
+/* store/checkpoint_parts.h - the inside of a checkpoint; internal to the room. */
+#ifndef OCT_STORE_CHECKPOINT_PARTS_H
+#define OCT_STORE_CHECKPOINT_PARTS_H
+
+#include "store/checkpoint.h"
+#include "store/safetensors.h"
+#include "store/tensor_table.h"
+
+struct oct_checkpoint {
+    const oct_allocator *mem;
+    char *path;
+    oct_arena arena; /* names that no container owns */
+    oct_model_config config;
+    oct_generation_config generation;
+    json_t *description;      /* NULL: none */
+    oct_gguf *gguf;           /* or NULL */
+    oct_safetensors **shards; /* [n_shards] */
+    size_t n_shards, cap_shards;
+    oct_tensor_table table;
+    uint8_t *used;      /* [table.n] */
+    oct_buf json_files; /* names of the folder's JSON files, for messages */
+    oct_buf problems;   /* the first few, joined by "; " */
+    size_t n_problems;
+};
+
+/* Fill an empty checkpoint whose path is set; what was opened is freed by oct_checkpoint_close. */
+OCT_MUST_CHECK oct_status oct_checkpoint_open_folder(oct_checkpoint *c, oct_err *err);
+OCT_MUST_CHECK oct_status oct_checkpoint_open_gguf(oct_checkpoint *c, oct_err *err);
+
+/* The file in which a tensor lies. */
+const oct_file *oct_checkpoint_file_of(const oct_checkpoint *c, const oct_tensor *t);
+
+#endif
