@@ -46,6 +46,8 @@ static void fill_counts(oct_request *r, oct_output *out) {
     out->n_preemptions = r->seq.n_preemptions;
     out->times = r->times;
     if (!out->error) out->error = "";
+    if (!out->text.ptr) out->text = OCT_STR("");
+    if (!out->stop_text.ptr) out->stop_text = OCT_STR("");
     if (out->n_tokens > 0 || out->finish != OCT_FINISH_NONE) {
         /* A prompt that was not computed to its end has no complete list. */
         if (oct_request_n_drawn(r) > 0) out->prompt_logprobs = r->prompt_lp;
