@@ -1,0 +1,248 @@
+/*
+ * apps/bench/bench.c - `octet bench kernels`: kernels as fractions of this machine's ceilings;
+ * `octet bench step MODEL`: prompt and decode speed of a model, as fractions of the same ceilings
+ * measured in the same run.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "commands.h"
+#include "kern/bench.h"
+#include "kern/cpu.h"
+#include "kern/peak.h"
+#include "model/runner.h"
+#include "open.h"
+
+enum { MAX_REPEATS = 99, READ_BYTES = 256 << 20 };
+
+/* ---- kernels -------------------------------------------------------------------------------- */
+
+typedef struct table {
+    bool csv;
+} table;
+
+static void print_row(void *ctx, const oct_kern_bench_row *r) {
+    const table *t = ctx;
+    if (t->csv) {
+        printf("%s,%u,%u,%u,%u,%.6g,%.4f,%.4f\n", r->name, r->n_threads, r->m, r->k, r->n, r->value,
+               r->of_peak, r->of_read);
+        fflush(stdout);
+        return;
+    }
+    switch (r->kind) {
+    case OCT_KERN_BENCH_CLOCK:
+        printf("clock %.2f GHz\n", r->value / 1e9);
+        break;
+    case OCT_KERN_BENCH_PEAK_INT8:
+        printf("int8 peak of a core %.3f TOPS\n", 2 * r->value / 1e12);
+        break;
+    case OCT_KERN_BENCH_PEAK_F32:
+        printf("float32 peak of a core %.3f TFLOPS\n", 2 * r->value / 1e12);
+        break;
+    case OCT_KERN_BENCH_READ:
+        printf("read, %u threads %.1f GB/s\n", r->n_threads, r->value / 1e9);
+        break;
+    case OCT_KERN_BENCH_PACK_I8:
+        printf("pack %.1f GB/s\n", r->value / 1e9);
+        break;
+    case OCT_KERN_BENCH_LINEAR_I8:
+    case OCT_KERN_BENCH_LINEAR_BF16:
+        printf("%-12s M %5u  K %6u  N %6u  %8.3f T%s  %5.1f %% of peak  %5.1f %% of read\n",
+               r->name, r->m, r->k, r->n, 2 * r->value / 1e12,
+               r->kind == OCT_KERN_BENCH_LINEAR_I8 ? "OPS" : "FLOPS", 100 * r->of_peak,
+               100 * r->of_read);
+        break;
+    }
+    fflush(stdout);
+}
+
+static int run_kernels(const open_options *o, bool csv) {
+    oct_err err = {0};
+    table t = {csv};
+    char *end = NULL;
+    uint32_t mask = oct_cpu_mask();
+    if (o->cpu_mask) mask &= (uint32_t)strtoul(o->cpu_mask, &end, 16);
+    if (end && *end)
+        return cli_fail(EXIT_USAGE, "--cpu-mask: not a hexadecimal number (got %.64s)",
+                        o->cpu_mask);
+    const oct_kern_bench_options bo = {
+        .cpu_mask = mask,
+        .n_threads = o->threads ? (uint32_t)o->threads : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN)};
+    if (csv) puts("name,threads,m,k,n,value,of_peak,of_read");
+    const oct_status st = oct_kern_bench_run(oct_system_allocator(), &bo, print_row, &t, &err);
+    return st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of(st), "%s", err.text);
+}
+
+/* ---- step ----------------------------------------------------------------------------------- */
+
+typedef struct step_options {
+    open_options open;
+    uint64_t prefill, decode, context, repeats;
+    bool json;
+} step_options;
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, unsigned n) {
+    qsort(v, n, sizeof *v, by_value);
+    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
+typedef struct step_result {
+    double prefill_s, decode_s; /* medians: of a prompt, of a token */
+    double int8_peak, read;     /* multiply-adds/s of all threads, bytes/s */
+} step_result;
+
+static oct_status measure(const step_options *o, const opened *m, uint32_t n_threads,
+                          step_result *out, oct_err *err) {
+    const oct_model_info *info = oct_model_get_info(m->model);
+    const oct_allocator *mem = oct_system_allocator();
+    const uint32_t n = (uint32_t)(o->prefill > o->context ? o->prefill : o->context);
+    double prefill[MAX_REPEATS], decode[MAX_REPEATS];
+    oct_runner *r = NULL;
+    uint32_t mask = oct_cpu_mask();
+
+    int32_t *ids = oct_alloc(mem, n + 1, sizeof *ids),
+            *drawn = oct_alloc(mem, o->decode, sizeof *drawn);
+    oct_status st = ids && drawn ? oct_runner_create(mem, m->model, &r, err)
+                                 : OCT_FAIL(err, OCT_E_NOMEM, "bench: no memory");
+    for (uint32_t i = 0; st == OCT_OK && i <= n; i++)
+        ids[i] = (int32_t)((i * 2654435761u >> 7) % info->n_vocab);
+    /* One run that is not counted, then the counted ones. */
+    for (unsigned k = 0; st == OCT_OK && k <= o->repeats; k++) {
+        oct_runner_reset(r);
+        uint64_t t = oct_now_ns();
+        st = oct_runner_feed(r, ids, (uint32_t)o->prefill, err);
+        if (k) prefill[k - 1] = (double)(oct_now_ns() - t) / 1e9;
+        if (st != OCT_OK) break;
+        oct_runner_reset(r);
+        if (o->context > 1) st = oct_runner_feed(r, ids, (uint32_t)o->context - 1, err);
+        t = oct_now_ns();
+        if (st == OCT_OK)
+            st = oct_runner_greedy(r, ids + o->context, 1, drawn, (uint32_t)o->decode, err);
+        if (k) decode[k - 1] = (double)(oct_now_ns() - t) / 1e9 / (double)o->decode;
+    }
+    if (st == OCT_OK) {
+        out->prefill_s = median(prefill, (unsigned)o->repeats);
+        out->decode_s = median(decode, (unsigned)o->repeats);
+        out->int8_peak = oct_peak_int8_macs(mask) * n_threads;
+        st = oct_peak_read(mem, n_threads, READ_BYTES, &out->read, err);
+    }
+    oct_runner_destroy(r);
+    if (ids) oct_free(mem, ids, n + 1, sizeof *ids);
+    if (drawn) oct_free(mem, drawn, o->decode, sizeof *drawn);
+    return st;
+}
+
+static void print_step(const step_options *o, const opened *m, uint32_t n_threads,
+                       const step_result *r) {
+    const oct_model_info *info = oct_model_get_info(m->model);
+    const double prefill = (double)o->prefill / r->prefill_s, decode = 1 / r->decode_s;
+    const double kv_token = (double)info->kv_bytes_per_block / info->block_tokens;
+    const double context = (double)o->context + (double)o->decode / 2;
+    const double bytes = (double)info->step_weight_bytes + kv_token * context;
+    const double of_peak =
+        r->int8_peak > 0 ? prefill * (double)info->linear_macs / r->int8_peak : 0;
+    const double of_read = bytes * decode / r->read;
+    if (o->json) {
+        printf("{\"device\": \"%s\", \"threads\": %u, \"scheme\": \"%s\", \"prefill\": %llu, "
+               "\"prefill_tokens_per_s\": %.2f, "
+               "\"prefill_of_int8_peak\": %.4f, \"context\": %llu, \"decode_tokens_per_s\": %.2f, "
+               "\"decode_of_read\": %.4f, \"step_bytes\": %.0f, \"int8_peak_tops\": %.4f, "
+               "\"read_gb_per_s\": %.3f}\n",
+               m->device->info.name, n_threads, info->scheme, (unsigned long long)o->prefill,
+               prefill, of_peak, (unsigned long long)o->context, decode, of_read, bytes,
+               2 * r->int8_peak / 1e12, r->read / 1e9);
+        return;
+    }
+    printf("%s, %s\n", m->device->info.name, info->scheme);
+    printf("  prefill %llu tokens: %.1f tokens/s, %.1f %% of the int8 peak (%.3f TOPS)\n",
+           (unsigned long long)o->prefill, prefill, 100 * of_peak, 2 * r->int8_peak / 1e12);
+    printf("  decode at %llu tokens: %.1f tokens/s, %.1f MB a step, %.1f %% of the read bandwidth "
+           "(%.1f GB/s)\n",
+           (unsigned long long)o->context, decode, bytes / 1e6, 100 * of_read, r->read / 1e9);
+}
+
+static int run_step(step_options *o, const char *path) {
+    opened m = {0};
+    oct_err err = {0};
+    step_result r = {0};
+    const uint64_t longest =
+        o->context + o->decode > o->prefill ? o->context + o->decode : o->prefill;
+    const uint32_t n_threads =
+        o->open.threads ? (uint32_t)o->open.threads : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    oct_model_options mo = {
+        .max_rows = 512, .max_seqs = 1, .max_logits = 1, .max_model_len = (uint32_t)longest + 1};
+    int status = open_model(&o->open, path, &mo, &m);
+    if (status < 0) {
+        const oct_status st = measure(o, &m, n_threads, &r, &err);
+        status = st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of(st), "%s", err.text);
+        if (st == OCT_OK) print_step(o, &m, n_threads, &r);
+    }
+    opened_close(&m);
+    return status;
+}
+
+static int bench_run(const cli_command *self, int argc, char **argv) {
+    step_options o = {
+        .open = OPEN_OPTIONS_DEFAULT, .prefill = 512, .decode = 64, .context = 128, .repeats = 5};
+    bool csv = false;
+    o.open.log_level = "warn";
+    cli_flag model_flags[OPEN_N_FLAGS];
+    open_flags(&o.open, model_flags);
+    const cli_flag flags[] = {
+        {.name = "csv", .type = CLI_SWITCH, .out = &csv, .help = "kernels: comma-separated rows"},
+        {.name = "json", .type = CLI_SWITCH, .out = &o.json, .help = "step: one JSON object"},
+        {.name = "prefill",
+         .type = CLI_COUNT,
+         .out = &o.prefill,
+         .value = "N",
+         .min = 1,
+         .max = 1 << 20,
+         .help = "step: tokens of a prompt"},
+        {.name = "context",
+         .type = CLI_COUNT,
+         .out = &o.context,
+         .value = "N",
+         .min = 1,
+         .max = 1 << 20,
+         .help = "step: tokens in the cache when decoding begins"},
+        {.name = "decode",
+         .type = CLI_COUNT,
+         .out = &o.decode,
+         .value = "N",
+         .min = 1,
+         .max = 65536,
+         .help = "step: tokens decoded"},
+        {.name = "repeats",
+         .type = CLI_COUNT,
+         .out = &o.repeats,
+         .value = "N",
+         .min = 1,
+         .max = MAX_REPEATS,
+         .help = "step: counted runs, after one that is not; medians are told"},
+    };
+    const cli_group groups[] = {{"Measurement", flags, OCT_COUNT(flags)},
+                                {"Model", model_flags, OPEN_N_FLAGS}};
+    const char *pos[2];
+    unsigned n_pos;
+    const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 2, &n_pos);
+    if (status >= 0) return status;
+    if (n_pos == 1 && strcmp(pos[0], "kernels") == 0) return run_kernels(&o.open, csv);
+    if (n_pos == 2 && strcmp(pos[0], "step") == 0) return run_step(&o, pos[1]);
+    return cli_fail(EXIT_USAGE, "bench: want `kernels` or `step MODEL`; see octet bench --help");
+}
+
+const cli_command bench_command = {
+    .name = "bench",
+    .summary = "kernels and steps as fractions of this machine's measured ceilings",
+    .usage = "kernels | step MODEL",
+    .examples = "  octet bench kernels\n  octet bench step model-w8a8c8 --threads 1 --prefill 512",
+    .run = bench_run,
+};

@@ -1,0 +1,148 @@
+/* apps/quantize/quantize.c - `octet quantize IN OUT`. */
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "open.h"
+#include "quantize/quantize.h"
+#include "store/file.h"
+
+enum { MAX_CALIB_BYTES = 64 << 20 };
+
+typedef struct screen {
+    bar bar;
+    bool quiet;
+} screen;
+
+static void show_progress(void *ctx, const char *phase, uint64_t done, uint64_t total) {
+    screen *s = ctx;
+    if (s->quiet) return;
+    s->bar.label = phase;
+    bar_show(&s->bar, done, total);
+}
+
+static void show_note(void *ctx, const char *line) {
+    screen *s = ctx;
+    bar_end(&s->bar);
+    if (!s->quiet) printf("  %s\n", line);
+}
+
+static void print_report(const oct_quantize_report *r, const char *out) {
+    printf("%s: %u projections static, %u dynamic, %u tensors float\n", out, r->n_static,
+           r->n_dynamic, r->n_float);
+    if (r->n_static)
+        printf("  %.1f %% of the projections' bytes are static W8A8\n",
+               100.0 * (double)r->static_bytes / (double)r->int8_bytes);
+    printf("  %.1f MB written in %.1f s\n", (double)r->total_bytes / 1e6, r->seconds);
+}
+
+static int quantize_run(const cli_command *self, int argc, char **argv) {
+    open_options open = OPEN_OPTIONS_DEFAULT;
+    oct_quantize_options o = oct_quantize_defaults;
+    const char *scheme = "w8a8-dynamic", *kv = "c8", *calib = NULL, *head = "int8";
+    double alpha = (double)o.smooth_alpha, dynamic_error = (double)o.dynamic_error * 100;
+    uint64_t calib_tokens = o.calib_tokens;
+    cli_flag model_flags[OPEN_N_FLAGS];
+    bool alpha_given = false;
+
+    open.log_level = "warn";
+    open_flags(&open, model_flags);
+    const cli_flag flags[] = {
+        {.name = "scheme",
+         .type = CLI_CHOICE,
+         .out = &scheme,
+         .choices = "w8a8|w8a8-dynamic",
+         .help =
+             "w8a8: static input scales from calibration\nw8a8-dynamic: a scale for each token\n"},
+        {.name = "kv",
+         .type = CLI_CHOICE,
+         .out = &kv,
+         .choices = "c8|none",
+         .help = "c8: calibrated per-channel scales for an INT8 KV cache"},
+        {.name = "calib",
+         .type = CLI_STRING,
+         .out = &calib,
+         .value = "FILE",
+         .help = "calibration text (UTF-8); a built-in one unless given"},
+        {.name = "calib-tokens",
+         .type = CLI_COUNT,
+         .out = &calib_tokens,
+         .value = "N",
+         .min = 16,
+         .max = 1 << 20,
+         .help = "most tokens of it that are used"},
+        {.name = "smooth",
+         .type = CLI_NUMBER,
+         .out = &alpha,
+         .value = "ALPHA",
+         .min = 0,
+         .max = 1,
+         .given = &alpha_given,
+         .help = "how much of the activations' outliers moves into weights"},
+        {.name = "dynamic-above",
+         .type = CLI_NUMBER,
+         .out = &dynamic_error,
+         .value = "PERCENT",
+         .min = 0,
+         .max = 100,
+         .help = "w8a8: a projection whose static error is larger than this part of its output\n"
+                 "stays W8A8_DYNAMIC"},
+        {.name = "lm-head",
+         .type = CLI_CHOICE,
+         .out = &head,
+         .choices = "int8|float",
+         .help = "int8: lm_head becomes W8A8_DYNAMIC, a matrix of its own"},
+    };
+    const cli_group groups[] = {{"Quantisation", flags, OCT_COUNT(flags)},
+                                {"Device", model_flags, OPEN_N_FLAGS}};
+    const char *pos[2];
+    unsigned n_pos;
+    int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 2, &n_pos);
+    if (status >= 0) return status;
+    if (n_pos != 2)
+        return cli_fail(EXIT_USAGE, "quantize: want IN and OUT; see octet quantize --help");
+
+    opened m = {0};
+    oct_err err = {0};
+    oct_buf text;
+    screen s = {{"", -1}, open.quiet};
+    oct_quantize_report report;
+
+    o.scheme = strcmp(scheme, "w8a8") == 0 ? OCT_QUANTIZE_W8A8 : OCT_QUANTIZE_W8A8_DYNAMIC;
+    o.kv_c8 = strcmp(kv, "c8") == 0;
+    o.head_int8 = strcmp(head, "int8") == 0;
+    o.calib_tokens = (uint32_t)calib_tokens;
+    o.smooth_alpha = (float)alpha;
+    if (o.scheme == OCT_QUANTIZE_W8A8_DYNAMIC && !alpha_given) o.smooth_alpha = 0;
+    o.dynamic_error = (float)(dynamic_error / 100);
+    o.progress = show_progress;
+    o.note = show_note;
+    o.ctx = &s;
+    oct_buf_init(&text, oct_system_allocator(), 0);
+    oct_status st =
+        calib ? oct_file_read_small(oct_system_allocator(), calib, MAX_CALIB_BYTES, &text, &err)
+              : OCT_OK;
+    if (st != OCT_OK) status = cli_fail(EXIT_USAGE, "--calib: %s", err.text);
+    if (calib) o.calib_text = oct_buf_view(&text);
+    if (status < 0) status = open_checkpoint(&open, pos[0], &m);
+    if (status < 0) status = open_device(&open, &m);
+    if (status < 0) {
+        st = oct_quantize(oct_system_allocator(), m.device, m.ckpt, m.tokenizer, pos[1], &o,
+                          &report, &err);
+        bar_end(&s.bar);
+        if (st == OCT_OK) print_report(&report, pos[1]);
+        status = st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of(st), "%s", err.text);
+    }
+    oct_buf_fini(&text);
+    opened_close(&m);
+    return status;
+}
+
+const cli_command quantize_command = {
+    .name = "quantize",
+    .summary = "a float or GGUF model as W8A8 with an INT8 KV cache (ModelSlim layout)",
+    .usage = "IN OUT",
+    .examples = "  octet quantize model.gguf model-w8a8c8\n"
+                "  octet quantize llama-folder out --scheme w8a8 --calib mytext.txt",
+    .run = quantize_run,
+};
