@@ -22,7 +22,7 @@ enum {
     DEFAULT_ROWS = 2048,
     DEFAULT_SEQS = 256,
     DEFAULT_BLOCK = 32,
-    MAX_TOP = 32, /* most likely tokens reported for a row */
+    MAX_TOP = OCT_MODEL_MAX_TOP,
     ROPE_ROWS_AT_ONCE = 1024,
     LIST_PER_ROW = 64, /* room for penalty and bias entries, on average; more is a bigger buffer */
 };

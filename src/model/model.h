@@ -84,6 +84,8 @@ const oct_model_info *oct_model_get_info(const oct_model *m);
 OCT_MUST_CHECK oct_status oct_model_kv_create(oct_model *m, uint32_t n_blocks, oct_err *err);
 bool oct_model_has_kv(const oct_model *m);
 
+enum { OCT_MODEL_MAX_TOP = 32 }; /* most likely tokens that a row can report */
+
 /* One step, in host memory, borrowed until collect. Meanings as octet_batch of octet/device.h. */
 typedef struct oct_model_batch {
     uint32_t n_seqs, n_rows, max_seq_rows, max_kv_len;
@@ -100,7 +102,7 @@ typedef struct oct_model_batch {
 
     /* Sampling of those rows; sample NULL: none, the logits are wanted themselves. */
     const octet_sample_row *sample; /* [n_logits] */
-    uint32_t max_top;               /* room for most likely tokens a row */
+    uint32_t max_top;               /* room for most likely tokens a row, <= OCT_MODEL_MAX_TOP */
     const octet_seen_token *seen;
     uint32_t n_seen;
     const octet_bias *bias;
