@@ -8,6 +8,7 @@
 #include "kern/kern_ref.h"
 
 #if defined(__x86_64__)
+#include "kern/x86/elem_attn_x86.h"
 #include "kern/x86/kern_x86.h"
 #endif
 
@@ -20,5 +21,6 @@ void oct_kern_init(oct_kern *k, uint32_t cpu_mask) {
     oct_kern_init_attn_ref(k);
 #if defined(__x86_64__)
     oct_kern_init_linear_x86(k, cpu_mask);
+    oct_kern_init_elem_attn_x86(k, cpu_mask);
 #endif
 }

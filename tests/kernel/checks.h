@@ -13,12 +13,16 @@ kc_check check_gemm_i8;    /* check_gemm_i8.c: row_bytes_i8, prep_rows_i8, gemm_
 kc_check check_gemm_i16;   /* check_gemm_i8.c */
 kc_check check_epilogues;  /* check_epilogue.c: epilogue_i8, epilogue_f32 */
 kc_check check_gemm_float; /* check_gemm_float.c: gemm_f32, gemm_bf16, gemm_f16 */
+kc_check check_elem;       /* check_elem.c: norms, activations, quantisation, sampling's sums */
+kc_check check_attn;       /* check_attn.c: the pieces of attention */
 
 static kc_check *const kc_checks[] = {
     check_gemm_i8,
     check_gemm_i16,
     check_epilogues,
     check_gemm_float,
+    check_elem,
+    check_attn,
 };
 
 #endif

@@ -1,0 +1,166 @@
+/*
+ * kern/x86/attn_v16.h - the pieces of attention (kern/attn_kern.h) over v16. Included once each by
+ * attn_avx2.c and attn_avx512.c, after the v16 of that set; no guard, no other user.
+ *
+ * Scores are vectors over tokens, outputs vectors over channels, so every chain of the contract
+ * stays in its own lane. Tokens outside the visible range are masked, never multiplied by zero:
+ * the cache may hold anything there.
+ */
+#include "kern/x86/elem_attn_x86.h"
+#include "kern/x86/math_v16.h"
+
+float V16_NAME(attn_q16)(int16_t *q16, const float *q, const float *k_scale, uint32_t head_dim,
+                         uint32_t pad) {
+    v16i most = v16i_set1(0);
+    for (uint32_t d = 0; d < head_dim; d += 16)
+        most = v16i_max(most, v16_bits(v16_abs(v16_mul(get(q + d, head_dim - d),
+                                                       get(k_scale + d, head_dim - d)))));
+    const uint32_t absmax = (uint32_t)v16i_max_of(most);
+    const int lost = !oct_abs_bits_finite(absmax);
+    if (lost || absmax < OCT_ROW_ABSMAX_MIN_BITS) {
+        memset(q16, 0, pad * sizeof *q16);
+        return lost ? NAN : 0.0f;
+    }
+    const float a = oct_f32_from_bits(absmax);
+    const v16 inv = v16_set1(OCT_ATTN_Q16_MAX / a);
+    uint32_t d = 0;
+    for (; d < head_dim; d += 16) {
+        const v16 v = v16_mul(get(q + d, head_dim - d), get(k_scale + d, head_dim - d));
+        v16i_store_i16(q16 + d, v16_to_i32(v16_mul(v, inv))); /* pad is a multiple of 64 */
+    }
+    memset(q16 + d, 0, (pad - d) * sizeof *q16);
+    return a / OCT_ATTN_Q16_MAX;
+}
+
+V16_INLINE v16 score_of(v16 raw, const oct_attn_score *score) {
+    const v16 s = v16_mul(raw, v16_set1(score->factor));
+    if (score->cap == 0.0f) return s;
+    return v16_softcap(s, v16_set1(score->cap), v16_set1(score->inv_cap));
+}
+
+/* The lanes of the sixteen tokens from t on that lie in [lo, hi). */
+V16_INLINE v16m seen(uint32_t t, uint32_t lo, uint32_t hi) {
+    return v16m_range((int32_t)lo - (int32_t)t, (int32_t)hi - (int32_t)t);
+}
+
+void V16_NAME(attn_softmax_i8)(int16_t *p16, const int32_t *c, uint32_t lo, uint32_t hi,
+                               const oct_attn_score *score, float *m, int32_t *l) {
+    const v16 low = v16_set1(-INFINITY), one = v16_set1(OCT_ATTN_P16_ONE);
+    const uint32_t first = lo / 16 * 16;
+    v16 s[OCT_ATTN_SPAN / 16], most = low;
+
+    for (uint32_t t = first; t < hi; t += 16) {
+        s[t / 16] = score_of(v16_load_i32(c + t), score);
+        if (t < lo || t + 16 > hi) s[t / 16] = v16_select(seen(t, lo, hi), s[t / 16], low);
+        most = v16_max(s[t / 16], most);
+    }
+    const float max = v16_max_of(most) + 0.0f;
+    *m = max;
+    *l = 0;
+    if (!oct_abs_bits_finite(oct_f32_abs_bits(max))) return;
+
+    v16i sum = v16i_set1(0);
+    memset(p16, 0, first * sizeof *p16);
+    for (uint32_t t = first; t < hi; t += 16) {
+        /* Unseen lanes are exp(-infinity) = 0. */
+        const v16 p = v16_exp_small(v16_sub(s[t / 16], v16_set1(max)));
+        const v16i p_int = v16_to_i32(v16_mul(p, one));
+        v16i_store_i16(p16 + t, p_int);
+        sum = v16i_add(sum, p_int);
+    }
+    const uint32_t end = (hi + 15) / 16 * 16;
+    memset(p16 + end, 0, (OCT_ATTN_SPAN - end) * sizeof *p16);
+    *l = v16i_sum_of(sum);
+}
+
+void V16_NAME(attn_softmax_f32)(float *p, uint32_t lo, uint32_t hi, const oct_attn_score *score,
+                                float *m, float *l) {
+    const v16 low = v16_set1(-INFINITY);
+    v16 most = low;
+    for (uint32_t t = lo; t < hi; t += 16) {
+        const v16 s = score_of(get(p + t, hi - t), score);
+        put(p + t, s, hi - t);
+        most = v16_max(hi - t < 16 ? v16_select(seen(t, lo, hi), s, low) : s, most);
+    }
+    const float max = v16_max_of(most) + 0.0f;
+    *m = max;
+    for (uint32_t t = lo; t < hi; t += 16)
+        put(p + t, v16_exp(v16_sub(get(p + t, hi - t), v16_set1(max))), hi - t);
+    float sum = 0.0f;
+    for (uint32_t t = lo; t < hi; t++) sum += p[t];
+    *l = sum;
+}
+
+/* Two vectors of 16 tokens for each of `rows` rows; the chains run over d. */
+#define QK(type, ctype, load)                                                                   \
+    V16_INLINE void qk_rows_##type(float *s, size_t lds, const float *q, size_t ldq, int rows,  \
+                                   const ctype *k, uint32_t head_dim) {                         \
+        v16 sum[V16_QK_ROWS][2];                                                                \
+        for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = v16_zero();                      \
+        for (uint32_t d = 0; d < head_dim; d++) {                                               \
+            const v16 k0 = load(k + d * OCT_ATTN_SUB), k1 = load(k + d * OCT_ATTN_SUB + 16);    \
+            for (int i = 0; i < rows; i++) {                                                    \
+                const v16 x = v16_set1(q[(size_t)i * ldq + d]);                                 \
+                sum[i][0] = v16_fma(x, k0, sum[i][0]);                                          \
+                sum[i][1] = v16_fma(x, k1, sum[i][1]);                                          \
+            }                                                                                   \
+        }                                                                                       \
+        for (int i = 0; i < rows; i++) {                                                        \
+            v16_store(s + (size_t)i * lds, sum[i][0]);                                          \
+            v16_store(s + (size_t)i * lds + 16, sum[i][1]);                                     \
+        }                                                                                       \
+    }                                                                                           \
+    void V16_NAME(attn_qk_##type)(float *s, size_t lds, const float *q, size_t ldq, uint32_t m, \
+                                  const void *k, uint32_t head_dim) {                           \
+        uint32_t i = 0;                                                                         \
+        for (; i + V16_QK_ROWS <= m; i += V16_QK_ROWS)                                          \
+            qk_rows_##type(s + i * lds, lds, q + i * ldq, ldq, V16_QK_ROWS, k, head_dim);       \
+        for (; i < m; i++) qk_rows_##type(s + i * lds, lds, q + i * ldq, ldq, 1, k, head_dim);  \
+    }
+QK(f32, float, v16_load)
+QK(bf16, uint16_t, v16_load_bf16)
+
+/* Sixty-four channels at a time keep enough chains in flight. */
+#define PV(type, ctype, load)                                                                 \
+    V16_INLINE void pv_part_##type(float *o, const float *p, uint32_t lo, uint32_t hi,        \
+                                   const ctype *v, size_t ldv, int n_vec) {                   \
+        v16 sum[4];                                                                           \
+        for (int j = 0; j < n_vec; j++) sum[j] = v16_load(o + 16 * j);                        \
+        for (uint32_t t = lo; t < hi; t++) {                                                  \
+            const v16 w = v16_set1(p[t]);                                                     \
+            for (int j = 0; j < n_vec; j++)                                                   \
+                sum[j] = v16_fma(w, load(v + t * ldv + 16 * j), sum[j]);                      \
+        }                                                                                     \
+        for (int j = 0; j < n_vec; j++) v16_store(o + 16 * j, sum[j]);                        \
+    }                                                                                         \
+    void V16_NAME(attn_pv_##type)(float *o, const float *p, uint32_t lo, uint32_t hi,         \
+                                  const void *v, size_t ldv, uint32_t head_dim) {             \
+        const ctype *at = v;                                                                  \
+        uint32_t d = 0;                                                                       \
+        for (; d + 64 <= head_dim; d += 64) pv_part_##type(o + d, p, lo, hi, at + d, ldv, 4); \
+        for (; d + 16 <= head_dim; d += 16) pv_part_##type(o + d, p, lo, hi, at + d, ldv, 1); \
+        if (d == head_dim) return;                                                            \
+        const size_t left = head_dim - d;                                                     \
+        v16 sum = v16_load_n(o + d, left);                                                    \
+        for (uint32_t t = lo; t < hi; t++)                                                    \
+            sum = v16_fma(v16_set1(p[t]), load##_n(at + t * ldv + d, left), sum);             \
+        v16_store_n(o + d, sum, left);                                                        \
+    }
+PV(f32, float, v16_load)
+PV(bf16, uint16_t, v16_load_bf16)
+
+void V16_NAME(attn_merge_f32)(float *acc, const float *o, float a, float b, uint32_t head_dim) {
+    for (uint32_t d = 0; d < head_dim; d += 16) {
+        const size_t left = head_dim - d;
+        const v16 add = v16_mul(get(o + d, left), v16_set1(b));
+        put(acc + d, v16_fma(get(acc + d, left), v16_set1(a), add), left);
+    }
+}
+
+void V16_NAME(attn_merge_i32)(float *acc, const int32_t *o, float a, float b, uint32_t head_dim) {
+    for (uint32_t d = 0; d < head_dim; d += 16) {
+        const size_t left = head_dim - d;
+        const v16 x = left >= 16 ? v16_load_i32(o + d) : v16_load_i32_n(o + d, left);
+        put(acc + d, v16_fma(get(acc + d, left), v16_set1(a), v16_mul(x, v16_set1(b))), left);
+    }
+}
