@@ -15,6 +15,7 @@ typedef struct oct_engine_backend {
     void *ctx;
     uint32_t max_model_len, n_vocab, block_tokens;
     uint32_t max_rows, max_seqs, max_logits; /* of one step */
+    uint32_t max_top;                        /* most likely tokens that a row can report */
     /* As oct_model_submit and oct_model_collect. A step that failed in either is over. */
     oct_status (*submit)(void *ctx, const oct_model_batch *batch, oct_err *err);
     oct_status (*collect)(void *ctx, oct_model_result *result, oct_err *err);

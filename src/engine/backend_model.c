@@ -21,6 +21,7 @@ oct_status oct_engine_create(const oct_allocator *mem, oct_model *model,
         .max_rows = info->max_rows,
         .max_seqs = info->max_seqs,
         .max_logits = info->max_logits,
+        .max_top = OCT_MODEL_MAX_TOP,
         .submit = model_submit,
         .collect = model_collect,
     };

@@ -40,12 +40,16 @@ static oct_status resolve_options(oct_engine *e, const oct_engine_options *o, oc
     r->max_num_seqs = or_else(o->max_num_seqs, b->max_seqs);
     r->max_num_batched_tokens = or_else(o->max_num_batched_tokens, b->max_rows);
     r->max_num_queued_reqs = or_else(o->max_num_queued_reqs, DEFAULT_QUEUED);
-    r->max_logprobs = at_most(or_else(o->max_logprobs, DEFAULT_LOGPROBS), b->n_vocab);
+    r->max_logprobs =
+        at_most(or_else(o->max_logprobs, at_most(DEFAULT_LOGPROBS, b->max_top)), b->n_vocab);
     if (r->stuck_ns == 0) r->stuck_ns = DEFAULT_STUCK_S * second_ns;
     if (r->max_num_seqs > b->max_seqs || r->max_num_batched_tokens > b->max_rows)
         return OCT_FAIL(err, OCT_E_INVALID,
                         "engine: steps of %u sequences and %u tokens (the model takes %u and %u)",
                         r->max_num_seqs, r->max_num_batched_tokens, b->max_seqs, b->max_rows);
+    if (r->max_logprobs > b->max_top)
+        return OCT_FAIL(err, OCT_E_INVALID, "engine: %u logprobs for a token (the model gives %u)",
+                        r->max_logprobs, b->max_top);
     /* Every running sequence must find room for one token in a step, and for its logits. */
     r->max_num_seqs = at_most(r->max_num_seqs, at_most(r->max_num_batched_tokens, b->max_logits));
     if ((uint64_t)o->n_blocks * b->block_tokens > INT32_MAX)

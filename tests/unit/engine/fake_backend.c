@@ -243,6 +243,7 @@ void fake_init(fake_backend *f, uint32_t n_blocks, uint32_t max_rows, uint32_t m
                                       .max_rows = max_rows,
                                       .max_seqs = max_seqs,
                                       .max_logits = max_seqs,
+                                      .max_top = 8,
                                       .submit = fake_submit,
                                       .collect = fake_collect};
 }

@@ -682,6 +682,7 @@ static void options_beyond_the_model_are_refused(void **st) {
         {.n_blocks = 0},
         {.n_blocks = 64, .max_num_seqs = 9},
         {.n_blocks = 64, .max_num_batched_tokens = 65},
+        {.n_blocks = 64, .max_logprobs = 9},
         {.n_blocks = UINT32_MAX / 2},
         {.n_blocks = 64, .eos_ids = (const int32_t[]){-1}, .n_eos = 1}};
     fake_init(&h.fake, 64, 64, 8);
