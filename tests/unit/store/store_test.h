@@ -1,0 +1,149 @@
+/*
+ * tests/unit/store/store_test.h - files made for one test: a temporary folder, safetensors and GGUF
+ * images built field by field so that any field can be made wrong.
+ */
+#ifndef OCT_STORE_TEST_H
+#define OCT_STORE_TEST_H
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "base/status.h"
+
+/* ---- a folder of its own for each test --------------------------------------------------------
+ */
+
+static char test_dir[64];
+
+static inline int make_dir(void **state) {
+    (void)state;
+    oct_log_set_level(OCT_LOG_OFF);
+    snprintf(test_dir, sizeof test_dir, "/tmp/octet-store-XXXXXX");
+    return mkdtemp(test_dir) ? 0 : -1;
+}
+
+static inline int remove_dir(void **state) {
+    char command[128];
+    (void)state;
+    snprintf(command, sizeof command, "rm -rf '%s'", test_dir);
+    return system(command);
+}
+
+/* Path of a file in the folder; valid until eight more calls. */
+static inline const char *in_dir(const char *name) {
+    static char paths[8][512];
+    static unsigned turn;
+    char *p = paths[turn++ % 8];
+    snprintf(p, sizeof paths[0], "%s/%s", test_dir, name);
+    return p;
+}
+
+static inline void put_file(const char *name, const void *data, size_t bytes) {
+    FILE *f = fopen(in_dir(name), "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, bytes, f), bytes);
+    assert_int_equal(fclose(f), 0);
+}
+
+static inline void put_text(const char *name, const char *text) {
+    put_file(name, text, strlen(text));
+}
+
+/* ---- safetensors ------------------------------------------------------------------------------
+ */
+
+/* A file of this header text and data; the length field says what the text is long. */
+static inline void put_safetensors(const char *name, const char *header, const void *data,
+                                   size_t bytes) {
+    oct_buf b;
+    const uint64_t n = strlen(header);
+    oct_buf_init(&b, oct_system_allocator(), 0);
+    oct_buf_add(&b, &n, 8);
+    oct_buf_add(&b, header, n);
+    oct_buf_add(&b, data, bytes);
+    put_file(name, b.data, b.len);
+    oct_buf_fini(&b);
+}
+
+/* ---- GGUF -------------------------------------------------------------------------------------
+ */
+
+static inline void g_u32(oct_buf *b, uint32_t v) { oct_buf_add(b, &v, 4); }
+static inline void g_u64(oct_buf *b, uint64_t v) { oct_buf_add(b, &v, 8); }
+static inline void g_str(oct_buf *b, const char *s) {
+    g_u64(b, strlen(s));
+    oct_buf_cstr(b, s);
+}
+static inline void g_head(oct_buf *b, uint32_t version, uint64_t n_tensors, uint64_t n_values) {
+    oct_buf_add(b, "GGUF", 4);
+    g_u32(b, version);
+    g_u64(b, n_tensors);
+    g_u64(b, n_values);
+}
+static inline void g_key_u32(oct_buf *b, const char *key, uint32_t v) {
+    g_str(b, key);
+    g_u32(b, 4);
+    g_u32(b, v);
+}
+static inline void g_key_f32(oct_buf *b, const char *key, float v) {
+    g_str(b, key);
+    g_u32(b, 6);
+    oct_buf_add(b, &v, 4);
+}
+static inline void g_key_str(oct_buf *b, const char *key, const char *v) {
+    g_str(b, key);
+    g_u32(b, 8);
+    g_str(b, v);
+}
+/* dims innermost first, as in the file; 0 ends them. */
+static inline void g_tensor(oct_buf *b, const char *name, uint64_t d0, uint64_t d1, uint32_t type,
+                            uint64_t offset) {
+    g_str(b, name);
+    g_u32(b, d1 ? 2 : 1);
+    g_u64(b, d0);
+    if (d1) g_u64(b, d1);
+    g_u32(b, type);
+    g_u64(b, offset);
+}
+static inline void g_pad(oct_buf *b, size_t to) {
+    while (b->len % to) oct_buf_char(b, '\0');
+}
+
+/* ---- expectations -----------------------------------------------------------------------------
+ */
+
+/* The sentence must hold the word; prints it when it does not. */
+static inline void expect_text(const oct_err *err, const char *word) {
+    if (!strstr(err->text, word)) {
+        print_error("sentence: \"%s\"\nwanted:   \"%s\"\n", err->text, word);
+        fail();
+    }
+}
+
+/* The folder of the golden cases, or NULL after saying so. */
+static inline const char *golden_cases(void) {
+    static char path[1024];
+    const char *root = getenv("OCTET_GOLDEN");
+    struct stat st;
+    if (root && *root)
+        snprintf(path, sizeof path, "%s/cases", root);
+    else
+        snprintf(path, sizeof path, "%s/../shared/golden/cases", OCT_SOURCE_DIR);
+    if (stat(path, &st) == 0) return path;
+    print_message("SKIP: no golden cases at %s (set OCTET_GOLDEN)\n", path);
+    return NULL;
+}
+
+#endif
