@@ -18,6 +18,10 @@ if(OCT_SANITIZE)
   add_compile_options(-fsanitize=${OCT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${OCT_SANITIZE})
 endif()
+if(OCT_FUZZ)
+  # The rooms too, not only the fuzz targets: without it libFuzzer sees no branch of what it feeds.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
