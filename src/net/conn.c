@@ -18,6 +18,7 @@ enum {
     LINGER_BYTES = 64 << 10,
     LINGER_MS = 1000,
     KEEP_BYTES = 64 << 10, /* a buffer larger than this is given back when empty */
+    SENDS_A_TURN = 16,     /* then the other connections have their turn */
 };
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
@@ -163,10 +164,21 @@ static void start_linger(oct_http_conn *c) {
     want_read(c, true);
 }
 
+/* A writer that is as fast as its client would keep the loop here for ever. */
+static void go_on_later(oct_http_exchange *x) {
+    pthread_mutex_lock(&x->lock);
+    oct_http_loop_post(x->loop, x);
+    pthread_mutex_unlock(&x->lock);
+}
+
 /* Sends x's answer as far as it exists. True when it is finished and the connection moved on. */
 static bool run_answer(oct_http_conn *c) {
     bool ended = false, dropped = false;
-    while (take_pending(c, &ended, &dropped) && !dropped) {
+    for (int i = 0; take_pending(c, &ended, &dropped) && !dropped; i++) {
+        if (i == SENDS_A_TURN) {
+            go_on_later(c->x);
+            return false;
+        }
         const bool all = flush(c);
         if (!all) {
             (void)take_pending(c, &ended, &dropped); /* tells x how much is still in flight */

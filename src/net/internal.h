@@ -104,7 +104,7 @@ struct oct_http_loop {
     oct_thread thread;
     oct_http_conn *conns;
     char *scratch; /* SCRATCH_BYTES, for recv */
-    /* Time that only passes while the process runs: a tick never counts for more than a second, so
+    /* Time that only passes while the process runs: a tick never counts for more than four, so
      * that neither a stop of the process nor a stalled machine fires every deadline at once. */
     uint64_t now_ms, tick_seen_ns;
     uint32_t tick_ms;

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "net/internal.h"
 
-enum { TICK_MAX_MS = 250, TICK_MIN_MS = 5, TICK_COUNTS_MS = 1000 };
+enum { TICK_MAX_MS = 250, TICK_MIN_MS = 5, LATE_TICKS = 4 };
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
@@ -26,7 +26,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg) {
     const uint64_t now_ns = oct_now_ns();
     const uint64_t passed_ms = (now_ns - l->tick_seen_ns) / 1000000;
     l->tick_seen_ns += passed_ms * 1000000;
-    l->now_ms += passed_ms < TICK_COUNTS_MS ? passed_ms : TICK_COUNTS_MS;
+    const uint64_t counts_ms = (uint64_t)l->tick_ms * LATE_TICKS;
+    l->now_ms += passed_ms < counts_ms ? passed_ms : counts_ms;
     for (oct_http_conn *c = l->conns, *next; c; c = next) {
         next = c->next; /* only c itself can be freed by its own check */
         oct_http_conn_check_deadline(c);

@@ -227,6 +227,11 @@ static void decorate(void *ctx, oct_http_exchange *x) {
 }
 
 void test_start(test_server *t, void (*adjust)(oct_http_config *config)) {
+    test_start_with(t, oct_system_allocator(), adjust);
+}
+
+void test_start_with(test_server *t, const oct_allocator *mem,
+                     void (*adjust)(oct_http_config *config)) {
     memset(t, 0, sizeof *t);
     pthread_mutex_init(&t->lock, NULL);
     oct_http_config config = {.host = "127.0.0.1",
@@ -244,8 +249,7 @@ void test_start(test_server *t, void (*adjust)(oct_http_config *config)) {
     config.limits.body_bytes = 256 << 10;
     if (adjust) adjust(&config);
     oct_err err = {0};
-    assert_int_equal(
-        oct_http_server_bind(oct_system_allocator(), &config, &t->server, &t->port, &err), OCT_OK);
+    assert_int_equal(oct_http_server_bind(mem, &config, &t->server, &t->port, &err), OCT_OK);
     assert_int_equal(oct_http_server_start(t->server, &err), OCT_OK);
 }
 

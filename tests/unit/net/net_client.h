@@ -48,6 +48,8 @@ typedef struct test_server {
 /* Deadlines of some hundred milliseconds, 3 workers; change config before start if it is not
  * NULL. */
 void test_start(test_server *t, void (*adjust)(oct_http_config *config));
+void test_start_with(test_server *t, const oct_allocator *mem,
+                     void (*adjust)(oct_http_config *config));
 void test_stop(test_server *t);
 /* Waits until n exchanges are held. */
 void test_await_held(test_server *t, uint32_t n);

@@ -9,10 +9,12 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -263,7 +265,7 @@ static void HT7_expect(void **state) {
 
 static void HT9_slow_loris(void **state) {
     (void)state;
-    int silent[50];
+    int silent[300];
     for (size_t i = 0; i < OCT_COUNT(silent); i++) silent[i] = client_connect(T.port);
     const int head = client_connect(T.port), body = client_connect(T.port);
     const int drip = client_connect(T.port), idle = client_connect(T.port);
@@ -641,6 +643,94 @@ static void drain_and_stop(void **state) {
     test_stop(&t);
 }
 
+/* The server in a process of its own that is stopped past every deadline: none fires. */
+static void OS3_stopped_process(void **state) {
+    (void)state;
+    int report[2];
+    uint32_t port = 0;
+    assert_int_equal(pipe(report), 0);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        test_server t;
+        test_start(&t, NULL);
+        (void)!write(report[1], &t.port, sizeof t.port);
+        for (;;) pause();
+    }
+    assert_int_equal(read(report[0], &port, sizeof port), sizeof port);
+    const int half = client_connect(port), kept = client_connect(port);
+    client_send_cs(kept, GET("/now"));
+    assert_int_equal(client_read(kept, false).status, 200);
+    client_send_cs(half, "GET /now HT");
+    oct_sleep_ns(50000000);
+    assert_int_equal(kill(child, SIGSTOP), 0);
+    oct_sleep_ns(1500000000);
+    assert_int_equal(kill(child, SIGCONT), 0);
+    oct_sleep_ns(20000000);
+    client_send_cs(half, "TP/1.1\r\nHost: x\r\n\r\n");
+    client_send_cs(kept, GET("/now"));
+    assert_int_equal(client_read(half, false).status, 200);
+    assert_int_equal(client_read(kept, false).status, 200);
+    close(half), close(kept), close(report[0]), close(report[1]);
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
+/* Refuses every so-many-th request for memory. */
+typedef struct flaky {
+    oct_allocator allocator;
+    atomic_uint n, every;
+    atomic_long live;
+} flaky;
+
+static void *flaky_alloc(void *ctx, size_t bytes, size_t align) {
+    flaky *f = ctx;
+    const unsigned every = atomic_load(&f->every);
+    if (every > 0 && atomic_fetch_add(&f->n, 1) % every == every - 1) return NULL;
+    const oct_allocator *mem = oct_system_allocator();
+    void *p = mem->alloc(mem->ctx, bytes, align);
+    if (p) atomic_fetch_add(&f->live, 1);
+    return p;
+}
+
+static void flaky_free(void *ctx, void *ptr, size_t bytes) {
+    flaky *f = ctx;
+    const oct_allocator *mem = oct_system_allocator();
+    if (ptr) atomic_fetch_sub(&f->live, 1);
+    mem->free(mem->ctx, ptr, bytes);
+}
+
+/* Memory refused anywhere in a request: it gets 503, 500 or a close; the next one is well. */
+static void OS5_no_memory_in_requests(void **state) {
+    (void)state;
+    flaky f = {.allocator = {&f, flaky_alloc, flaky_free}};
+    test_server t;
+    test_start_with(&t, &f.allocator, NULL);
+    unsigned n_ok = 0, n_refused = 0;
+    for (unsigned every = 2; every < 40; every++) {
+        static const char *const requests[] = {
+            "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", GET("/stream"),
+            GET("/big"), GET("/a%00"), "BAD\r\n"};
+        atomic_store(&f.every, every);
+        for (size_t i = 0; i < OCT_COUNT(requests); i++) {
+            const int fd = client_connect(t.port);
+            client_send_cs(fd, requests[i]);
+            char scratch[64] = {0};
+            const ssize_t got = recv(fd, scratch, sizeof scratch - 1, 0);
+            if (got > 12 && strncmp(scratch, "HTTP/1.1 200", 12) == 0)
+                n_ok++;
+            else
+                n_refused++;
+            close(fd);
+        }
+        atomic_store(&f.every, 0);
+        test_good(&t);
+    }
+    assert_true(n_ok > 10 && n_refused > 10);
+    test_stop(&t);
+    assert_int_equal(atomic_load(&f.live), 0);
+}
+
 #define ROW(f) cmocka_unit_test_setup_teardown(f, start, stop)
 
 int main(void) {
@@ -666,6 +756,8 @@ int main(void) {
         ROW(AU4_upload_without_a_key),
         cmocka_unit_test(SM5_streams_do_not_mix),
         cmocka_unit_test(drain_and_stop),
+        cmocka_unit_test(OS3_stopped_process),
+        cmocka_unit_test(OS5_no_memory_in_requests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
