@@ -211,7 +211,7 @@ static uint32_t room_for(const oct_sched *s, const oct_sched_seq *seq) {
 static void take_running(oct_sched *s, oct_sched_seq *seq, uint32_t want, bool decode) {
     while (room_for(s, seq) == 0) {
         oct_sched_seq *victim = s->running.tail;
-        if (victim == seq && !decode) return;
+        if (!victim || (victim == seq && !decode)) return;
         preempt(s, victim);
         if (victim == seq) return;
     }
