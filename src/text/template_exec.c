@@ -175,14 +175,12 @@ static NOINLINE bool bind_macro(tmpl_ctx *c, const tmpl_macro *m, const tmpl_arg
 bool oct_tmpl_call_macro(tmpl_ctx *c, const tmpl_macro *m, const tmpl_args *a, tmpl_val *out) {
     if (c->macro_depth >= OCT_TEMPLATE_MAX_NESTING) return oct_tmpl_limit(c);
     tmpl_scope *scope = c->scope;
-    const uint32_t line = c->line, loops = c->loop_depth;
+    const uint32_t line = c->line;
     c->macro_depth++;
-    c->loop_depth = 0;
     if (!push_scope(c, m->scope) || !bind_macro(c, m, a) ||
         !capture(c, m->node->kids[m->node->n - 1], out))
         return false;
     c->macro_depth--;
-    c->loop_depth = loops;
     c->line = line;
     c->scope = scope;
     return true;
@@ -269,19 +267,17 @@ static NOINLINE flow run_loop(tmpl_ctx *c, const tmpl_node *n, tmpl_list items, 
     tmpl_scope *scope = c->scope, *pass = NULL;
     tmpl_loop *l = oct_tmpl_alloc(c, 1, sizeof *l);
     if (!l) return FLOW_FAIL;
-    *l = (tmpl_loop){.items = items.at, .n = items.n, .depth = c->loop_depth};
+    *l = (tmpl_loop){.items = items.at, .n = items.n};
     const tmpl_val loop = {.kind = TMPL_LOOP, .u.loop = l};
-    c->loop_depth++;
     for (uint32_t i = 0; i < items.n; i++) {
         bool taken;
         l->index0 = i;
         pass = pass_scope(c, scope, pass);
         const flow f = pass ? exec_pass(c, n, items.at[i], loop, &taken) : FLOW_FAIL;
         if (f == FLOW_FAIL) return f;
-        *any |= taken;
+        *any |= taken && f == FLOW_NEXT; /* as in Jinja: a pass that was left does not count */
         if (f == FLOW_BREAK) break;
     }
-    c->loop_depth--;
     c->scope = scope;
     return FLOW_NEXT;
 }

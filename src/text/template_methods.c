@@ -282,6 +282,9 @@ static bool m_replace(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_val *out
         return false;
     if (v[2].kind != TMPL_ABSENT && !tmpl_as_int(v[2], &max))
         return oct_tmpl_fail_type(c, "replace() wants an integer for count");
+    if ((s.flags & TMPL_SAFE) &&
+        (!oct_tmpl_escape(c, v[0], &v[0]) || !oct_tmpl_escape(c, v[1], &v[1])))
+        return false;
     return oct_tmpl_str_replace(c, s, tmpl_strv(v[0]), tmpl_strv(v[1]), max, out);
 }
 

@@ -261,8 +261,8 @@ static bool loop_attr(tmpl_ctx *c, const tmpl_loop *l, oct_str name, tmpl_val *o
         {"first", tmpl_bool(l->index0 == 0)},
         {"last", tmpl_bool(l->index0 + 1 == l->n)},
         {"length", tmpl_int(l->n)},
-        {"depth", tmpl_int((int64_t)l->depth + 1)},
-        {"depth0", tmpl_int(l->depth)},
+        {"depth", tmpl_int(1)},
+        {"depth0", tmpl_int(0)}, /* counts recursive loops only */
     };
     for (size_t i = 0; i < OCT_COUNT(attrs); i++)
         if (oct_str_is(name, attrs[i].name)) return (*out = attrs[i].v), true;

@@ -71,6 +71,15 @@ static tmpl_node *last_body(tmpl_compiler *k, const char *end) {
     return body;
 }
 
+/* The body of a block with a scope of its own: it is no branch, even inside one. */
+static tmpl_node *scope_body(tmpl_compiler *k, const char *end) {
+    const bool soft = k->soft;
+    k->soft = false;
+    tmpl_node *body = last_body(k, end);
+    k->soft = soft;
+    return body;
+}
+
 /* ---- targets ---- */
 
 static bool reserved(oct_str name) {
@@ -169,7 +178,7 @@ static tmpl_node *parse_set(tmpl_compiler *k) {
     tmpl_node *n = oct_tmpl_node(k, plain ? TMPL_N_SET : TMPL_N_SETBLOCK, line);
     if (!n || !add(k, n, target)) return NULL;
     if (plain) return add(k, n, oct_tmpl_parse_tuple(k, true, false)) ? n : NULL;
-    if (!add(k, n, oct_tmpl_parse_filters(k, true)) || !add(k, n, last_body(k, "endset")))
+    if (!add(k, n, oct_tmpl_parse_filters(k, true)) || !add(k, n, scope_body(k, "endset")))
         return NULL;
     return n;
 }
@@ -236,7 +245,8 @@ static tmpl_node *parse_call_block(tmpl_compiler *k) {
 
 static tmpl_node *parse_filter_block(tmpl_compiler *k) {
     tmpl_node *n = oct_tmpl_node(k, TMPL_N_FILTERBLOCK, line_of(k));
-    if (!n || !add(k, n, oct_tmpl_parse_filters(k, false)) || !add(k, n, last_body(k, "endfilter")))
+    if (!n || !add(k, n, oct_tmpl_parse_filters(k, false)) ||
+        !add(k, n, scope_body(k, "endfilter")))
         return NULL;
     return n;
 }
@@ -250,14 +260,14 @@ static tmpl_node *parse_with(tmpl_compiler *k) {
             !add(k, n, oct_tmpl_parse_expr(k, true)))
             return NULL;
     }
-    return add(k, n, last_body(k, "endwith")) ? n : NULL;
+    return add(k, n, scope_body(k, "endwith")) ? n : NULL;
 }
 
 static tmpl_node *parse_generation(tmpl_compiler *k) {
     const uint32_t loops = k->loops;
     tmpl_node *n = oct_tmpl_node(k, TMPL_N_SCOPE, line_of(k));
     k->loops = 0;
-    const bool ok = n && add(k, n, last_body(k, "endgeneration"));
+    const bool ok = n && add(k, n, scope_body(k, "endgeneration"));
     k->loops = loops;
     return ok ? n : NULL;
 }

@@ -144,6 +144,12 @@ void oct_tmpl_text_repr(tmpl_text *t, tmpl_val v, uint32_t depth) {
         repr_dict(t, v.u.dict, depth);
         oct_tmpl_text_cstr(t, ">");
         break;
+    case TMPL_LOOP: {
+        char text[64];
+        snprintf(text, sizeof text, "<LoopContext %u/%u>", v.u.loop->index0 + 1, v.u.loop->n);
+        oct_tmpl_text_cstr(t, text);
+        break;
+    }
     default:
         oct_tmpl_text_cstr(t, "<");
         oct_tmpl_text_cstr(t, oct_tmpl_type_name(v));

@@ -102,7 +102,7 @@ typedef struct tmpl_macro {
 
 typedef struct tmpl_loop {
     const tmpl_val *items; /* [n] */
-    uint32_t n, index0, depth;
+    uint32_t n, index0;
     tmpl_val changed; /* what loop.changed() saw last; absent before */
 } tmpl_loop;
 
@@ -304,7 +304,7 @@ struct tmpl_ctx {
     size_t out_start;
     tmpl_scope *scope;
     const char *stack_base;
-    uint32_t macro_depth, loop_depth, line;
+    uint32_t macro_depth, line;
     oct_err *err;
     oct_status status;
     bool type_error; /* the failure was about types: see text/chat.c */
