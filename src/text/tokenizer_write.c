@@ -23,10 +23,6 @@ static void quote_token(const oct_tokenizer *tok, int32_t id, oct_buf *scratch, 
 
 static const char *truth(bool v) { return v ? "true" : "false"; }
 
-static bool in_model(const oct_tokenizer *tok, uint32_t id) {
-    return (tok->vocab.entries[id].flags & OCT_TOKEN_MODEL) != 0;
-}
-
 static void write_added(const oct_tokenizer *tok, oct_buf *scratch, oct_buf *out) {
     oct_buf_cstr(out, "  \"added_tokens\": [");
     for (size_t i = 0; i < tok->n_added; i++) {
@@ -202,8 +198,8 @@ static oct_status write_model(const oct_tokenizer *tok, oct_buf *scratch, oct_bu
                    truth(tok->bpe.ignore_merges));
     bool first = true;
     for (uint32_t id = 0; id < tok->vocab.n; id++) {
-        /* The unknown token is looked up in the model's vocabulary. */
-        if (!in_model(tok, id) && (int64_t)id != tok->bpe.unk_id) continue;
+        /* Added tokens too: readers number those that the model lacks anew. */
+        if (!oct_vocab_has(&tok->vocab, id)) continue;
         oct_buf_cstr(out, first ? "\n      " : ",\n      ");
         first = false;
         quote_token(tok, (int32_t)id, scratch, out);

@@ -203,17 +203,17 @@ void oct_byte_level_setup(void) {
 }
 
 bool oct_byte_level_read(oct_str s, oct_buf *out) {
-    const size_t before = out->len;
     unsigned n;
+    size_t len = out->len;
+    if (!oct_buf_reserve(out, s.len)) return true; /* out->failed tells */
     for (size_t i = 0; i < s.len; i += n) {
         const uint32_t cp = oct_unicode_at((const uint8_t *)s.ptr, i, &n);
         const int byte = cp < OCT_COUNT(alphabet.byte_of) ? alphabet.byte_of[cp] : -1;
-        if (byte < 0) {
-            out->len = before;
-            return false;
-        }
-        oct_buf_char(out, (char)byte);
+        if (byte < 0) return false;
+        out->data[len++] = (char)byte;
     }
+    if (len > out->len) out->data[len] = '\0';
+    out->len = len;
     return true;
 }
 
