@@ -316,6 +316,184 @@ static void norm_quantises_its_result(void **st) {
     finish(&f);
 }
 
+/* ---- rows against plain C: conform cannot see a fault that its reference shares ------------- */
+
+static void static_quantisation_places_the_offset(void **st) {
+    (void)st;
+    enum { W = 40 };
+    fixture f = open_with(1);
+    const float param[2] = {0.25f, -3.5f}, whole[2] = {0.25f, -3};
+    float x[W], mul[W], scale = 0;
+    int8_t q[W];
+    for (int i = 0; i < W; i++) {
+        x[i] = (float)(i - 20) * 1.0625f;
+        mul[i] = i % 2 ? 2 : 1;
+    }
+    octet_quantize_op op = {.struct_bytes = sizeof op,
+                            .n_rows = 1,
+                            .width = W,
+                            .x = {put(&f, x, sizeof x), W},
+                            .mul = put(&f, mul, sizeof mul),
+                            .quant = {.mode = OCTET_QUANT_STATIC_BEFORE,
+                                      .param = put(&f, param, sizeof param),
+                                      .out = {put(&f, NULL, W), put(&f, NULL, 4), W}}};
+    for (int after = 0; after < 2; after++) {
+        if (after) {
+            op.quant.mode = OCTET_QUANT_STATIC_AFTER;
+            op.quant.param = put(&f, whole, sizeof whole);
+        }
+        good(&f, f.d->ops->quantize(f.s, &op));
+        get(&f, q, op.quant.out.data, W);
+        get(&f, &scale, op.quant.out.scale, 4);
+        assert_true(scale == 1);
+        for (int i = 0; i < W; i++) {
+            const float v = x[i] * mul[i] * 4;
+            const float r = after ? nearbyintf(v) - 3 : nearbyintf(v - 3.5f);
+            assert_int_equal(q[i], (int)(r < -128 ? -128 : r > 127 ? 127 : r));
+        }
+    }
+    op.quant.param = put(&f, (const float[2]){0, 0}, 8);
+    bad(&f, f.d->ops->quantize(f.s, &op), OCT_E_INVALID, "bad static scale");
+    op.quant.mode = 7;
+    bad(&f, f.d->ops->quantize(f.s, &op), OCT_E_UNSUPPORTED, "unknown quantisation");
+    finish(&f);
+}
+
+static void gated_activation_takes_the_gate_first(void **st) {
+    (void)st;
+    fixture f = open_with(1);
+    float x[8] = {1, -2, 0.5f, 3, 10, 20, 30, 40}, got[4];
+    octet_act_op op = {.struct_bytes = sizeof op,
+                       .kind = OCTET_ACT_SILU,
+                       .gated = 1,
+                       .n_rows = 1,
+                       .width = 4,
+                       .x = {put(&f, x, sizeof x), 8},
+                       .out = {put(&f, NULL, 16), 4}};
+    good(&f, f.d->ops->act(f.s, &op));
+    get(&f, got, op.out.data, 16);
+    for (int i = 0; i < 4; i++)
+        assert_float_equal(got[i], x[i] / (1 + exp(-x[i])) * x[4 + i], 1e-4);
+    op.kind = OCTET_ACT_GELU;
+    good(&f, f.d->ops->act(f.s, &op));
+    get(&f, got, op.out.data, 16);
+    for (int i = 0; i < 4; i++)
+        assert_float_equal(got[i], x[i] * 0.5 * erfc(-x[i] / sqrt(2)) * x[4 + i], 1e-4);
+    finish(&f);
+}
+
+static void rotation_and_norm_of_each_head(void **st) {
+    (void)st;
+    enum { H = 2, D = 8, P = 5 };
+    fixture f = open_with(1);
+    float x[(H + 2) * D], got[(H + 2) * D], rope[P + 1][2][D / 2], w[2][D];
+    for (int i = 0; i < (H + 2) * D; i++) x[i] = rndf();
+    for (int i = 0; i < 2 * D; i++) w[i / D][i % D] = rndf();
+    for (int p = 0; p <= P; p++)
+        for (int i = 0; i < D / 2; i++) {
+            rope[p][0][i] = (float)cos(p * pow(100, -i / 4.0));
+            rope[p][1][i] = (float)sin(p * pow(100, -i / 4.0));
+        }
+    const int32_t pos = P, slot = 3, seq_row[2] = {0, 1}, kv_len = P + 1, table = 0;
+    octet_attn_input_op op = {.struct_bytes = sizeof op,
+                              .n_heads = H,
+                              .qk_norm = OCTET_QK_NORM_HEAD,
+                              .rotary_dim = D,
+                              .qkv = {put(&f, x, sizeof x), (H + 2) * D},
+                              .q_norm = put(&f, w[0], sizeof w[0]),
+                              .k_norm = put(&f, w[1], sizeof w[1]),
+                              .norm_eps = 1e-6f,
+                              .n_rope_rows = P + 1,
+                              .rope = put(&f, rope, sizeof rope),
+                              .kv = {.struct_bytes = sizeof op.kv,
+                                     .kind = OCTET_KV_F32,
+                                     .n_kv_heads = 1,
+                                     .head_dim = D,
+                                     .block_tokens = 32},
+                              .batch = {.struct_bytes = sizeof op.batch,
+                                        .n_seqs = 1,
+                                        .n_rows = 1,
+                                        .max_seq_rows = 1,
+                                        .max_kv_len = P + 1,
+                                        .table_stride = 1,
+                                        .row_pos = put(&f, &pos, 4),
+                                        .row_slot = put(&f, &slot, 4),
+                                        .seq_row = put(&f, seq_row, 8),
+                                        .seq_kv_len = put(&f, &kv_len, 4),
+                                        .block_table = put(&f, &table, 4)}};
+    op.kv.block_bytes = f.d->ops->kv_block_bytes(f.d->dev, &op.kv);
+    op.kv.base = put(&f, NULL, op.kv.block_bytes);
+    good(&f, f.d->ops->attn_input(f.s, &op));
+    get(&f, got, op.qkv.data, sizeof got);
+    for (int h = 0; h < H + 1; h++) {
+        const float *v = x + h * D, *weight = w[h == H];
+        double y[D], sum = 0;
+        for (int i = 0; i < D; i++) sum += (double)v[i] * v[i];
+        for (int i = 0; i < D; i++) y[i] = v[i] / sqrt(sum / D + 1e-6) * weight[i];
+        for (int i = 0; i < D / 2; i++) {
+            const double c = rope[P][0][i], s = rope[P][1][i];
+            assert_float_equal(got[h * D + i], y[i] * c - y[i + D / 2] * s, 1e-5);
+            assert_float_equal(got[h * D + i + D / 2], y[i + D / 2] * c + y[i] * s, 1e-5);
+        }
+    }
+    assert_memory_equal(got + (H + 1) * D, x + (H + 1) * D, D * sizeof(float)); /* V as it was */
+    op.n_rope_rows = P;
+    bad(&f, f.d->ops->attn_input(f.s, &op), OCT_E_INVALID, "position without a rotation (got 5");
+    finish(&f);
+}
+
+static void sampler_gets_its_tables(void **st) {
+    (void)st;
+    enum { V = 40 };
+    fixture f = open_with(2);
+    float logits[3][V];
+    const octet_bias bias[2] = {{7, 100}, {9, 200}};
+    const uint32_t masks[2][2] = {{0, 0}, {1u << 5, 1u << 3}}; /* tokens 5 and 35 */
+    octet_sample_row rows[3] = {
+        {.mask = -1}, {.mask = -1, .bias_begin = 1, .bias_end = 2}, {.mask = 1}};
+    octet_sample_out out[3];
+    for (int r = 0; r < 3; r++) {
+        rows[r].flags = OCTET_SAMPLE_GREEDY;
+        rows[r].repetition_penalty = rows[r].top_p = rows[r].temperature = 1;
+        for (int i = 0; i < V; i++) logits[r][i] = i == 12 || i == 30 ? 5 : 0.01f * (float)i;
+    }
+    octet_sample_op op = {.struct_bytes = sizeof op,
+                          .n_rows = 3,
+                          .n_vocab = V,
+                          .logits = {put(&f, logits, sizeof logits), V},
+                          .rows = put(&f, rows, sizeof rows),
+                          .bias = put(&f, bias, sizeof bias),
+                          .masks = put(&f, masks, sizeof masks),
+                          .out = put(&f, NULL, sizeof out)};
+    good(&f, f.d->ops->sample(f.s, &op));
+    get(&f, out, op.out, sizeof out);
+    assert_int_equal(out[0].token, 12); /* the lower of two equals */
+    assert_int_equal(out[1].token, 9);
+    assert_int_equal(out[2].token, 35);
+    for (int r = 0; r < 3; r++) assert_int_equal(out[r].status, OCTET_SAMPLED);
+
+    rows[2].mask = 2;
+    op.rows = put(&f, rows, sizeof rows);
+    bad(&f, f.d->ops->sample(f.s, &op), OCT_E_INVALID, "row 2: mask 2 outside its array");
+    rows[2].mask = -1;
+    rows[1].bias_end = 3;
+    op.rows = put(&f, rows, sizeof rows);
+    bad(&f, f.d->ops->sample(f.s, &op), OCT_E_INVALID, "row 1: bias 1..3 outside its array");
+    rows[1].bias_end = 0;
+    op.rows = put(&f, rows, sizeof rows);
+    bad(&f, f.d->ops->sample(f.s, &op), OCT_E_INVALID, "row 1: bias 1..0");
+    rows[1].bias_begin = 0;
+    rows[0].seen_end = 1;
+    op.rows = put(&f, rows, sizeof rows);
+    bad(&f, f.d->ops->sample(f.s, &op), OCT_E_INVALID, "row 0: seen 0..1");
+    rows[0].seen_end = 0;
+    rows[0].flags |= OCTET_SAMPLE_FORCED;
+    rows[0].forced = V;
+    op.rows = put(&f, rows, sizeof rows);
+    bad(&f, f.d->ops->sample(f.s, &op), OCT_E_INVALID, "row 0: forced token 40 outside 40");
+    finish(&f);
+}
+
 /* ---- attention ------------------------------------------------------------------------------- */
 
 enum { HEADS = 4, KV = 2, DIM = 16, TOKENS = 1500, BT = 32, BLOCKS = TOKENS / BT + 1 };
@@ -552,6 +730,10 @@ int main(void) {
         cmocka_unit_test(weights_out_of_contract_are_refused),
         cmocka_unit_test(embed_gives_the_row),
         cmocka_unit_test(norm_quantises_its_result),
+        cmocka_unit_test(static_quantisation_places_the_offset),
+        cmocka_unit_test(gated_activation_takes_the_gate_first),
+        cmocka_unit_test(rotation_and_norm_of_each_head),
+        cmocka_unit_test(sampler_gets_its_tables),
         cmocka_unit_test(attention_is_softmax_of_products),
         cmocka_unit_test(fresh_rows_are_read_in_float),
         cmocka_unit_test(batches_out_of_contract_are_refused),
