@@ -70,7 +70,7 @@ static void start(void) {
                                  "\"intermediate_size\":8,\"num_hidden_layers\":1,"
                                  "\"num_attention_heads\":2,\"vocab_size\":3}";
     oct_log_set_level(OCT_LOG_OFF);
-    snprintf(folder, sizeof folder, "/tmp/octet-fuzz-XXXXXX");
+    snprintf(folder, sizeof folder, "%s/octet-fuzz-XXXXXX", P_tmpdir);
     if (!mkdtemp(folder)) abort();
     atexit(remove_folder);
     put("config.json", config, sizeof config - 1);

@@ -76,8 +76,8 @@ void oct_checkpoint_close(oct_checkpoint *c) {
     oct_buf_fini(&c->json_files);
     oct_free(c->mem, c->used, c->table.n, 1);
     oct_tensor_table_fini(&c->table);
-    for (size_t i = 0; i < c->n_shards; i++) oct_safetensors_close(c->shards[i]);
-    oct_free(c->mem, c->shards, c->cap_shards, sizeof(*c->shards));
+    for (size_t i = 0; i < c->n_shards; i++) oct_safetensors_close(c->shards[i].st);
+    oct_free(c->mem, c->shards, c->cap_shards, sizeof *c->shards);
     oct_gguf_close(c->gguf);
     json_decref(c->description);
     oct_model_config_fini(&c->config);
@@ -109,13 +109,13 @@ uint64_t oct_checkpoint_weight_bytes(const oct_checkpoint *c) {
 }
 
 const oct_file *oct_checkpoint_file_of(const oct_checkpoint *c, const oct_tensor *t) {
-    return c->gguf ? oct_gguf_file(c->gguf) : oct_safetensors_file(c->shards[t->file]);
+    return c->gguf ? oct_gguf_file(c->gguf) : oct_safetensors_file(c->shards[t->file].st);
 }
 
 oct_status oct_checkpoint_check_unchanged(const oct_checkpoint *c, oct_err *err) {
     if (c->gguf) return oct_file_check_unchanged(oct_gguf_file(c->gguf), err);
     for (size_t i = 0; i < c->n_shards; i++)
-        OCT_TRY(oct_file_check_unchanged(oct_safetensors_file(c->shards[i]), err));
+        OCT_TRY(oct_file_check_unchanged(oct_safetensors_file(c->shards[i].st), err));
     return OCT_OK;
 }
 
@@ -135,6 +135,7 @@ static head_shape head_of(const oct_tensor *t) {
 static void copy_head(const unsigned char *head, head_shape h, uint64_t first, uint64_t n,
                       unsigned char *dst) {
     const uint64_t half = h.n_units / 2;
+    OCT_ASSERT(half > 0); /* a head has an even number of dimensions */
     for (uint64_t i = 0; i < n; i++) {
         const uint64_t usual = first + i, a = usual / half, b = usual % half;
         memcpy(dst + i * h.unit_bytes, head + (2 * b + a) * h.unit_bytes, h.unit_bytes);
@@ -146,7 +147,8 @@ static oct_status read_interleaved(const oct_checkpoint *c, const oct_tensor *t,
     const head_shape h = head_of(t);
     const uint64_t head_bytes = h.n_units * h.unit_bytes;
     unsigned char *head = oct_alloc(c->mem, head_bytes, 1);
-    oct_status status = head ? OCT_OK : OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", t->name.ptr);
+    if (!head) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", t->name.ptr);
+    oct_status status = OCT_OK;
     while (status == OCT_OK && n > 0) {
         const uint64_t which = first / h.n_units, at = first % h.n_units;
         const uint64_t here = n < h.n_units - at ? n : h.n_units - at;
@@ -214,7 +216,8 @@ oct_status oct_checkpoint_read_rows(const oct_checkpoint *c, const oct_tensor *t
     piece = piece == 0 ? 1 : piece < n_rows ? piece : n_rows;
     const uint64_t bytes = piece * t->row_bytes;
     unsigned char *raw = oct_alloc(c->mem, bytes, 1);
-    oct_status status = raw ? OCT_OK : OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", t->name.ptr);
+    if (!raw) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", t->name.ptr);
+    oct_status status = OCT_OK;
     while (status == OCT_OK && n_rows > 0) {
         const uint64_t n = piece < n_rows ? piece : n_rows;
         status = oct_checkpoint_read_raw_rows(c, t, row0, n, raw, err);
@@ -316,7 +319,8 @@ oct_status oct_checkpoint_vector(oct_checkpoint *c, oct_arena *arena, const char
     const oct_tensor *t = find_vector(c, name);
     *out = NULL;
     if (!t && optional) return OCT_OK;
-    if (!oct_checkpoint_need(c, t ? t->name.ptr : name, 1, &n)) return OCT_OK;
+    t = oct_checkpoint_need(c, t ? t->name.ptr : name, 1, &n);
+    if (!t) return OCT_OK;
     float *v = oct_arena_alloc(arena, n, sizeof *v);
     if (!v) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", name);
     OCT_TRY(oct_checkpoint_read_rows(c, t, 0, 1, v, err));

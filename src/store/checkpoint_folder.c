@@ -136,7 +136,7 @@ static oct_status open_shard(oct_checkpoint *c, const char *name, oct_err *err) 
         return OCT_FAIL(err, OCT_E_CORRUPT, "%s: more than %d shards", c->path, MAX_SHARDS);
     if (c->n_shards == c->cap_shards) {
         const size_t cap = c->cap_shards ? 2 * c->cap_shards : 16;
-        oct_safetensors **p = oct_grow(c->mem, c->shards, c->cap_shards, cap, sizeof(*p));
+        oct_shard *p = oct_grow(c->mem, c->shards, c->cap_shards, cap, sizeof *p);
         if (!p) return no_memory(c, err);
         c->shards = p;
         c->cap_shards = cap;
@@ -147,7 +147,7 @@ static oct_status open_shard(oct_checkpoint *c, const char *name, oct_err *err) 
     const oct_status status = oct_safetensors_open(c->mem, path, &st, err);
     oct_path_free(c->mem, path);
     if (status != OCT_OK) return status;
-    c->shards[c->n_shards] = st;
+    c->shards[c->n_shards].st = st;
     for (size_t i = 0; i < oct_safetensors_n(st); i++) {
         oct_tensor t = *oct_safetensors_at(st, i);
         t.file = (uint32_t)c->n_shards;
@@ -161,7 +161,7 @@ static oct_status open_shard(oct_checkpoint *c, const char *name, oct_err *err) 
 }
 
 static const char *shard_name(const oct_checkpoint *c, size_t i) {
-    return oct_path_base(oct_safetensors_file(c->shards[i])->path);
+    return oct_path_base(oct_safetensors_file(c->shards[i].st)->path);
 }
 
 /* ---- index ----------------------------------------------------------------------------------- */

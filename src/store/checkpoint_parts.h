@@ -6,15 +6,19 @@
 #include "store/safetensors.h"
 #include "store/tensor_table.h"
 
+typedef struct oct_shard {
+    oct_safetensors *st;
+} oct_shard;
+
 struct oct_checkpoint {
     const oct_allocator *mem;
     char *path;
     oct_arena arena; /* names that no container owns */
     oct_model_config config;
     oct_generation_config generation;
-    json_t *description;      /* NULL: none */
-    oct_gguf *gguf;           /* or NULL */
-    oct_safetensors **shards; /* [n_shards] */
+    json_t *description; /* NULL: none */
+    oct_gguf *gguf;      /* or NULL */
+    oct_shard *shards;   /* [n_shards] */
     size_t n_shards, cap_shards;
     oct_tensor_table table;
     uint8_t *used;      /* [table.n] */

@@ -22,27 +22,25 @@ static int64_t mtime_ns(const struct stat *st) {
     return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
 }
 
-oct_status oct_file_open(oct_file *f, const oct_allocator *mem, const char *path, oct_err *err) {
+static oct_status open_fd(oct_file *f, const char *path, oct_err *err) {
     struct stat st;
-    *f = (oct_file){.mem = mem, .fd = -1};
-    f->path = oct_strndup(mem, path, strlen(path));
-    if (!f->path) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", path);
     do f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     while (f->fd < 0 && errno == EINTR);
-    oct_status status = OCT_OK;
-    if (f->fd < 0)
-        status = OCT_FAIL(err, OCT_E_IO, "%s: %s", path, strerror(errno));
-    else if (fstat(f->fd, &st) != 0)
-        status = OCT_FAIL(err, OCT_E_IO, "%s: %s", path, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        status = OCT_FAIL(err, OCT_E_IO, "%s: not a regular file", path);
-    if (status != OCT_OK) {
-        oct_file_close(f);
-        return status;
-    }
+    if (f->fd < 0 || fstat(f->fd, &st) != 0)
+        return OCT_FAIL(err, OCT_E_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode)) return OCT_FAIL(err, OCT_E_IO, "%s: not a regular file", path);
     f->size = (uint64_t)st.st_size;
     f->mtime_ns = mtime_ns(&st);
     return OCT_OK;
+}
+
+oct_status oct_file_open(oct_file *f, const oct_allocator *mem, const char *path, oct_err *err) {
+    *f = (oct_file){.mem = mem, .fd = -1};
+    f->path = oct_strndup(mem, path, strlen(path));
+    if (!f->path) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", path);
+    const oct_status status = open_fd(f, path, err);
+    if (status != OCT_OK) oct_file_close(f);
+    return status;
 }
 
 void oct_file_close(oct_file *f) {

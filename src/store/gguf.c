@@ -149,7 +149,7 @@ static oct_status take_payload(reader *r, oct_gguf_value *v, oct_err *err) {
 static oct_status take_value(reader *r, oct_err *err) {
     oct_gguf *g = r->g;
     oct_gguf_value v = {.n = 1};
-    uint32_t type;
+    uint32_t type = 0;
     OCT_TRY(take_name(r, "key", &v.key, err));
     OCT_TRY(take_u32(r, &type, err));
     if (type == OCT_GGUF_ARRAY) {
@@ -179,44 +179,44 @@ static oct_status take_value(reader *r, oct_err *err) {
 /* ---- tensors --------------------------------------------------------------------------------- */
 
 typedef struct type_row {
-    uint32_t id;
     const char *name;
+    uint32_t id;
     int dtype; /* -1: known to the format, not read here */
 } type_row;
 
 static const type_row types[] = {
-    {0, "F32", OCT_DTYPE_F32},
-    {1, "F16", OCT_DTYPE_F16},
-    {2, "Q4_0", OCT_DTYPE_Q4_0},
-    {3, "Q4_1", OCT_DTYPE_Q4_1},
-    {6, "Q5_0", OCT_DTYPE_Q5_0},
-    {7, "Q5_1", OCT_DTYPE_Q5_1},
-    {8, "Q8_0", OCT_DTYPE_Q8_0},
-    {9, "Q8_1", -1},
-    {10, "Q2_K", -1},
-    {11, "Q3_K", -1},
-    {12, "Q4_K", OCT_DTYPE_Q4_K},
-    {13, "Q5_K", OCT_DTYPE_Q5_K},
-    {14, "Q6_K", OCT_DTYPE_Q6_K},
-    {15, "Q8_K", -1},
-    {16, "IQ2_XXS", -1},
-    {17, "IQ2_XS", -1},
-    {18, "IQ3_XXS", -1},
-    {19, "IQ1_S", -1},
-    {20, "IQ4_NL", -1},
-    {21, "IQ3_S", -1},
-    {22, "IQ2_S", -1},
-    {23, "IQ4_XS", -1},
-    {24, "I8", OCT_DTYPE_I8},
-    {25, "I16", OCT_DTYPE_I16},
-    {26, "I32", OCT_DTYPE_I32},
-    {27, "I64", OCT_DTYPE_I64},
-    {28, "F64", OCT_DTYPE_F64},
-    {29, "IQ1_M", -1},
-    {30, "BF16", OCT_DTYPE_BF16},
-    {34, "TQ1_0", -1},
-    {35, "TQ2_0", -1},
-    {39, "MXFP4", -1},
+    {"F32", 0, OCT_DTYPE_F32},
+    {"F16", 1, OCT_DTYPE_F16},
+    {"Q4_0", 2, OCT_DTYPE_Q4_0},
+    {"Q4_1", 3, OCT_DTYPE_Q4_1},
+    {"Q5_0", 6, OCT_DTYPE_Q5_0},
+    {"Q5_1", 7, OCT_DTYPE_Q5_1},
+    {"Q8_0", 8, OCT_DTYPE_Q8_0},
+    {"Q8_1", 9, -1},
+    {"Q2_K", 10, -1},
+    {"Q3_K", 11, -1},
+    {"Q4_K", 12, OCT_DTYPE_Q4_K},
+    {"Q5_K", 13, OCT_DTYPE_Q5_K},
+    {"Q6_K", 14, OCT_DTYPE_Q6_K},
+    {"Q8_K", 15, -1},
+    {"IQ2_XXS", 16, -1},
+    {"IQ2_XS", 17, -1},
+    {"IQ3_XXS", 18, -1},
+    {"IQ1_S", 19, -1},
+    {"IQ4_NL", 20, -1},
+    {"IQ3_S", 21, -1},
+    {"IQ2_S", 22, -1},
+    {"IQ4_XS", 23, -1},
+    {"I8", 24, OCT_DTYPE_I8},
+    {"I16", 25, OCT_DTYPE_I16},
+    {"I32", 26, OCT_DTYPE_I32},
+    {"I64", 27, OCT_DTYPE_I64},
+    {"F64", 28, OCT_DTYPE_F64},
+    {"IQ1_M", 29, -1},
+    {"BF16", 30, OCT_DTYPE_BF16},
+    {"TQ1_0", 34, -1},
+    {"TQ2_0", 35, -1},
+    {"MXFP4", 39, -1},
 };
 
 static oct_status find_type(const reader *r, const char *name, uint32_t id, oct_dtype *out,
@@ -295,8 +295,8 @@ static oct_status place_tensors(reader *r, uint64_t alignment, oct_err *err) {
 /* ---- the whole ------------------------------------------------------------------------------- */
 
 static oct_status take_counts(reader *r, uint64_t *n_tensors, uint64_t *n_values, oct_err *err) {
-    unsigned char magic[4];
-    uint32_t version;
+    unsigned char magic[4] = {0};
+    uint32_t version = 0;
     if (r->g->file.size < sizeof magic)
         return OCT_FAIL(err, OCT_E_CORRUPT, "%s: not a GGUF file (%" PRIu64 " bytes)", r->base,
                         r->g->file.size);
@@ -415,8 +415,8 @@ bool oct_gguf_value_i64(const oct_gguf_value *v, uint64_t i, int64_t *out) {
     case OCT_GGUF_BOOL:
         *out = ((const uint8_t *)v->data)[i];
         return true;
-    case OCT_GGUF_I8:
-        *out = ((const int8_t *)v->data)[i];
+    case OCT_GGUF_I8: /* by hand: a char's sign is easily lost on the way to 64 bits */
+        *out = (int64_t)(((const uint8_t *)v->data)[i] ^ 0x80u) - 0x80;
         return true;
     case OCT_GGUF_U16:
         *out = ((const uint16_t *)v->data)[i];

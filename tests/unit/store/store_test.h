@@ -30,7 +30,7 @@ static char test_dir[64];
 static inline int make_dir(void **state) {
     (void)state;
     oct_log_set_level(OCT_LOG_OFF);
-    snprintf(test_dir, sizeof test_dir, "/tmp/octet-store-XXXXXX");
+    snprintf(test_dir, sizeof test_dir, "%s/octet-store-XXXXXX", P_tmpdir);
     return mkdtemp(test_dir) ? 0 : -1;
 }
 
