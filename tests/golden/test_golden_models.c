@@ -1,0 +1,222 @@
+/*
+ * Whole models against an independent oracle: tiny random checkpoints in published layouts, and the
+ * logits that a NumPy float32 decoder computes from them (golden/README.md; the decoder agrees with
+ * Hugging Face transformers 5.17).
+ *
+ * Bounds, from the oracle's own page: relative RMS of logits under 1e-5 for float models and 2e-2
+ * for INT8 ones, top-1 equal in 95 % of the rows, each greedy token equal up to the first step
+ * whose margin is under 0.1. Two of the cases are also in tests/data, so that something is always
+ * checked.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "model/runner.h"
+#include "store/safetensors.h"
+#include "support/golden.h"
+
+typedef struct golden_case {
+    const char *name;
+    double rms;    /* bound on the relative RMS of logits */
+    bool kv_float; /* has logits_float: the prompt attends to its own unquantised K/V */
+} golden_case;
+
+#define FLOAT_RMS 1e-5
+#define INT8_RMS 2e-2
+
+static const golden_case cases[] = {
+    {"llama-tied", FLOAT_RMS, false},
+    {"llama-mha", FLOAT_RMS, false},
+    {"llama-rope-llama3", FLOAT_RMS, false},
+    {"llama-rope-linear", FLOAT_RMS, false},
+    {"qwen2-bias", FLOAT_RMS, false},
+    {"qwen3", FLOAT_RMS, false},
+    {"qwen3-rope-yarn", FLOAT_RMS, false},
+    {"qwen3-normbias", FLOAT_RMS, false},
+    {"llama-modelslim-w8a8-v0-i64", INT8_RMS, false},
+    {"qwen2-modelslim-w8a8-bias", INT8_RMS, false},
+    {"qwen3-modelslim-w8a8", INT8_RMS, false},
+    {"qwen3-modelslim-w8a8-dynamic", INT8_RMS, false},
+    {"qwen3-modelslim-w8a8c8", INT8_RMS, true},
+    {"qwen3-modelslim-w8a8c8-offset", INT8_RMS, true},
+    {"qwen3-modelslim-w8a8mix-c8-normbias", INT8_RMS, true},
+};
+
+/* ---- what is expected ----------------------------------------------------------------------- */
+
+typedef struct expected {
+    int32_t tokens[256];
+    uint32_t n, n_vocab;
+    float *logits, *logits_float; /* [n][n_vocab] */
+    int64_t greedy[16];
+    float margin[16];
+} expected;
+
+static void *read_tensor(const oct_safetensors *st, const char *name, size_t *bytes) {
+    const oct_tensor *t = oct_safetensors_find(st, oct_str_of(name));
+    oct_err err = {0};
+    if (!t) return NULL;
+    void *data = malloc(t->bytes);
+    if (oct_safetensors_read(st, t, data, &err) != OCT_OK) fail_msg("%s", err.text);
+    *bytes = t->bytes;
+    return data;
+}
+
+static void read_expected(const char *folder, expected *e) {
+    char path[4096];
+    size_t bytes;
+    oct_safetensors *st;
+    oct_err err = {0};
+    snprintf(path, sizeof path, "%s/expected.safetensors", folder);
+    if (oct_safetensors_open(oct_system_allocator(), path, &st, &err) != OCT_OK)
+        fail_msg("%s", err.text);
+    int64_t *tokens = read_tensor(st, "tokens", &bytes);
+    e->n = (uint32_t)(bytes / sizeof *tokens);
+    assert_in_range(e->n, 1, 256);
+    for (uint32_t i = 0; i < e->n; i++) e->tokens[i] = (int32_t)tokens[i];
+    free(tokens);
+    e->logits = read_tensor(st, "logits", &bytes);
+    e->n_vocab = (uint32_t)(bytes / sizeof(float) / e->n);
+    e->logits_float = read_tensor(st, "logits_float", &bytes);
+    int64_t *greedy = read_tensor(st, "greedy", &bytes);
+    memcpy(e->greedy, greedy, sizeof e->greedy);
+    free(greedy);
+    float *margin = read_tensor(st, "margin", &bytes);
+    memcpy(e->margin, margin, sizeof e->margin);
+    free(margin);
+    oct_safetensors_close(st);
+}
+
+/* ---- what octet computes -------------------------------------------------------------------- */
+
+typedef struct collected {
+    float *logits;
+    uint32_t n_vocab;
+} collected;
+
+static void collect(void *ctx, uint32_t first, uint32_t n_rows, const float *logits) {
+    collected *c = ctx;
+    memcpy(c->logits + (size_t)first * c->n_vocab, logits,
+           (size_t)n_rows * c->n_vocab * sizeof *logits);
+}
+
+typedef struct run {
+    float *logits;
+    int32_t greedy[16];
+} run;
+
+static void run_model(const char *folder, const expected *e, uint32_t chunk, bool kv_float,
+                      run *out) {
+    const oct_allocator *mem = oct_system_allocator();
+    const oct_device_options dopt = {.n_threads = 2};
+    const oct_model_options mopt = {
+        .max_rows = chunk, .max_seqs = 1, .max_logits = chunk, .prefill_kv_float = kv_float};
+    collected c = {malloc((size_t)e->n * e->n_vocab * sizeof(float)), e->n_vocab};
+    oct_err err = {0};
+    oct_device *device = NULL;
+    oct_checkpoint *ckpt = NULL;
+    oct_model *model = NULL;
+    oct_runner *r = NULL;
+
+    if (oct_device_open(mem, "cpu", &dopt, &device, &err) != OCT_OK ||
+        oct_checkpoint_open(mem, folder, &ckpt, &err) != OCT_OK ||
+        oct_model_load(mem, device, ckpt, &mopt, &model, &err) != OCT_OK ||
+        oct_runner_create(mem, model, &r, &err) != OCT_OK ||
+        oct_runner_logits(r, e->tokens, e->n, collect, &c, &err) != OCT_OK)
+        fail_msg("%s: %s", folder, err.text);
+    oct_runner_reset(r);
+    if (oct_runner_greedy(r, e->tokens, e->n, out->greedy, 16, &err) != OCT_OK)
+        fail_msg("%s: %s", folder, err.text);
+    out->logits = c.logits;
+    oct_runner_destroy(r);
+    oct_model_destroy(model);
+    oct_checkpoint_close(ckpt);
+    oct_device_close(device);
+}
+
+static uint32_t argmax(const float *row, uint32_t n) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (row[i] > row[best]) best = i;
+    return best;
+}
+
+static void compare(const golden_case *gc, const expected *e, const float *want, const run *got,
+                    const char *what) {
+    double diff = 0, norm = 0;
+    uint32_t same = 0;
+    for (size_t i = 0; i < (size_t)e->n * e->n_vocab; i++) {
+        const double d = (double)got->logits[i] - (double)want[i];
+        diff += d * d;
+        norm += (double)want[i] * (double)want[i];
+    }
+    for (uint32_t r = 0; r < e->n; r++)
+        same += argmax(want + (size_t)r * e->n_vocab, e->n_vocab) ==
+                argmax(got->logits + (size_t)r * e->n_vocab, e->n_vocab);
+    const double rms = sqrt(diff / norm), top1 = (double)same / e->n;
+    printf("  %-40s %-12s relative RMS %.2e, top-1 %.3f\n", gc->name, what, rms, top1);
+    if (!(rms < gc->rms))
+        fail_msg("%s %s: relative RMS %g, bound %g", gc->name, what, rms, gc->rms);
+    if (!(top1 >= 0.95)) fail_msg("%s %s: top-1 %g", gc->name, what, top1);
+}
+
+static void check_case(const char *root, const golden_case *gc) {
+    char folder[3072];
+    expected e = {0};
+    run whole = {0}, chunked = {0}, fresh = {0};
+    snprintf(folder, sizeof folder, "%s/%s", root, gc->name);
+    read_expected(folder, &e);
+
+    run_model(folder, &e, 128, false, &whole);
+    compare(gc, &e, e.logits, &whole, "cached");
+    for (int i = 0; i < 16 && e.margin[i] >= 0.1f; i++)
+        if (whole.greedy[i] != e.greedy[i])
+            fail_msg("%s: greedy token %d is %d, want %d (margin %g)", gc->name, i, whole.greedy[i],
+                     (int)e.greedy[i], (double)e.margin[i]);
+
+    /* Promise 1: the same bits however the prompt was cut. */
+    run_model(folder, &e, 7, false, &chunked);
+    assert_memory_equal(whole.logits, chunked.logits, (size_t)e.n * e.n_vocab * sizeof(float));
+    assert_memory_equal(whole.greedy, chunked.greedy, sizeof whole.greedy);
+
+    if (gc->kv_float) {
+        assert_non_null(e.logits_float);
+        run_model(folder, &e, 128, true, &fresh);
+        compare(gc, &e, e.logits_float, &fresh, "float KV");
+    }
+    free(whole.logits);
+    free(chunked.logits);
+    free(fresh.logits);
+    free(e.logits);
+    free(e.logits_float);
+}
+
+static void golden_cases(void **state) {
+    char root[2560];
+    (void)state;
+    const char *golden = golden_root();
+    if (!golden) skip();
+    snprintf(root, sizeof root, "%s/cases", golden);
+    for (size_t i = 0; i < OCT_COUNT(cases); i++) check_case(root, &cases[i]);
+}
+
+static void cases_of_our_own_tree(void **state) {
+    static const golden_case own[] = {{"qwen3-modelslim-w8a8c8-offset", INT8_RMS, true},
+                                      {"llama-tied", FLOAT_RMS, false}};
+    (void)state;
+    for (size_t i = 0; i < OCT_COUNT(own); i++) check_case(OCT_TEST_DATA "/models", &own[i]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cases_of_our_own_tree),
+        cmocka_unit_test(golden_cases),
+    };
+    return cmocka_run_group_tests_name("golden models", tests, NULL, NULL);
+}
