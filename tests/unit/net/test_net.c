@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -226,6 +227,7 @@ static void HT5_body_too_large(void **state) {
         client_send(fd, "\r\n", 2);
     }
     assert_int_equal(client_read(fd, false).status, 413);
+    assert_int_equal(recv(fd, block, sizeof block, 0), 0); /* an end, not a reset */
     close(fd);
     assert_int_equal(atomic_load(&T.n_handled), before);
     test_good(&T);
@@ -653,6 +655,7 @@ static void OS3_stopped_process(void **state) {
     assert_true(child >= 0);
     if (child == 0) {
         test_server t;
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves nothing behind */
         test_start(&t, NULL);
         (void)!write(report[1], &t.port, sizeof t.port);
         for (;;) pause();
