@@ -17,7 +17,7 @@
 #include "kern/pack.h"
 
 enum {
-    TILE = 24, /* vectors; a group larger than that is a tile of its own */
+    TILE = 12, /* vectors; a group larger than that is a tile of its own */
     SUBS = OCT_ATTN_SPAN / OCT_ATTN_SUB,
 };
 
@@ -44,7 +44,7 @@ typedef struct tile {
     int16_t *q16;     /* [q_pad] */
     void *score;      /* [SPAN] int32 or float */
     int16_t *p16;     /* [SPAN] */
-    void *step;       /* rows: one transposed sub-block of K; int8: one product to add */
+    void *step;       /* rows: one transposed sub-block of K; int8: V of the span */
 } tile;
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -119,7 +119,7 @@ static size_t lay_out(tile *t, char *base, uint32_t n_vec, uint32_t head_dim) {
     t->q16 = take(base, &at, (size_t)n_vec * t->q_pad * sizeof(int16_t));
     t->score = take(base, &at, (size_t)n_vec * OCT_ATTN_SPAN * sizeof(int32_t));
     t->p16 = take(base, &at, (size_t)n_vec * OCT_ATTN_SPAN * sizeof(int16_t));
-    t->step = take(base, &at, (size_t)max_u32(n_vec, OCT_ATTN_SUB) * t->o_pad * sizeof(int32_t));
+    t->step = take(base, &at, (size_t)OCT_ATTN_SPAN * t->o_pad);
     return at;
 }
 
@@ -147,14 +147,16 @@ static void tile_begin(tile *t, const oct_kern *k, const oct_attn_args *a, uint3
 
 /* ---- one span, int8 cache ------------------------------------------------------------------- */
 
-/* out += p16 V for one sub-block; the first one stores. */
-static void add_values_i8(tile *t, uint32_t sub, const int8_t *v, bool first) {
-    int32_t *out = t->out, *step = first ? out : t->step;
-    t->k->gemm_i16(t->p16 + sub * OCT_ATTN_SUB, OCT_ATTN_SPAN, t->n_vec, v, OCT_ATTN_SUB,
-                   OCT_ATTN_SUB * OCT_PANEL_OUTPUTS, t->o_pad / OCT_PANEL_OUTPUTS, step, t->o_pad);
-    if (first) return;
-    const size_t n = (size_t)t->n_vec * t->o_pad;
-    for (size_t i = 0; i < n; i++) out[i] += step[i];
+/* The V panels of sub-blocks [sub0, sub_end) as panels of a span: a panel's K runs over tokens, so
+ * its pieces are laid end to end. One long product is worth the copy, for a single vector too. */
+static void gather_values(tile *t, const char *const *sub_at, uint32_t sub0, uint32_t sub_end) {
+    enum { PIECE = OCT_ATTN_SUB * OCT_PANEL_OUTPUTS };
+    const size_t v = oct_kern_kv_v_offset(OCT_ATTN_I8, t->a->head_dim);
+    const size_t panel_bytes = (size_t)(sub_end - sub0) * PIECE;
+    char *to = t->step;
+    for (uint32_t s = sub0; s < sub_end; s++, to += PIECE)
+        for (uint32_t p = 0; p < t->o_pad / OCT_PANEL_OUTPUTS; p++)
+            memcpy(to + p * panel_bytes, sub_at[s] + v + (size_t)p * PIECE, PIECE);
 }
 
 static void span_i8(tile *t, uint64_t start, uint32_t from, uint32_t to) {
@@ -188,9 +190,11 @@ static void span_i8(tile *t, uint64_t start, uint32_t from, uint32_t to) {
         }
         if (l == 0) memset(p16, 0, OCT_ATTN_SPAN * sizeof *p16);
     }
-    for (uint32_t s = sub0; s < sub_end; s++)
-        add_values_i8(t, s, (const int8_t *)sub_at[s] + oct_kern_kv_v_offset(a->cache, a->head_dim),
-                      s == sub0);
+    gather_values(t, sub_at, sub0, sub_end);
+    const uint32_t n_tokens = (sub_end - sub0) * OCT_ATTN_SUB;
+    t->k->gemm_i16(t->p16 + sub0 * OCT_ATTN_SUB, OCT_ATTN_SPAN, t->n_vec, t->step, n_tokens,
+                   (size_t)n_tokens * OCT_PANEL_OUTPUTS, t->o_pad / OCT_PANEL_OUTPUTS, t->out,
+                   t->o_pad);
 }
 
 /* ---- one span, float ------------------------------------------------------------------------ */

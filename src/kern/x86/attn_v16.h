@@ -43,33 +43,56 @@ V16_INLINE v16m seen(uint32_t t, uint32_t lo, uint32_t hi) {
     return v16m_range((int32_t)lo - (int32_t)t, (int32_t)hi - (int32_t)t);
 }
 
+/* Scores into s, minus infinity where not seen; returns the largest, lane by lane. */
+V16_INLINE v16 scores_i8(float *s, const int32_t *c, uint32_t lo, uint32_t hi, v16 factor) {
+    const v16 low = v16_set1(-INFINITY);
+    v16 most = low;
+    for (uint32_t t = lo / 16 * 16; t < hi; t += 16) {
+        v16 x = v16_mul(v16_load_i32(c + t), factor);
+        if (t < lo || t + 16 > hi) x = v16_select(seen(t, lo, hi), x, low);
+        v16_store(s + t, x);
+        most = v16_max(x, most);
+    }
+    return most;
+}
+
+/* The same with a soft cap, apart because it is rare and long. */
+static v16 capped_scores_i8(float *s, const int32_t *c, uint32_t lo, uint32_t hi,
+                            const oct_attn_score *score) {
+    const v16 low = v16_set1(-INFINITY), cap = v16_set1(score->cap);
+    const v16 inv_cap = v16_set1(score->inv_cap), factor = v16_set1(score->factor);
+    v16 most = low;
+    for (uint32_t t = lo / 16 * 16; t < hi; t += 16) {
+        const v16 x = v16_softcap(v16_mul(v16_load_i32(c + t), factor), cap, inv_cap);
+        const v16 y = v16_select(seen(t, lo, hi), x, low);
+        v16_store(s + t, y);
+        most = v16_max(y, most);
+    }
+    return most;
+}
+
 void V16_NAME(attn_softmax_i8)(int16_t *p16, const int32_t *c, uint32_t lo, uint32_t hi,
                                const oct_attn_score *score, float *m, int32_t *l) {
-    const v16 low = v16_set1(-INFINITY), one = v16_set1(OCT_ATTN_P16_ONE);
-    const uint32_t first = lo / 16 * 16;
-    v16 s[OCT_ATTN_SPAN / 16], most = low;
+    const uint32_t first = lo / 16 * 16, end = (hi + 15) / 16 * 16;
+    _Alignas(64) float s[OCT_ATTN_SPAN];
 
-    for (uint32_t t = first; t < hi; t += 16) {
-        s[t / 16] = score_of(v16_load_i32(c + t), score);
-        if (t < lo || t + 16 > hi) s[t / 16] = v16_select(seen(t, lo, hi), s[t / 16], low);
-        most = v16_max(s[t / 16], most);
-    }
-    const float max = v16_max_of(most) + 0.0f;
-    *m = max;
+    const v16 most = score->cap != 0.0f ? capped_scores_i8(s, c, lo, hi, score)
+                                        : scores_i8(s, c, lo, hi, v16_set1(score->factor));
+    *m = v16_max_of(most) + 0.0f;
     *l = 0;
-    if (!oct_abs_bits_finite(oct_f32_abs_bits(max))) return;
+    if (!oct_abs_bits_finite(oct_f32_abs_bits(*m))) return;
 
+    const v16 max = v16_set1(*m), one = v16_set1(OCT_ATTN_P16_ONE);
     v16i sum = v16i_set1(0);
-    memset(p16, 0, first * sizeof *p16);
-    for (uint32_t t = first; t < hi; t += 16) {
+    if (first > 0) memset(p16, 0, first * sizeof *p16);
+    for (uint32_t t = first; t < end; t += 16) {
         /* Unseen lanes are exp(-infinity) = 0. */
-        const v16 p = v16_exp_small(v16_sub(s[t / 16], v16_set1(max)));
+        const v16 p = v16_exp_small(v16_sub(v16_load(s + t), max));
         const v16i p_int = v16_to_i32(v16_mul(p, one));
         v16i_store_i16(p16 + t, p_int);
         sum = v16i_add(sum, p_int);
     }
-    const uint32_t end = (hi + 15) / 16 * 16;
-    memset(p16 + end, 0, (OCT_ATTN_SPAN - end) * sizeof *p16);
+    if (end < OCT_ATTN_SPAN) memset(p16 + end, 0, (OCT_ATTN_SPAN - end) * sizeof *p16);
     *l = v16i_sum_of(sum);
 }
 
