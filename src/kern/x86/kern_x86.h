@@ -16,6 +16,18 @@ OCT_DECL_GEMM_FLOAT(oct_gemm_f32_avx2);
 OCT_DECL_GEMM_FLOAT(oct_gemm_bf16_avx2);
 OCT_DECL_GEMM_FLOAT(oct_gemm_f16_avx2);
 
+OCT_DECL_ROW_BYTES_I8(oct_row_bytes_i8_avx512);
+OCT_DECL_PREP_ROWS_I8(oct_prep_rows_i8_avx512);
+OCT_DECL_GEMM_I8(oct_gemm_i8_avx512);
+OCT_DECL_GEMM_I16(oct_gemm_i16_avx512);
+OCT_DECL_GEMM_FLOAT(oct_gemm_f32_avx512);
+OCT_DECL_GEMM_FLOAT(oct_gemm_bf16_avx512);
+OCT_DECL_GEMM_FLOAT(oct_gemm_f16_avx512);
+
+OCT_DECL_ROW_BYTES_I8(oct_row_bytes_i8_amx);
+OCT_DECL_PREP_ROWS_I8(oct_prep_rows_i8_amx);
+OCT_DECL_GEMM_I8(oct_gemm_i8_amx);
+
 static inline void oct_kern_init_linear_x86(oct_kern *k, uint32_t cpu_mask) {
     if (!(cpu_mask & OCT_CPU_AVX2)) return;
     k->row_unit = 6;
@@ -28,6 +40,21 @@ static inline void oct_kern_init_linear_x86(oct_kern *k, uint32_t cpu_mask) {
     k->gemm_f32 = oct_gemm_f32_avx2;
     k->gemm_bf16 = oct_gemm_bf16_avx2;
     k->gemm_f16 = oct_gemm_f16_avx2;
+
+    if (!(cpu_mask & OCT_CPU_AVX512_VNNI)) return;
+    k->row_bytes_i8 = oct_row_bytes_i8_avx512;
+    k->prep_rows_i8 = oct_prep_rows_i8_avx512;
+    k->gemm_i8 = oct_gemm_i8_avx512;
+    k->gemm_i16 = oct_gemm_i16_avx512;
+    k->gemm_f32 = oct_gemm_f32_avx512;
+    k->gemm_bf16 = oct_gemm_bf16_avx512;
+    k->gemm_f16 = oct_gemm_f16_avx512;
+
+    if (!(cpu_mask & OCT_CPU_AMX_INT8)) return;
+    k->row_unit = 32;
+    k->row_bytes_i8 = oct_row_bytes_i8_amx;
+    k->prep_rows_i8 = oct_prep_rows_i8_amx;
+    k->gemm_i8 = oct_gemm_i8_amx;
 }
 
 #endif

@@ -1,0 +1,204 @@
+/*
+ * gemm_i8 and gemm_i16 for AVX-512 with VNNI.
+ *
+ * VPDPBUSD multiplies unsigned by signed bytes and adds four products into each of 16 sums without
+ * saturating. Rows become unsigned by q ^ 0x80 = q + 128; what that adds, 128 times the sum of the
+ * weights, is taken off where the sums start (colsum comes with the packed matrix). On the way a
+ * sum may pass the range of int32; it wraps, and the true result, which fits, comes out.
+ *
+ * Tiles of 6 rows x 4 panels: 24 sums, 4 weights, one broadcast. The row is broadcast by a load of
+ * its own, because the instruction takes a broadcast from memory only on the signed side.
+ *
+ * gemm_i16 widens 8 outputs x 4 k to 16 bits and uses VPDPWSSD; two partial sums of an output stand
+ * side by side and are joined at the end. Its matrices are those of attention, small enough to stay
+ * in the first level cache, so nothing is cut.
+ */
+#include <immintrin.h>
+#include <string.h>
+
+#include "kern/pack.h"
+#include "kern/x86/kern_x86.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Says that a sum lives in one register across the loop (see gemm_i8_avx2.c). */
+#define KEEP(sum) __asm__("" : "+v"(sum))
+
+enum {
+    J = OCT_PANEL_OUTPUTS,
+    ROWS = 6,
+    SIDE = 4,        /* panels of a tile */
+    CHUNK = 512,     /* k: 32 KiB of weights under a sweep of rows */
+    FEW = 12,        /* rows up to which the weights are read once from front to back */
+    PREFETCH = 2048, /* bytes ahead in a panel */
+};
+
+OCT_DECL_ROW_BYTES_I8(oct_row_bytes_i8_avx512) {
+    return (size_t)oct_pack_kpad(k) | 64; /* an odd number of cache lines: rows spread over sets */
+}
+
+OCT_DECL_PREP_ROWS_I8(oct_prep_rows_i8_avx512) {
+    const size_t row_bytes = oct_row_bytes_i8_avx512(k);
+    const uint32_t kpad = oct_pack_kpad(k);
+    const __m512i flip = _mm512_set1_epi8((char)0x80);
+    for (uint32_t i = 0; i < m; i++) {
+        const int8_t *from = q + i * ldq;
+        char *to = (char *)out + i * row_bytes;
+        for (uint32_t t = 0; t < kpad; t += 64) {
+            const __mmask64 in = k - t >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (k - t)) - 1;
+            const __m512i v = _mm512_maskz_loadu_epi8(in, from + t);
+            _mm512_storeu_si512(to + t, _mm512_xor_si512(v, flip));
+        }
+    }
+}
+
+INLINE __m512i four_bytes(const uint8_t *a) {
+    int32_t four;
+    memcpy(&four, a, 4);
+    return _mm512_set1_epi32(four);
+}
+
+/* n rows x np panels over groups of four k. first: the sums start here, less what the sign cost. */
+INLINE void tile(const int n, const int np, const uint8_t *a, size_t row_bytes, const int8_t *b,
+                 size_t panel_bytes, uint32_t groups, const int32_t *colsum, int32_t *c, size_t ldc,
+                 int first) {
+    __m512i s[ROWS][SIDE];
+#pragma GCC unroll 8
+    for (int p = 0; p < np; p++) {
+        const __m512i sign = _mm512_slli_epi32(_mm512_loadu_si512(colsum + p * J), 7);
+        const __m512i start = _mm512_sub_epi32(_mm512_setzero_si512(), sign);
+#pragma GCC unroll 8
+        for (int r = 0; r < n; r++)
+            s[r][p] = first ? start : _mm512_loadu_si512(c + (size_t)r * ldc + p * J);
+    }
+    for (uint32_t g = 0; g < groups; g++) {
+        __m512i w[SIDE];
+#pragma GCC unroll 8
+        for (int p = 0; p < np; p++) {
+            const int8_t *from = b + (size_t)p * panel_bytes + (size_t)g * 64;
+            w[p] = _mm512_loadu_si512(from);
+            _mm_prefetch(from + PREFETCH, _MM_HINT_T0);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < n; r++) {
+            const __m512i x = four_bytes(a + (size_t)r * row_bytes + (size_t)g * 4);
+#pragma GCC unroll 8
+            for (int p = 0; p < np; p++) {
+                s[r][p] = _mm512_dpbusd_epi32(s[r][p], x, w[p]);
+                KEEP(s[r][p]);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < n; r++)
+#pragma GCC unroll 8
+        for (int p = 0; p < np; p++) _mm512_storeu_si512(c + (size_t)r * ldc + p * J, s[r][p]);
+}
+
+#define BY_ROWS(tile, n, np, ...) \
+    switch (n) {                  \
+    case 1:                       \
+        tile(1, np, __VA_ARGS__); \
+        break;                    \
+    case 2:                       \
+        tile(2, np, __VA_ARGS__); \
+        break;                    \
+    case 3:                       \
+        tile(3, np, __VA_ARGS__); \
+        break;                    \
+    case 4:                       \
+        tile(4, np, __VA_ARGS__); \
+        break;                    \
+    case 5:                       \
+        tile(5, np, __VA_ARGS__); \
+        break;                    \
+    default:                      \
+        tile(6, np, __VA_ARGS__); \
+        break;                    \
+    }
+
+/* All rows over np panels and one chunk of k. */
+INLINE void sweep(const int np, const uint8_t *a, size_t row_bytes, uint32_t m, const int8_t *b,
+                  size_t panel_bytes, uint32_t groups, const int32_t *colsum, int32_t *c,
+                  size_t ldc, int first) {
+    for (uint32_t i = 0; i < m; i += ROWS)
+        BY_ROWS(tile, m - i, np, a + i * row_bytes, row_bytes, b, panel_bytes, groups, colsum,
+                c + i * ldc, ldc, first);
+}
+
+OCT_DECL_GEMM_I8(oct_gemm_i8_avx512) {
+    const uint32_t chunk = m <= FEW ? kpad : CHUNK;
+    for (uint32_t k0 = 0; k0 < kpad; k0 += chunk) {
+        const uint32_t groups = (kpad - k0 < chunk ? kpad - k0 : chunk) / 4;
+        const uint8_t *a = (const uint8_t *)rows + k0;
+        for (uint32_t p = 0; p < n_panels;) {
+            const int8_t *b = panels + p * panel_bytes + (size_t)k0 * J;
+            int32_t *to = c + (size_t)p * J;
+            const int32_t *sums = colsum + (size_t)p * J;
+            if (n_panels - p >= SIDE) {
+                sweep(SIDE, a, row_bytes, m, b, panel_bytes, groups, sums, to, ldc, k0 == 0);
+                p += SIDE;
+            } else if (n_panels - p >= 2) {
+                sweep(2, a, row_bytes, m, b, panel_bytes, groups, sums, to, ldc, k0 == 0);
+                p += 2;
+            } else {
+                sweep(1, a, row_bytes, m, b, panel_bytes, groups, sums, to, ldc, k0 == 0);
+                p += 1;
+            }
+        }
+    }
+}
+
+INLINE __m512i row_group(const int16_t *a) {
+    long long four;
+    memcpy(&four, a, 8);
+    return _mm512_set1_epi64(four);
+}
+
+/* Joins the two partial sums of 8 outputs. */
+INLINE void put8(int32_t *c, __m512i pairs) {
+    const __m512i sum = _mm512_add_epi32(pairs, _mm512_srli_epi64(pairs, 32));
+    _mm256_storeu_si256((__m256i *)c, _mm512_cvtepi64_epi32(sum));
+}
+
+/* n rows x np panels, np at most 2; two vectors of sums a row and panel. */
+INLINE void tile16(const int n, const int np, const int16_t *a, size_t lda, const int8_t *b,
+                   size_t panel_bytes, uint32_t groups, int32_t *c, size_t ldc) {
+    __m512i s[ROWS][4];
+#pragma GCC unroll 8
+    for (int r = 0; r < n; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * np; v++) s[r][v] = _mm512_setzero_si512();
+    for (uint32_t g = 0; g < groups; g++) {
+        __m512i w[4];
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * np; v++) {
+            const int8_t *from = b + (size_t)(v / 2) * panel_bytes + (size_t)g * 64 + v % 2 * 32;
+            w[v] = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)from));
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < n; r++) {
+            const __m512i x = row_group(a + (size_t)r * lda + (size_t)g * 4);
+#pragma GCC unroll 8
+            for (int v = 0; v < 2 * np; v++) {
+                s[r][v] = _mm512_dpwssd_epi32(s[r][v], x, w[v]);
+                KEEP(s[r][v]);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < n; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * np; v++) put8(c + (size_t)r * ldc + v * 8, s[r][v]);
+}
+
+OCT_DECL_GEMM_I16(oct_gemm_i16_avx512) {
+    uint32_t p = 0;
+    for (; p + 2 <= n_panels; p += 2)
+        for (uint32_t i = 0; i < m; i += ROWS)
+            BY_ROWS(tile16, m - i, 2, a + i * lda, lda, panels + p * panel_bytes, panel_bytes,
+                    k / 4, c + i * ldc + (size_t)p * J, ldc);
+    for (uint32_t i = 0; p < n_panels && i < m; i += ROWS)
+        BY_ROWS(tile16, m - i, 1, a + i * lda, lda, panels + p * panel_bytes, panel_bytes, k / 4,
+                c + i * ldc + (size_t)p * J, ldc);
+}
