@@ -101,11 +101,15 @@ static oct_status listen_unix(oct_http_server *s, const char *path, oct_err *err
 /* --- TCP --- */
 
 static uint32_t port_of(int fd) {
-    struct sockaddr_storage addr = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } addr;
     socklen_t len = sizeof addr;
-    if (getsockname(fd, (struct sockaddr *)&addr, &len) != 0) return 0;
-    if (addr.ss_family == AF_INET6) return ntohs(((struct sockaddr_in6 *)&addr)->sin6_port);
-    return ntohs(((struct sockaddr_in *)&addr)->sin_port);
+    memset(&addr, 0, sizeof addr);
+    if (getsockname(fd, &addr.any, &len) != 0) return 0;
+    return ntohs(addr.any.sa_family == AF_INET6 ? addr.v6.sin6_port : addr.v4.sin_port);
 }
 
 static void set_port(struct sockaddr *addr, uint32_t port) {

@@ -115,13 +115,15 @@ bool oct_http_target_split(oct_str target, oct_http_method method, oct_buf *path
 }
 
 bool oct_http_query_get(oct_str query, const char *name, oct_buf *out) {
+    const oct_str wanted = oct_str_of(name);
+    if (wanted.len == 0) return false;
     for (size_t at = 0; at < query.len;) {
         size_t to = at;
         while (to < query.len && query.ptr[to] != '&') to++;
         const oct_str pair = {query.ptr + at, to - at};
         const char *eq = pair.len > 0 ? memchr(pair.ptr, '=', pair.len) : NULL;
         const oct_str key = {pair.ptr, eq ? (size_t)(eq - pair.ptr) : pair.len};
-        if (oct_str_is(key, name)) {
+        if (oct_str_eq(key, wanted)) {
             const oct_str value = eq ? (oct_str){eq + 1, pair.len - key.len - 1} : (oct_str){"", 0};
             return decode(value, true, out);
         }
