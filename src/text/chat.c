@@ -415,7 +415,10 @@ static oct_status render(const job *j, oct_chat_args form, oct_buf *out, bool *t
     oct_status st = oct_tmpl_render(j->t, &in, j->limits, out, type_error, err);
     if (st == OCT_OK && open) {
         st = cut_final(messages, start, out, err);
-        if (st != OCT_OK) out->len = start;
+        if (st != OCT_OK) {
+            out->len = start;
+            out->data[start] = '\0';
+        }
     }
     json_decref(messages);
     return st;

@@ -17,6 +17,8 @@
 #include "codec/utf8.h"
 #include "text/template_priv.h"
 
+enum { MAX_OPEN = OCT_TEMPLATE_MAX_NESTING * 2 }; /* brackets; the parser counts more exactly */
+
 typedef struct lexer {
     tmpl_compiler *k;
     oct_str src;
@@ -25,6 +27,8 @@ typedef struct lexer {
     bool line_start; /* what came before ended with a newline, or nothing came */
     tmpl_tok *toks;
     uint32_t n, cap;
+    uint32_t n_open;
+    char open[MAX_OPEN]; /* closing brackets that are awaited in this tag */
 } lexer;
 
 static bool has(const lexer *x, size_t at, const char *word) {
@@ -323,7 +327,7 @@ static bool name_byte(char ch) {
            (unsigned char)ch >= 0x80;
 }
 
-static bool lex_op(lexer *x, oct_buf *open) {
+static bool lex_op(lexer *x) {
     static const struct {
         char text[3];
         uint8_t op;
@@ -341,13 +345,13 @@ static bool lex_op(lexer *x, oct_buf *open) {
 
     const char *const pairs = "()[]{}", *side = len == 1 ? strchr(pairs, ch) : NULL;
     if (side && (side - pairs) % 2 == 0) {
-        oct_buf_char(open, side[1]);
-        if (open->failed)
+        if (x->n_open == MAX_OPEN)
             return oct_tmpl_syntax(x->k, x->line, "brackets are nested too deeply"), false;
+        x->open[x->n_open++] = side[1];
     } else if (side) {
-        if (open->len == 0 || open->data[open->len - 1] != ch)
+        if (x->n_open == 0 || x->open[x->n_open - 1] != ch)
             return oct_tmpl_syntax(x->k, x->line, "unexpected '%c'", ch), false;
-        open->len--;
+        x->n_open--;
     }
     tmpl_tok *t = push(x, TMPL_TOK_OP, (oct_str){x->src.ptr + x->at, len});
     if (!t) return false;
@@ -369,13 +373,13 @@ static bool at_tag_end(lexer *x, const char *mark, bool block, bool *done) {
 }
 
 /* From behind the start mark to behind the end mark. */
-static bool lex_tag(lexer *x, bool block, oct_buf *open) {
+static bool lex_tag(lexer *x, bool block) {
     const uint32_t line = x->line;
-    oct_buf_clear(open);
+    x->n_open = 0;
     for (bool done = false; !done;) {
         if (x->at >= x->src.len)
             return oct_tmpl_syntax(x->k, line, "the tag that begins here has no end"), false;
-        if (open->len == 0 && !at_tag_end(x, block ? "%}" : "}}", block, &done)) return false;
+        if (x->n_open == 0 && !at_tag_end(x, block ? "%}" : "}}", block, &done)) return false;
         if (done) break;
 
         const char ch = x->src.ptr[x->at];
@@ -394,7 +398,7 @@ static bool lex_tag(lexer *x, bool block, oct_buf *open) {
         } else if (ch == '\'' || ch == '"') {
             ok = lex_string(x);
         } else {
-            ok = lex_op(x, open);
+            ok = lex_op(x);
         }
         if (!ok) return false;
     }
@@ -402,7 +406,7 @@ static bool lex_tag(lexer *x, bool block, oct_buf *open) {
 }
 
 /* One stretch of data and the tag behind it. */
-static bool lex_next(lexer *x, oct_buf *open) {
+static bool lex_next(lexer *x) {
     size_t tag = x->at;
     while (tag < x->src.len &&
            !(x->src.ptr[tag] == '{' && peek(x, tag + 1) != '\0' && strchr("{%#", peek(x, tag + 1))))
@@ -423,7 +427,7 @@ static bool lex_next(lexer *x, oct_buf *open) {
     if (kind == '#') return lex_comment(x, inside);
     if (!push(x, kind == '%' ? TMPL_TOK_BLOCK_BEGIN : TMPL_TOK_VAR_BEGIN, (oct_str){NULL, 0}))
         return false;
-    return lex_tag(x, kind == '%', open);
+    return lex_tag(x, kind == '%');
 }
 
 /* \r\n and \r to \n, one newline at the end away. */
@@ -444,10 +448,7 @@ static bool normalise(tmpl_compiler *k, oct_str *s) {
 const tmpl_tok *oct_tmpl_lex(tmpl_compiler *k, oct_str source) {
     if (!normalise(k, &source)) return NULL;
     lexer x = {.k = k, .src = source, .line = 1, .line_start = true};
-    oct_buf open; /* closing brackets that are awaited */
-    oct_buf_init(&open, k->arena->mem, (size_t)OCT_TEMPLATE_MAX_NESTING * 2);
     bool ok = true;
-    while (ok && x.at < x.src.len) ok = lex_next(&x, &open);
-    oct_buf_fini(&open);
+    while (ok && x.at < x.src.len) ok = lex_next(&x);
     return ok && push(&x, TMPL_TOK_EOF, (oct_str){NULL, 0}) ? x.toks : NULL;
 }

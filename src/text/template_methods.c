@@ -28,7 +28,7 @@ static bool strip(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, const char *what,
     const bool blanks = chars.kind == TMPL_ABSENT || chars.kind == TMPL_NONE;
     if (!blanks && !want_str(c, chars, what)) return false;
     const oct_str set = blanks ? (oct_str){NULL, 0} : tmpl_strv(chars);
-    if (!oct_tmpl_work(c, (uint64_t)s.len * 4) ||
+    if (!oct_tmpl_work(c, (uint64_t)s.len * 16) ||
         (!blanks && !oct_tmpl_step(c, (uint64_t)s.len * set.len / 4096)))
         return false;
     *out = piece(s, oct_tmpl_strip(tmpl_strv(s), blanks ? NULL : &set, sides & 1, sides & 2));

@@ -204,7 +204,7 @@ static bool contains(tmpl_ctx *c, tmpl_val a, tmpl_val in, bool *out) {
             return oct_tmpl_fail_type(c, "'in <string>' requires string as left operand, not %s",
                                       oct_tmpl_type_name(a));
         *out = a.len == 0 || (a.len <= in.len && memmem(in.u.s, in.len, a.u.s, a.len));
-        return oct_tmpl_work(c, in.len);
+        return oct_tmpl_work(c, (uint64_t)in.len * 4);
     case TMPL_LIST:
     case TMPL_TUPLE:
         return contains_item(c, a, in.u.list, out);

@@ -11,7 +11,7 @@
 
 static const oct_str no_name;
 
-static tmpl_node *parse_body(tmpl_compiler *k, const char *ends);
+static tmpl_node *parse_body(tmpl_compiler *k, uint32_t line, const char *ends);
 
 static bool add(tmpl_compiler *k, tmpl_node *n, tmpl_node *kid) {
     return kid && oct_tmpl_node_add(k, n, kid, 0, no_name);
@@ -57,9 +57,10 @@ static const tmpl_tok *expect_name(tmpl_compiler *k) {
 
 /* A body up to one of the words in ends ("elif else endif"); the word is then current. */
 static tmpl_node *block_body(tmpl_compiler *k, const char *ends) {
+    const uint32_t line = line_of(k);
     oct_tmpl_skip_op(k, ':');
     if (!expect_end(k) || !oct_tmpl_enter(k)) return NULL;
-    tmpl_node *body = parse_body(k, ends);
+    tmpl_node *body = parse_body(k, line, ends);
     k->nesting--;
     return body;
 }
@@ -354,9 +355,9 @@ static tmpl_node *parse_text(tmpl_compiler *k) {
 }
 
 /* Statements up to "{%" and a word of ends (the word is then current), or to the end of the
- * template when ends is empty. */
-static tmpl_node *parse_body(tmpl_compiler *k, const char *ends) {
-    tmpl_node *body = oct_tmpl_node(k, TMPL_N_BODY, line_of(k));
+ * template when ends is empty. line: of the tag that began it. */
+static tmpl_node *parse_body(tmpl_compiler *k, uint32_t line, const char *ends) {
+    tmpl_node *body = oct_tmpl_node(k, TMPL_N_BODY, line);
     while (body) {
         const tmpl_tok *t = &k->toks[k->at];
         tmpl_node *n;
@@ -384,4 +385,4 @@ static tmpl_node *parse_body(tmpl_compiler *k, const char *ends) {
     return NULL;
 }
 
-tmpl_node *oct_tmpl_parse(tmpl_compiler *k) { return parse_body(k, ""); }
+tmpl_node *oct_tmpl_parse(tmpl_compiler *k) { return parse_body(k, 1, ""); }

@@ -164,7 +164,8 @@ static bool write_val(writer *w, tmpl_val v, uint32_t depth) {
 
 bool oct_tmpl_tojson(tmpl_ctx *c, tmpl_val v, const tmpl_json_style *style, tmpl_val *out) {
     writer w = {.t = {.c = c}, .style = style};
-    return write_val(&w, v, 0) && oct_tmpl_text_done(&w.t, out);
+    return write_val(&w, v, 0) && oct_tmpl_work(c, (uint64_t)w.t.len * 4) &&
+           oct_tmpl_text_done(&w.t, out);
 }
 
 oct_status oct_template_dump_json(const json_t *v, bool compact, oct_buf *out, oct_err *err) {

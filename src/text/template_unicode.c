@@ -112,7 +112,7 @@ bool oct_tmpl_recase(tmpl_ctx *c, tmpl_val s, tmpl_case how, tmpl_val *out) {
     enum { SHARP_S = 0xDF };
     /* a mapped code point takes at most one byte more than it had; sharp s keeps its two */
     char *to = oct_tmpl_alloc(c, (size_t)s.len * 2 + 4, 1);
-    if (!to || !oct_tmpl_work(c, (uint64_t)s.len * 8)) return false;
+    if (!to || !oct_tmpl_work(c, (uint64_t)s.len * 16)) return false;
     const bool ascii = all_ascii(s);
     size_t n = 0;
     bool start = true;
