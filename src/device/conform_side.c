@@ -39,7 +39,7 @@ void oct_cf_case(oct_cf_side *s, const char *fmt, ...) {
 }
 
 static void give_up(oct_cf_side *s, const char *why) {
-    if (!s->failed[0]) snprintf(s->failed, sizeof s->failed, "%s", why);
+    if (!s->failed[0]) snprintf(s->failed, sizeof s->failed, "%.255s", why);
 }
 
 bool oct_cf_check(oct_cf_side *s, int32_t code, const char *operation) {

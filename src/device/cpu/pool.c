@@ -1,14 +1,20 @@
 /*
- * device/cpu/pool.c - a generation counter that workers watch, and a count of those not done.
+ * device/cpu/pool.c - a generation counter that workers watch, and parts of a job that are claimed.
  *
- * oct_pool_run writes the job, then moves `generation`; a worker that sees the new number reads the
- * job (acquire after release), does its share and takes one from n_left. Sleeping is the slow path
- * of both waits and follows one pattern: announce the sleeper, then look again, then wait on the
- * condition; the other side changes the value first and then asks for sleepers. Both sides use
- * sequentially consistent operations there, so one of the two always sees the other.
+ * A job has as many parts as there are threads. oct_pool_run writes the job, then moves
+ * `generation` to g. Thread i claims part i by moving claim[i] from g-1 to g, runs it and takes one
+ * from n_left; then it claims what nobody has begun. So on a quiet machine thread i always does
+ * part i, and a worker that sleeps or lost its processor holds nobody up with work it did not
+ * begin. The job is read only after a claim, and cannot end before the claimed part is done: a
+ * worker that comes too late finds no part of its generation and touches nothing.
+ *
+ * Sleeping is the slow path of both waits and follows one pattern: announce the sleeper, look
+ * again, then wait on the condition; the other side changes the value first and then asks for
+ * sleepers. Both sides use sequentially consistent operations there, so one of the two always sees
+ * the other.
  *
  * Rejected: a futex wake for each job (about 5 us for the caller and 50 us for the worker, against
- * jobs of 20 us); dynamic chunks from a shared counter for every job (rows of a matrix would move
+ * jobs of 20 us); small chunks from a shared counter for every job (rows of a matrix would move
  * between threads and their caches from step to step).
  */
 #include "device/cpu/pool.h"
@@ -33,6 +39,8 @@
 #define CPU_RELAX() ((void)0)
 #endif
 
+enum { YIELD_NS = 30 * 1000 };
+
 typedef struct worker {
     oct_thread thread;
     oct_pool *pool;
@@ -52,12 +60,13 @@ struct oct_pool {
     /* Written by the caller before a job. */
     oct_pool_fn *fn;
     void *ctx;
-    bool stop;
+    atomic_bool stop;
 
     _Alignas(64) atomic_uint generation;
-    atomic_uint n_sleeping; /* workers that wait on `wake` */
-    _Alignas(64) atomic_uint n_left;
+    atomic_uint n_sleeping;          /* workers that wait on `wake` */
+    _Alignas(64) atomic_uint n_left; /* parts not done */
     atomic_bool caller_sleeps;
+    atomic_uint *claim; /* [n_threads] generation for which the part was last taken */
 
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
@@ -82,16 +91,21 @@ static bool spin(const oct_pool *pool, atomic_uint *value, unsigned old, bool un
         const uint64_t now = oct_now_ns();
         if (!give_up) give_up = now + OCT_POOL_SPIN_NS;
         if (now >= give_up) return false;
+        /* On a busy machine whom we wait for may wait for our processor. */
+        if (now + OCT_POOL_SPIN_NS > give_up + YIELD_NS) sched_yield();
     }
 }
 
-static void wait_for_job(oct_pool *pool, unsigned seen) {
-    if (spin(pool, &pool->generation, seen, false)) return;
-    pthread_mutex_lock(&pool->lock);
-    atomic_fetch_add(&pool->n_sleeping, 1);
-    while (atomic_load(&pool->generation) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
-    atomic_fetch_sub(&pool->n_sleeping, 1);
-    pthread_mutex_unlock(&pool->lock);
+/* The generation after `seen`, or a later one. */
+static unsigned wait_for_job(oct_pool *pool, unsigned seen) {
+    if (!spin(pool, &pool->generation, seen, false)) {
+        pthread_mutex_lock(&pool->lock);
+        atomic_fetch_add(&pool->n_sleeping, 1);
+        while (atomic_load(&pool->generation) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
+        atomic_fetch_sub(&pool->n_sleeping, 1);
+        pthread_mutex_unlock(&pool->lock);
+    }
+    return atomic_load_explicit(&pool->generation, memory_order_acquire);
 }
 
 static void wait_for_workers(oct_pool *pool) {
@@ -103,7 +117,7 @@ static void wait_for_workers(oct_pool *pool) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-static void worker_done(oct_pool *pool) {
+static void part_done(oct_pool *pool) {
     if (atomic_fetch_sub(&pool->n_left, 1) != 1) return;
     if (!atomic_load(&pool->caller_sleeps)) return;
     pthread_mutex_lock(&pool->lock);
@@ -111,13 +125,27 @@ static void worker_done(oct_pool *pool) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-static void announce(oct_pool *pool) {
-    atomic_store(&pool->n_left, pool->n_threads - 1);
-    atomic_fetch_add(&pool->generation, 1);
-    if (atomic_load(&pool->n_sleeping) == 0) return;
+/* Returns the job's generation. */
+static unsigned announce(oct_pool *pool) {
+    atomic_store(&pool->n_left, pool->n_threads);
+    const unsigned g = atomic_fetch_add(&pool->generation, 1) + 1;
+    if (atomic_load(&pool->n_sleeping) == 0) return g;
     pthread_mutex_lock(&pool->lock);
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
+    return g;
+}
+
+/* Own part first, then whatever nobody has begun. */
+static void work(oct_pool *pool, unsigned self, unsigned g) {
+    for (unsigned n = 0; n < pool->n_threads; n++) {
+        const unsigned part = self + n < pool->n_threads ? self + n : self + n - pool->n_threads;
+        unsigned before = g - 1;
+        if (atomic_load_explicit(&pool->claim[part], memory_order_relaxed) != before) continue;
+        if (!atomic_compare_exchange_strong(&pool->claim[part], &before, g)) continue;
+        pool->fn(pool->ctx, (oct_share){part, pool->n_threads});
+        part_done(pool);
+    }
 }
 
 /* ---- threads --------------------------------------------------------------------------------- */
@@ -131,11 +159,10 @@ static void *worker_run(void *arg) {
     worker *w = arg;
     oct_pool *pool = w->pool;
     pin(pool, w->index);
-    for (unsigned seen = 0;; seen++) {
-        wait_for_job(pool, seen);
-        if (pool->stop) return NULL;
-        pool->fn(pool->ctx, (oct_share){w->index, pool->n_threads});
-        worker_done(pool);
+    for (unsigned seen = 0;;) {
+        seen = wait_for_job(pool, seen);
+        if (atomic_load(&pool->stop)) return NULL;
+        work(pool, w->index, seen);
     }
 }
 
@@ -150,8 +177,7 @@ void oct_pool_run(oct_pool *pool, oct_pool_fn *fn, void *ctx) {
     }
     pool->fn = fn;
     pool->ctx = ctx;
-    announce(pool);
-    fn(ctx, (oct_share){0, pool->n_threads});
+    work(pool, 0, announce(pool));
     wait_for_workers(pool);
 }
 
@@ -283,7 +309,9 @@ oct_status oct_pool_create(const oct_allocator *mem, unsigned n_threads, unsigne
     pthread_cond_init(&pool->done, NULL);
     choose_cores(pool, bind, n_cores);
 
-    const oct_status st = start_workers(pool, err);
+    pool->claim = oct_calloc(mem, n, sizeof *pool->claim);
+    const oct_status st = pool->claim ? start_workers(pool, err)
+                                      : OCT_FAIL(err, OCT_E_NOMEM, "threads: no memory for %u", n);
     if (st != OCT_OK) {
         oct_pool_destroy(pool);
         return st;
@@ -294,10 +322,11 @@ oct_status oct_pool_create(const oct_allocator *mem, unsigned n_threads, unsigne
 
 void oct_pool_destroy(oct_pool *pool) {
     if (!pool) return;
-    pool->stop = true;
-    announce(pool);
+    atomic_store(&pool->stop, true);
+    (void)announce(pool);
     for (unsigned i = 1; i < pool->n_threads; i++) oct_thread_join(&pool->workers[i - 1].thread);
     free_cores(pool);
+    oct_free(pool->mem, pool->claim, pool->n_threads, sizeof *pool->claim);
     pthread_cond_destroy(&pool->done);
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->lock);

@@ -1,6 +1,6 @@
 /*
- * device/cpu/pool.h - the threads of the CPU device: one job at a time, every thread does its
- * share, the caller is thread 0.
+ * device/cpu/pool.h - the threads of the CPU device: one job at a time, cut into a share for each
+ * thread; the caller is thread 0. Who is not there in time has his share done by the others.
  *
  * A decode step of a small model is some hundred jobs of 20 to 100 us each. A sleeping thread
  * takes about 50 us to wake, so between jobs the workers spin; who finds nothing for
@@ -25,7 +25,7 @@ enum {
 
 typedef struct oct_pool oct_pool;
 
-/* What one thread is told: which it is and how many there are. */
+/* What a job is told: which share it does and how many there are. */
 typedef struct oct_share {
     unsigned index, n_threads;
 } oct_share;
@@ -43,7 +43,9 @@ void oct_pool_destroy(oct_pool *pool); /* accepts NULL; no job may run */
 
 unsigned oct_pool_n_threads(const oct_pool *pool);
 
-/* fn(ctx, i) once on every thread; back when all are done, with all they wrote visible. */
+/* fn(ctx, share) once for each share, side by side, share i on thread i if that is awake; back when
+ * all are done, with all they wrote visible. Memory set aside for share i is used by one thread at
+ * a time. */
 void oct_pool_run(oct_pool *pool, oct_pool_fn *fn, void *ctx);
 
 /* The part [*begin, *end) of n things that share does: contiguous, in order, sizes differ by at

@@ -46,8 +46,8 @@ int main(int argc, char **argv) {
             const oct_device_options o = {
                 .n_threads = n_threads, .bind_threads = 2, .settings = settings};
             const oct_conform_options how = {
-                .only = only, .seed = mask * 8 + n_threads, .quick = !strongest || n_threads > 2};
-            if (!judge("cpu", &o, &how, strongest && n_threads == 1, &result) || result.n_failed)
+                .only = only, .seed = mask * 8 + n_threads, .quick = !strongest || n_threads != 2};
+            if (!judge("cpu", &o, &how, strongest && n_threads == 2, &result) || result.n_failed)
                 n_bad++;
         }
     }
