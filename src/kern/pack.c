@@ -1,9 +1,8 @@
 /*
  * kern/pack.c - a transpose of 4-byte groups (int8) or of elements (float) in blocks of 16 rows.
  *
- * Whole panels are written front to back while 16 rows are read side by side: one load and one
- * store for each group, all of them along cache lines, which runs at about the speed of memory. The
- * row sums are taken in the same visit, a strip of rows at a time, while the strip is in cache.
+ * Whole panels are written front to back, 1 KiB at a time, and the row sums are taken in the same
+ * visit. That runs at about the speed of memory; outputs that do not fill a panel go one by one.
  */
 #include "kern/pack.h"
 
@@ -21,24 +20,23 @@ static inline int8_t *group_at(int8_t *panels, size_t panel_bytes, uint32_t n, u
 }
 
 static int32_t sum_i8(const int8_t *v, uint32_t n) {
-    /* Bytes made unsigned, eight at a time in 16-bit lanes: 128 rounds of at most 2 * 255. */
+    int32_t sum = 0;
+    for (uint32_t t = 0; t < n; t++) sum += v[t];
+    return sum;
+}
+
+/* The sum of 64 signed bytes: made unsigned, added eight at a time in four lanes of 16 bits. */
+static int32_t sum_line(const uint32_t line[OCT_PANEL_K_UNIT / 4]) {
     const uint64_t low = 0x00ff00ff00ff00ffu, flip = 0x8080808080808080u;
-    int64_t sum = 0;
-    uint32_t t = 0;
-    while (t + 8 <= n) {
-        const uint32_t end = n - t > 1024 ? t + 1024 : t + (n - t) / 8 * 8;
-        uint64_t lanes = 0;
-        sum -= (int64_t)128 * (end - t);
-        for (; t < end; t += 8) {
-            uint64_t w;
-            memcpy(&w, v + t, 8);
-            w ^= flip;
-            lanes += (w & low) + (w >> 8 & low);
-        }
-        for (unsigned l = 0; l < 64; l += 16) sum += (int64_t)(lanes >> l & 0xffffu);
+    uint64_t lanes = 0;
+    for (unsigned t = 0; t < OCT_PANEL_K_UNIT / 4; t += 2) {
+        uint64_t w;
+        memcpy(&w, line + t, 8);
+        w ^= flip;
+        lanes += (w & low) + (w >> 8 & low);
     }
-    for (; t < n; t++) sum += v[t];
-    return (int32_t)sum;
+    lanes = (lanes & 0x0000ffff0000ffffu) + (lanes >> 16 & 0x0000ffff0000ffffu);
+    return (int32_t)((lanes & 0xffffffffu) + (lanes >> 32)) - 128 * OCT_PANEL_K_UNIT;
 }
 
 /* One row, any position: the edges of a range that does not fill its panels. */
@@ -57,21 +55,29 @@ static void pack_row(int8_t *panels, const int8_t *src, uint32_t k, uint32_t n) 
     }
 }
 
+/* 16 rows x 64 k, which is 1 KiB of a panel. Lines are copied in first: rows of a matrix often lie
+ * a power of two apart, and sixteen of them would evict each other from a set of the cache. */
+static void pack_block(int8_t *to, int32_t *sums, const int8_t *src, size_t ld, uint32_t n) {
+    uint32_t block[J][OCT_PANEL_K_UNIT / 4];
+    for (unsigned j = 0; j < J; j++) {
+        if (n == OCT_PANEL_K_UNIT) {
+            memcpy(block[j], src + j * ld, OCT_PANEL_K_UNIT);
+        } else {
+            memset(block[j], 0, sizeof block[j]);
+            memcpy(block[j], src + j * ld, n);
+        }
+        sums[j] += sum_line(block[j]);
+    }
+    for (unsigned t = 0; t < OCT_PANEL_K_UNIT / 4; t++)
+        for (unsigned j = 0; j < J; j++) memcpy(to + (t * J + j) * 4, &block[j][t], 4);
+}
+
 /* Sixteen rows that fill a panel. */
 static void pack_panel(int8_t *panel, int32_t *colsum, const int8_t *src, size_t ld, uint32_t k) {
-    const uint32_t whole = k / 4, groups = oct_pack_kpad(k) / 4;
     int32_t sums[J] = {0};
-    for (uint32_t k0 = 0; k0 < k; k0 += STRIP) {
-        const uint32_t k1 = k - k0 < STRIP ? k : k0 + STRIP, t1 = k1 / 4;
-        for (uint32_t t = k0 / 4; t < t1; t++)
-            for (unsigned j = 0; j < J; j++)
-                memcpy(panel + ((size_t)t * J + j) * 4, src + j * ld + (size_t)t * 4, 4);
-        if (colsum)
-            for (unsigned j = 0; j < J; j++) sums[j] += sum_i8(src + j * ld + k0, k1 - k0);
-    }
-    memset(panel + (size_t)whole * J * 4, 0, (size_t)(groups - whole) * J * 4);
-    for (unsigned j = 0; j < J; j++)
-        memcpy(panel + ((size_t)whole * J + j) * 4, src + j * ld + (size_t)whole * 4, k % 4);
+    for (uint32_t k0 = 0; k0 < k; k0 += OCT_PANEL_K_UNIT)
+        pack_block(panel + (size_t)k0 * J, sums, src + k0, ld,
+                   k - k0 < OCT_PANEL_K_UNIT ? k - k0 : OCT_PANEL_K_UNIT);
     if (colsum) memcpy(colsum, sums, sizeof sums);
 }
 

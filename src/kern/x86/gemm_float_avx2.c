@@ -14,6 +14,7 @@
 #include "quant/contract.h"
 
 #define INLINE static inline __attribute__((always_inline))
+#define KEEP(sum) __asm__("" : "+x"(sum)) /* see gemm_i8_avx2.c */
 
 enum {
     J = OCT_PANEL_OUTPUTS,
@@ -48,6 +49,8 @@ INLINE void tile(const int n, const int type, const float *a, size_t lda, const 
             const __m256 x = _mm256_broadcast_ss(a + (size_t)r * lda + t);
             s0[r] = _mm256_fmadd_ps(x, w0, s0[r]);
             s1[r] = _mm256_fmadd_ps(x, w1, s1[r]);
+            KEEP(s0[r]);
+            KEEP(s1[r]);
         }
     }
 #pragma GCC unroll 8
@@ -72,6 +75,8 @@ INLINE void tile_side(const int type, const float *a, const void *b, size_t pane
             _mm_prefetch(panel + (size_t)t * J * elem + PREFETCH, _MM_HINT_T0);
             s[p][0] = _mm256_fmadd_ps(x, load8(type, panel, (size_t)t * J), s[p][0]);
             s[p][1] = _mm256_fmadd_ps(x, load8(type, panel, (size_t)t * J + 8), s[p][1]);
+            KEEP(s[p][0]);
+            KEEP(s[p][1]);
         }
     }
 #pragma GCC unroll 8

@@ -8,9 +8,13 @@
  * Not VPMADDUBSW with the sign trick, which would skip the widening: the trick needs -b, int8 has
  * no +128, and -128 is legal. Its pair sums saturate at 16 bits besides.
  *
- * Many rows: a panel is widened once for a chunk of K into a buffer of the first level cache and
- * swept by tiles of 6 rows x 8 outputs, 12 sums in 16 registers. Few rows: the weights come from
- * memory, so each panel is read from front to back and widened on the fly.
+ * Tiles of 6 rows x 8 outputs, 12 sums in 16 registers. The weights are widened anew for every
+ * tile: two loads that convert, beside 24 instructions that multiply and add. A buffer of widened
+ * panels was tried and was not faster, for it doubles what the first level cache must hold.
+ *
+ * VPMADDWD does not accumulate, and its companion VPADDD competes for the same pipes: a loop of the
+ * two from registers reaches three quarters of VPMADDWD alone, and that is the ceiling here
+ * (`octet bench kernels` measures both).
  */
 #include <immintrin.h>
 #include <string.h>
@@ -27,9 +31,9 @@
 enum {
     J = OCT_PANEL_OUTPUTS,
     ROWS = 6,         /* of a tile */
-    CHUNK = 512,      /* k: 16 KiB widened, and 6 KiB of rows beside it */
-    FEW_CHUNK = 1024, /* k: 16 KiB of packed bytes, passed twice */
-    FEW = 12,         /* rows up to which widening apart does not pay */
+    CHUNK = 512,      /* k: 8 KiB of packed bytes and 6 KiB of rows, while many rows pass */
+    FEW_CHUNK = 1024, /* k: 16 KiB of packed bytes, passed twice for every tile */
+    FEW = 48,         /* rows up to which a panel is read once from front to back */
     PREFETCH = 2048,  /* bytes ahead in the packed stream: beyond the page the hardware stops at */
 };
 
@@ -67,31 +71,9 @@ INLINE void put8(int32_t *c, __m256i lo, __m256i hi, int accumulate) {
     _mm256_storeu_si256((__m256i *)c, v);
 }
 
-/* n rows x 8 outputs. b: [groups][8 outputs][4] widened. */
-INLINE void tile_wide(const int n, const int16_t *a, size_t lda, const int16_t *b, uint32_t groups,
-                      int32_t *c, size_t ldc, int accumulate) {
-    __m256i s0[ROWS], s1[ROWS];
-#pragma GCC unroll 8
-    for (int r = 0; r < n; r++) s0[r] = s1[r] = _mm256_setzero_si256();
-    for (uint32_t g = 0; g < groups; g++) {
-        const __m256i b0 = _mm256_load_si256((const __m256i *)(b + (size_t)g * 32));
-        const __m256i b1 = _mm256_load_si256((const __m256i *)(b + (size_t)g * 32 + 16));
-#pragma GCC unroll 8
-        for (int r = 0; r < n; r++) {
-            const __m256i x = row_group(a + (size_t)r * lda + (size_t)g * 4);
-            s0[r] = _mm256_add_epi32(s0[r], _mm256_madd_epi16(x, b0));
-            s1[r] = _mm256_add_epi32(s1[r], _mm256_madd_epi16(x, b1));
-            KEEP(s0[r]);
-            KEEP(s1[r]);
-        }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < n; r++) put8(c + (size_t)r * ldc, s0[r], s1[r], accumulate);
-}
-
 /* n rows x 8 outputs straight from a panel; b is the panel's group plus 0 or 32 bytes. */
-INLINE void tile_few(const int n, const int16_t *a, size_t lda, const int8_t *b, uint32_t groups,
-                     int32_t *c, size_t ldc, int accumulate) {
+INLINE void tile(const int n, const int16_t *a, size_t lda, const int8_t *b, uint32_t groups,
+                 int32_t *c, size_t ldc, int accumulate) {
     __m256i s0[ROWS], s1[ROWS];
 #pragma GCC unroll 8
     for (int r = 0; r < n; r++) s0[r] = s1[r] = _mm256_setzero_si256();
@@ -144,7 +126,14 @@ INLINE void tile_pair(const int n, const int16_t *a, size_t lda, const int8_t *b
     }
 }
 
-/* The leftover rows of a sweep, 1 to 6, each with its own unrolled body. */
+/* Rows of the next tile when left remain: tiles of about equal height, because a low one costs
+ * nearly as much as a full one (16 rows: 6 5 5, not 6 6 4). */
+static inline uint32_t next_rows(uint32_t left) {
+    const uint32_t tiles = (left + ROWS - 1) / ROWS;
+    return (left + tiles - 1) / tiles;
+}
+
+/* 1 to 6 rows, each number with its own unrolled body. */
 #define BY_ROWS(tile, n, ...) \
     switch (n) {              \
     case 1:                   \
@@ -182,40 +171,28 @@ static void few_rows(const int16_t *a, size_t lda, uint32_t m, const int8_t *pan
         }
         for (uint32_t k0 = 0; k0 < k; k0 += FEW_CHUNK) {
             const uint32_t groups = (k - k0 < FEW_CHUNK ? k - k0 : FEW_CHUNK) / 4;
-            for (uint32_t i = 0; i < m; i += ROWS)
+            for (uint32_t i = 0, rows; i < m; i += rows) {
+                rows = next_rows(m - i);
                 for (unsigned half = 0; half < 2; half++)
-                    BY_ROWS(tile_few, m - i, a + i * lda + k0, lda,
-                            panel + (size_t)k0 * J + half * 32, groups, to + i * ldc + half * 8,
-                            ldc, k0 != 0);
+                    BY_ROWS(tile, rows, a + i * lda + k0, lda, panel + (size_t)k0 * J + half * 32,
+                            groups, to + i * ldc + half * 8, ldc, k0 != 0);
+            }
         }
-    }
-}
-
-/* [groups][16 outputs][4] bytes to two halves [groups][8 outputs][4] of 16 bits. */
-static void widen_panel(int16_t *to, const int8_t *from, uint32_t groups) {
-    int16_t *to_high = to + (size_t)groups * 32;
-    for (uint32_t g = 0; g < groups; g++, from += 64, to += 32, to_high += 32) {
-        _mm_prefetch(from + PREFETCH, _MM_HINT_T0);
-        const __m128i *v = (const __m128i *)from;
-        _mm256_store_si256((__m256i *)to, _mm256_cvtepi8_epi16(_mm_loadu_si128(v)));
-        _mm256_store_si256((__m256i *)to + 1, _mm256_cvtepi8_epi16(_mm_loadu_si128(v + 1)));
-        _mm256_store_si256((__m256i *)to_high, _mm256_cvtepi8_epi16(_mm_loadu_si128(v + 2)));
-        _mm256_store_si256((__m256i *)to_high + 1, _mm256_cvtepi8_epi16(_mm_loadu_si128(v + 3)));
     }
 }
 
 static void many_rows(const int16_t *a, size_t lda, uint32_t m, const int8_t *panels, uint32_t k,
                       size_t panel_bytes, uint32_t n_panels, int32_t *c, size_t ldc) {
-    _Alignas(64) int16_t wide[CHUNK * J];
     for (uint32_t k0 = 0; k0 < k; k0 += CHUNK) {
         const uint32_t groups = (k - k0 < CHUNK ? k - k0 : CHUNK) / 4;
         for (uint32_t p = 0; p < n_panels; p++) {
-            widen_panel(wide, panels + p * panel_bytes + (size_t)k0 * J, groups);
-            for (uint32_t i = 0; i < m; i += ROWS)
+            const int8_t *b = panels + p * panel_bytes + (size_t)k0 * J;
+            for (uint32_t i = 0, rows; i < m; i += rows) {
+                rows = next_rows(m - i);
                 for (unsigned half = 0; half < 2; half++)
-                    BY_ROWS(tile_wide, m - i, a + i * lda + k0, lda,
-                            wide + (size_t)half * groups * 32, groups,
+                    BY_ROWS(tile, rows, a + i * lda + k0, lda, b + half * 32, groups,
                             c + i * ldc + (size_t)p * J + half * 8, ldc, k0 != 0);
+            }
         }
     }
 }
