@@ -10,6 +10,9 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "quant/contract.h"
+
+_Static_assert(OCT_NUMERICS_REV == OCTET_NUMERICS_REV, "one arithmetic inside and out");
 
 /* Why the last open failed, since there is no device then to ask. */
 static _Thread_local char open_error[OCT_ERR_TEXT];
