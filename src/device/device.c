@@ -137,20 +137,15 @@ static oct_status parse_name(const char *name, const char *dir, wanted *w, oct_e
 
 /* Members every plug-in fills. Those that stand for an ability (capture, fast host memory) may be
  * absent; octet/device.h marks them. */
-#define REQUIRED(X)                                                                                \
-    X(open)                                                                                        \
-    X(close)                                                                                       \
-    X(info)                                                                                        \
-    X(error_text)                                                                                  \
-    X(buffer_create)                                                                               \
-    X(buffer_destroy)                                                                              \
-    X(stream_create)                                                                               \
-    X(stream_destroy)                                                                              \
-    X(stream_wait)                                                                                 \
-    X(event_create) X(event_destroy) X(event_record) X(event_wait) X(stream_wait_event) X(write)   \
-        X(read) X(copy) X(fill) X(weight_create) X(weight_write) X(weight_destroy) X(weight_bytes) \
-            X(kv_block_bytes) X(embed) X(norm) X(quantize) X(linear) X(attn_input) X(attention)    \
-                X(act) X(gather) X(sample)
+/* clang-format off */
+#define REQUIRED(X)                                                                      \
+    X(open) X(close) X(info) X(error_text) X(buffer_create) X(buffer_destroy)            \
+    X(stream_create) X(stream_destroy) X(stream_wait) X(event_create) X(event_destroy)   \
+    X(event_record) X(event_wait) X(stream_wait_event) X(write) X(read) X(copy) X(fill)  \
+    X(weight_create) X(weight_write) X(weight_destroy) X(weight_bytes) X(kv_block_bytes) \
+    X(embed) X(norm) X(quantize) X(linear) X(attn_input) X(attention) X(act) X(gather)   \
+    X(sample)
+/* clang-format on */
 
 static const char *missing_member(const octet_device_ops *ops) {
 #define MISSING(member) \
