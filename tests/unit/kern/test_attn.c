@@ -297,6 +297,54 @@ static judged check_world(world *w) {
     return j;
 }
 
+/*
+ * docs/numerics.md, "Attention over an int8 cache", once more and as plainly as it is worded there:
+ * one vector, one loop over all tokens of a span, no tiles, no slots.
+ */
+static void literal_i8(const world *w, uint32_t row, uint32_t g, float *out) {
+    const oct_attn_args *a = &w->args;
+    const uint32_t hd = w->head_dim;
+    const float *q = a->q + row * a->q_stride + g * hd;
+    float absmax = 0, big_m = 0, big_l = 0, big_o[OCT_ATTN_MAX_HEAD];
+    int32_t q16[OCT_ATTN_MAX_HEAD];
+    bool first = true;
+
+    for (uint32_t d = 0; d < hd; d++) absmax = fmaxf(absmax, fabsf(q[d] * a->k_scale[d]));
+    for (uint32_t d = 0; d < hd; d++)
+        q16[d] = (int32_t)rintf(q[d] * a->k_scale[d] * (32512.0f / absmax));
+    const float factor = absmax / 32512.0f * a->scale;
+
+    for (uint32_t span = 0; span < w->kv_len; span += 128) {
+        float s[128], m = -INFINITY;
+        int32_t p16[128], l = 0;
+        for (uint32_t t = span; t < span + 128 && t < w->kv_len; t++) {
+            int32_t sum = 0;
+            for (uint32_t d = 0; d < hd; d++) sum += q16[d] * (int32_t)cached(w, false, t, d);
+            s[t - span] = (float)sum * factor;
+            if (sees(a, row, t)) m = fmaxf(m, s[t - span]);
+        }
+        for (uint32_t t = span; t < span + 128 && t < w->kv_len; t++) {
+            p16[t - span] =
+                sees(a, row, t) ? (int32_t)rintf(oct_exp_f32(s[t - span] - m) * 32767.0f) : 0;
+            l += p16[t - span];
+        }
+        if (l == 0) continue;
+        const float new_m = first ? m : fmaxf(big_m, m);
+        const float wa = oct_exp_f32(big_m - new_m), wb = oct_exp_f32(m - new_m);
+        big_l = first ? (float)l : fmaf(big_l, wa, (float)l * wb);
+        for (uint32_t d = 0; d < hd; d++) {
+            int32_t o = 0;
+            for (uint32_t t = span; t < span + 128 && t < w->kv_len; t++)
+                o += p16[t - span] * (int32_t)cached(w, true, t, d);
+            big_o[d] = first ? (float)o : fmaf(big_o[d], wa, (float)o * wb);
+        }
+        big_m = new_m;
+        first = false;
+    }
+    const float r = 1.0f / big_l;
+    for (uint32_t d = 0; d < hd; d++) out[d] = (big_o[d] * r - a->v_offset[d]) * a->v_scale[d];
+}
+
 /* ---- tests ------------------------------------------------------------------------------------
  */
 
@@ -342,6 +390,27 @@ static void windows_caps_and_directions(void **s) {
                 check_world(&w);
                 world_fini(&w);
             }
+}
+
+/* To the bit, also where scores of spans lie further apart than exp reaches. */
+static void int8_is_what_the_contract_says(void **s) {
+    (void)s;
+    static const float sizes[] = {1.0f, 0.01f, 40.0f, 500.0f};
+    float want[OCT_ATTN_MAX_HEAD];
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int t = 0; t < all.n; t++) {
+            world w;
+            world_init(&w, &all.k[t], 50 + i, OCT_ATTN_I8, 64, 3, 9, 600, 64);
+            for (size_t j = 0; j < w.n_rows * w.q_stride; j++) w.q[j] *= sizes[i];
+            w.args.window = i & 1 ? 300 : 0;
+            attend(&all.k[t], &w.args);
+            for (uint32_t r = 0; r < w.n_rows; r++)
+                for (uint32_t g = 0; g < w.group; g++) {
+                    literal_i8(&w, r, g, want);
+                    assert_memory_equal(want, w.out + r * w.q_stride + g * 64, sizeof *want * 64);
+                }
+            world_fini(&w);
+        }
 }
 
 static void what_is_not_seen_does_not_matter(void **s) {
@@ -448,6 +517,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes),
         cmocka_unit_test(windows_caps_and_directions),
+        cmocka_unit_test(int8_is_what_the_contract_says),
         cmocka_unit_test(what_is_not_seen_does_not_matter),
         cmocka_unit_test(a_lost_row_is_nan_and_alone),
         cmocka_unit_test(a_row_that_sees_nothing_is_zero),
