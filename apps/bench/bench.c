@@ -39,6 +39,9 @@ static void print_row(void *ctx, const oct_kern_bench_row *r) {
     case OCT_KERN_BENCH_PEAK_INT8:
         printf("int8 peak of a core %.3f TOPS\n", 2 * r->value / 1e12);
         break;
+    case OCT_KERN_BENCH_PEAK_INT8_SUM:
+        printf("int8 peak of a core, sums kept %.3f TOPS\n", 2 * r->value / 1e12);
+        break;
     case OCT_KERN_BENCH_PEAK_F32:
         printf("float32 peak of a core %.3f TFLOPS\n", 2 * r->value / 1e12);
         break;

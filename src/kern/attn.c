@@ -40,11 +40,12 @@ typedef struct tile {
     span_part *part;  /* of the current span */
     span_part *total; /* of the spans so far */
     float *acc;       /* [o_pad] of the spans so far */
-    void *out;        /* [o_pad] of the current span: int32 or float */
-    int16_t *q16;     /* [q_pad] */
-    void *score;      /* [SPAN] int32 or float */
-    int16_t *p16;     /* [SPAN] */
-    void *step;       /* rows: one transposed sub-block of K; int8: V of the span */
+    /* Two rows a vector in int8 mode, high and low parts; of the float rows the first is used. */
+    void *out;    /* [2][o_pad] of the current span: int32 or float */
+    int16_t *q24; /* [2][q_pad] */
+    void *score;  /* [2][SPAN] int32 or float */
+    int16_t *p24; /* [2][SPAN] */
+    void *step;   /* rows: one transposed sub-block of K; int8: V of the span */
 } tile;
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -115,10 +116,10 @@ static size_t lay_out(tile *t, char *base, uint32_t n_vec, uint32_t head_dim) {
     t->part = take(base, &at, n_vec * sizeof(span_part));
     t->total = take(base, &at, n_vec * sizeof(span_part));
     t->acc = take(base, &at, (size_t)n_vec * t->o_pad * sizeof(float));
-    t->out = take(base, &at, (size_t)n_vec * t->o_pad * sizeof(int32_t));
-    t->q16 = take(base, &at, (size_t)n_vec * t->q_pad * sizeof(int16_t));
-    t->score = take(base, &at, (size_t)n_vec * OCT_ATTN_SPAN * sizeof(int32_t));
-    t->p16 = take(base, &at, (size_t)n_vec * OCT_ATTN_SPAN * sizeof(int16_t));
+    t->out = take(base, &at, (size_t)n_vec * 2 * t->o_pad * sizeof(int32_t));
+    t->q24 = take(base, &at, (size_t)n_vec * 2 * t->q_pad * sizeof(int16_t));
+    t->score = take(base, &at, (size_t)n_vec * 2 * OCT_ATTN_SPAN * sizeof(int32_t));
+    t->p24 = take(base, &at, (size_t)n_vec * 2 * OCT_ATTN_SPAN * sizeof(int16_t));
     t->step = take(base, &at, (size_t)OCT_ATTN_SPAN * t->o_pad);
     return at;
 }
@@ -140,7 +141,7 @@ static void tile_begin(tile *t, const oct_kern *k, const oct_attn_args *a, uint3
     visible_rows(a, row0, t->n_rows, &t->lo, &t->hi);
     if (a->cache != OCT_ATTN_I8) return;
     for (uint32_t v = 0; v < t->n_vec; v++)
-        t->q_factor[v] = k->attn.q16(t->q16 + (size_t)v * t->q_pad, query(t, v), a->k_scale,
+        t->q_factor[v] = k->attn.q24(t->q24 + (size_t)v * 2 * t->q_pad, query(t, v), a->k_scale,
                                      a->head_dim, t->q_pad) *
                          a->scale;
 }
@@ -167,13 +168,13 @@ static void span_i8(tile *t, uint64_t start, uint32_t from, uint32_t to) {
 
     for (uint32_t s = sub0; s < sub_end; s++) {
         sub_at[s] = sub_block(a, (uint32_t)start + s * OCT_ATTN_SUB);
-        t->k->gemm_i16(t->q16, t->q_pad, t->n_vec, (const int8_t *)sub_at[s], t->q_pad,
+        t->k->gemm_i16(t->q24, t->q_pad, 2 * t->n_vec, (const int8_t *)sub_at[s], t->q_pad,
                        (size_t)t->q_pad * OCT_PANEL_OUTPUTS, OCT_ATTN_SUB / OCT_PANEL_OUTPUTS,
                        score + s * OCT_ATTN_SUB, OCT_ATTN_SPAN);
     }
     oct_attn_score how = {.cap = a->softcap, .inv_cap = a->softcap != 0 ? 1.0f / a->softcap : 0};
     for (uint32_t v = 0; v < t->n_vec; v++) {
-        int16_t *p16 = t->p16 + (size_t)v * OCT_ATTN_SPAN;
+        int16_t *p24 = t->p24 + (size_t)v * 2 * OCT_ATTN_SPAN;
         uint32_t lo, hi;
         int32_t l = 0;
         visible(a, t->row0 + v / a->group, &lo, &hi);
@@ -184,15 +185,15 @@ static void span_i8(tile *t, uint64_t start, uint32_t from, uint32_t to) {
         } else if (!finite_f32(how.factor)) {
             t->part[v].m = NAN;
         } else {
-            t->k->attn.softmax_i8(p16, score + (size_t)v * OCT_ATTN_SPAN, lo, hi, &how,
+            t->k->attn.softmax_i8(p24, score + (size_t)v * 2 * OCT_ATTN_SPAN, lo, hi, &how,
                                   &t->part[v].m, &l);
             t->part[v].l = (float)l;
         }
-        if (l == 0) memset(p16, 0, OCT_ATTN_SPAN * sizeof *p16);
+        if (l == 0) memset(p24, 0, 2 * (size_t)OCT_ATTN_SPAN * sizeof *p24);
     }
     gather_values(t, sub_at, sub0, sub_end);
     const uint32_t n_tokens = (sub_end - sub0) * OCT_ATTN_SUB;
-    t->k->gemm_i16(t->p16 + sub0 * OCT_ATTN_SUB, OCT_ATTN_SPAN, t->n_vec, t->step, n_tokens,
+    t->k->gemm_i16(t->p24 + sub0 * OCT_ATTN_SUB, OCT_ATTN_SPAN, 2 * t->n_vec, t->step, n_tokens,
                    (size_t)n_tokens * OCT_PANEL_OUTPUTS, t->o_pad / OCT_PANEL_OUTPUTS, t->out,
                    t->o_pad);
 }
@@ -311,6 +312,11 @@ static void finish(const oct_attn_args *a, span_part total, const float *acc, fl
     }
 }
 
+/* Channel d of a span's values, from the sums of its parts. */
+static float joined(const tile *t, const int32_t *o, uint32_t d) {
+    return fmaf((float)o[d], 256.0f, (float)o[t->o_pad + d]);
+}
+
 static float *out_row(const oct_attn_args *a, uint32_t vec) {
     return a->out + (size_t)(vec / a->group) * a->out_stride +
            (size_t)(vec % a->group) * a->head_dim;
@@ -323,11 +329,11 @@ static void tile_merge(tile *t) {
         const bool first = t->total[v].l == 0.0f;
         if (!merge_weights(&t->total[v], t->part[v], &a, &b)) continue;
         if (t->a->cache == OCT_ATTN_I8) {
-            const int32_t *o = (const int32_t *)t->out + (size_t)v * t->o_pad;
+            const int32_t *o = (const int32_t *)t->out + (size_t)v * 2 * t->o_pad;
             if (!first)
-                t->k->attn.merge_i32(acc, o, a, b, hd);
+                t->k->attn.merge_i32(acc, o, t->o_pad, a, b, hd);
             else
-                for (uint32_t d = 0; d < hd; d++) acc[d] = (float)o[d];
+                for (uint32_t d = 0; d < hd; d++) acc[d] = joined(t, o, d);
         } else {
             const float *o = (const float *)t->out + (size_t)v * t->o_pad;
             if (!first)
@@ -372,8 +378,8 @@ static void store_partial(const tile *t, bool seen, float *at) {
         at[1] = seen ? t->part[v].l : 0.0f;
         if (at[1] == 0.0f) continue;
         if (t->a->cache == OCT_ATTN_I8) {
-            const int32_t *o = (const int32_t *)t->out + (size_t)v * t->o_pad;
-            for (uint32_t d = 0; d < hd; d++) at[2 + d] = (float)o[d];
+            const int32_t *o = (const int32_t *)t->out + (size_t)v * 2 * t->o_pad;
+            for (uint32_t d = 0; d < hd; d++) at[2 + d] = joined(t, o, d);
         } else {
             memcpy(at + 2, (const float *)t->out + (size_t)v * t->o_pad, hd * sizeof *at);
         }

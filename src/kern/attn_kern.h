@@ -13,18 +13,28 @@
 enum {
     OCT_ATTN_SPAN = 128,    /* tokens whose softmax is computed together (docs/numerics.md) */
     OCT_ATTN_SUB = 32,      /* tokens of one packed sub-block of the cache */
-    OCT_ATTN_MAX_HEAD = 256 /* head_dim; keeps |q16 * k8| sums inside int32 */
+    OCT_ATTN_MAX_HEAD = 256 /* head_dim; keeps sums of high parts inside int32 */
 };
 
-/* The largest 16-bit query value: 127 * 256, so that it splits into two int8 halves. The value of a
- * probability of one. */
-#define OCT_ATTN_Q16_MAX 32512.0f
-#define OCT_ATTN_P16_ONE 32767.0f
+/*
+ * Queries and probabilities are whole numbers of 24 bits, x = 256 * high + low with low in
+ * -128 .. 127, kept as two rows of int16: the product with int8 is then two exact int32 sums, and
+ * what the split loses against float32 is less than float32 itself loses.
+ *
+ * The largest query value, 127 * 2^16 (three int8 parts would hold it too); the value of a
+ * probability of one, 32767 * 256.
+ */
+#define OCT_ATTN_Q24_MAX 8323072.0f
+#define OCT_ATTN_P24_ONE 8388352.0f
 
-/* q16 = 16-bit q * k_scale for head_dim values, zeros up to pad; returns its scale. A q that is not
- * finite gives zeros and NaN, one below 2^-100 zeros and 0. */
-#define OCT_DECL_ATTN_Q16(name)                                                         \
-    float(name)(int16_t * q16, const float *q, const float *k_scale, uint32_t head_dim, \
+/* The high part of x; x - 256 * high is the low one. */
+static inline int32_t oct_attn_high(int32_t x) { return (x + 128) >> 8; }
+
+/* q24 = rne of q * k_scale in units of the result, for head_dim values, zeros up to pad: [2][pad],
+ * high parts, then low parts. A q that is not finite gives zeros and NaN, one below 2^-100 zeros
+ * and 0. */
+#define OCT_DECL_ATTN_Q24(name)                                                         \
+    float(name)(int16_t * q24, const float *q, const float *k_scale, uint32_t head_dim, \
                 uint32_t pad)
 
 /* How a raw score becomes the one that goes into exp. */
@@ -33,11 +43,12 @@ typedef struct oct_attn_score {
     float cap, inv_cap; /* soft cap and 1.0f / cap; cap 0: none */
 } oct_attn_score;
 
-/* m = the largest visible score; p16 = rne(exp(s - m) * 32767), 0 outside [lo, hi); *l = their sum.
- * c and p16: [OCT_ATTN_SPAN], c defined in [lo, hi) only. *m is not finite for a row that is lost,
- * and p16 is then unspecified. */
+/* m = the largest visible score, each from the sums of its parts, fmaf(high, 256, low); p24 =
+ * rne(exp(s - m) * OCT_ATTN_P24_ONE), 0 outside [lo, hi); *l = their sum. c and p24:
+ * [2][OCT_ATTN_SPAN], high parts, then low parts; c defined in [lo, hi) only. *m is not finite for
+ * a row that is lost, and p24 is then unspecified. */
 #define OCT_DECL_ATTN_SOFTMAX_I8(name)                                    \
-    void(name)(int16_t * p16, const int32_t *c, uint32_t lo, uint32_t hi, \
+    void(name)(int16_t * p24, const int32_t *c, uint32_t lo, uint32_t hi, \
                const oct_attn_score *score, float *m, int32_t *l)
 
 /* The same for float scores: p[lo..hi) = exp(s - m), in place; *l their sum in ascending order.
@@ -59,11 +70,11 @@ typedef struct oct_attn_score {
 /* acc[d] = fmaf(acc[d], a, o[d] * b). */
 #define OCT_DECL_ATTN_MERGE_F32(name) \
     void(name)(float *acc, const float *o, float a, float b, uint32_t head_dim)
-/* The same with (float)o[d]. */
+/* The same with the sums of the parts: fmaf(o[d], 256, o[ldo + d]) for o[d]. */
 #define OCT_DECL_ATTN_MERGE_I32(name) \
-    void(name)(float *acc, const int32_t *o, float a, float b, uint32_t head_dim)
+    void(name)(float *acc, const int32_t *o, size_t ldo, float a, float b, uint32_t head_dim)
 
-typedef OCT_DECL_ATTN_Q16(*oct_attn_q16_fn);
+typedef OCT_DECL_ATTN_Q24(*oct_attn_q24_fn);
 typedef OCT_DECL_ATTN_SOFTMAX_I8(*oct_attn_softmax_i8_fn);
 typedef OCT_DECL_ATTN_SOFTMAX_F32(*oct_attn_softmax_f32_fn);
 typedef OCT_DECL_ATTN_QK(*oct_attn_qk_fn);
@@ -72,7 +83,7 @@ typedef OCT_DECL_ATTN_MERGE_F32(*oct_attn_merge_f32_fn);
 typedef OCT_DECL_ATTN_MERGE_I32(*oct_attn_merge_i32_fn);
 
 typedef struct oct_kern_attn_slots {
-    oct_attn_q16_fn q16;
+    oct_attn_q24_fn q24;
     oct_attn_softmax_i8_fn softmax_i8;
     oct_attn_softmax_f32_fn softmax_f32;
     oct_attn_qk_fn qk_f32, qk_bf16;

@@ -5,19 +5,23 @@
 #include "kern/kern_ref.h"
 #include "quant/float_types.h"
 
-static float attn_q16_ref(int16_t *q16, const float *q, const float *k_scale, uint32_t head_dim,
+static float attn_q24_ref(int16_t *q24, const float *q, const float *k_scale, uint32_t head_dim,
                           uint32_t pad) {
     uint32_t absmax = 0;
-    memset(q16, 0, pad * sizeof *q16);
+    memset(q24, 0, 2 * (size_t)pad * sizeof *q24);
     for (uint32_t d = 0; d < head_dim; d++) {
         const uint32_t a = oct_f32_abs_bits(q[d] * k_scale[d]);
         if (a > absmax) absmax = a;
     }
     if (!oct_abs_bits_finite(absmax)) return NAN;
     if (absmax < OCT_ROW_ABSMAX_MIN_BITS) return 0.0f;
-    const float inv = OCT_ATTN_Q16_MAX / oct_f32_from_bits(absmax);
-    for (uint32_t d = 0; d < head_dim; d++) q16[d] = (int16_t)oct_rne((q[d] * k_scale[d]) * inv);
-    return oct_f32_from_bits(absmax) / OCT_ATTN_Q16_MAX;
+    const float inv = OCT_ATTN_Q24_MAX / oct_f32_from_bits(absmax);
+    for (uint32_t d = 0; d < head_dim; d++) {
+        const int32_t x = (int32_t)oct_rne((q[d] * k_scale[d]) * inv);
+        q24[d] = (int16_t)oct_attn_high(x);
+        q24[pad + d] = (int16_t)(x - 256 * oct_attn_high(x));
+    }
+    return oct_f32_from_bits(absmax) / OCT_ATTN_Q24_MAX;
 }
 
 static float score_of(float raw, const oct_attn_score *score) {
@@ -25,21 +29,23 @@ static float score_of(float raw, const oct_attn_score *score) {
     return score->cap != 0.0f ? oct_softcap_f32(s, score->cap, score->inv_cap) : s;
 }
 
-static void attn_softmax_i8_ref(int16_t *p16, const int32_t *c, uint32_t lo, uint32_t hi,
+static void attn_softmax_i8_ref(int16_t *p24, const int32_t *c, uint32_t lo, uint32_t hi,
                                 const oct_attn_score *score, float *m, int32_t *l) {
     float s[OCT_ATTN_SPAN], max = -INFINITY;
     int32_t sum = 0;
     for (uint32_t t = lo; t < hi; t++) {
-        s[t] = score_of((float)c[t], score);
+        s[t] = score_of(fmaf((float)c[t], 256.0f, (float)c[OCT_ATTN_SPAN + t]), score);
         if (s[t] > max) max = s[t];
     }
     *m = max = max + 0.0f; /* -0 would show in a partial result, though not in the end */
     *l = 0;
     if (!oct_abs_bits_finite(oct_f32_abs_bits(max))) return;
-    memset(p16, 0, OCT_ATTN_SPAN * sizeof *p16);
+    memset(p24, 0, 2 * (size_t)OCT_ATTN_SPAN * sizeof *p24);
     for (uint32_t t = lo; t < hi; t++) {
-        p16[t] = (int16_t)oct_rne(oct_exp_f32(s[t] - max) * OCT_ATTN_P16_ONE);
-        sum += p16[t];
+        const int32_t x = (int32_t)oct_rne(oct_exp_f32(s[t] - max) * OCT_ATTN_P24_ONE);
+        p24[t] = (int16_t)oct_attn_high(x);
+        p24[OCT_ATTN_SPAN + t] = (int16_t)(x - 256 * oct_attn_high(x));
+        sum += x;
     }
     *l = sum;
 }
@@ -92,13 +98,15 @@ static void attn_merge_f32_ref(float *acc, const float *o, float a, float b, uin
     for (uint32_t d = 0; d < head_dim; d++) acc[d] = fmaf(acc[d], a, o[d] * b);
 }
 
-static void attn_merge_i32_ref(float *acc, const int32_t *o, float a, float b, uint32_t head_dim) {
-    for (uint32_t d = 0; d < head_dim; d++) acc[d] = fmaf(acc[d], a, (float)o[d] * b);
+static void attn_merge_i32_ref(float *acc, const int32_t *o, size_t ldo, float a, float b,
+                               uint32_t head_dim) {
+    for (uint32_t d = 0; d < head_dim; d++)
+        acc[d] = fmaf(acc[d], a, fmaf((float)o[d], 256.0f, (float)o[ldo + d]) * b);
 }
 
 void oct_kern_init_attn_ref(oct_kern *k) {
     k->attn = (oct_kern_attn_slots){
-        .q16 = attn_q16_ref,
+        .q24 = attn_q24_ref,
         .softmax_i8 = attn_softmax_i8_ref,
         .softmax_f32 = attn_softmax_f32_ref,
         .qk_f32 = attn_qk_f32_ref,

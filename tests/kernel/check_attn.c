@@ -22,13 +22,13 @@ static void *buffer(kcheck *t, unsigned slot, size_t n, size_t size) {
     return kc_tail(t, slot, n * size);
 }
 
-static void check_q16(kcheck *t, oct_attn_q16_fn ref, oct_attn_q16_fn fn) {
-    if (!kc_begin(t, (kc_fn)ref, (kc_fn)fn, "attn_q16")) return;
+static void check_q24(kcheck *t, oct_attn_q24_fn ref, oct_attn_q24_fn fn) {
+    if (!kc_begin(t, (kc_fn)ref, (kc_fn)fn, "attn_q24")) return;
     for (size_t h = 0; h < KC_COUNT(heads); h++)
         for (int how = 0; how < KC_N_FILL + 3; how++) {
             const uint32_t hd = heads[h], pad = (hd + 63) / 64 * 64;
             float *q = buffer(t, 0, hd, 4), *s = buffer(t, 1, hd, 4), *scale = buffer(t, 2, 2, 4);
-            int16_t *want = buffer(t, 3, pad, 2), *got = buffer(t, 4, pad, 2);
+            int16_t *want = buffer(t, 3, 2 * pad, 2), *got = buffer(t, 4, 2 * pad, 2);
             kc_fill_f32(t, q, hd, how == KC_N_FILL ? 1e-30f : 4.0f,
                         how < KC_N_FILL ? (kc_fill_kind)how : KC_RANDOM);
             kc_fill_f32(t, s, hd, 0.05f, KC_RANDOM);
@@ -37,20 +37,20 @@ static void check_q16(kcheck *t, oct_attn_q16_fn ref, oct_attn_q16_fn fn) {
             kc_case(t, "hd=%u fill=%d", hd, how);
             scale[0] = ref(want, q, s, hd, pad);
             scale[1] = fn(got, q, s, hd, pad);
-            kc_same_bytes(t, want, got, pad * sizeof *want);
+            kc_same_bytes(t, want, got, 2 * pad * sizeof *want);
             kc_same_f32(t, scale, scale + 1, 1);
         }
 }
 
 static void check_softmax_i8(kcheck *t, oct_attn_softmax_i8_fn ref, oct_attn_softmax_i8_fn fn) {
     if (!kc_begin(t, (kc_fn)ref, (kc_fn)fn, "attn_softmax_i8")) return;
-    int32_t *c = buffer(t, 0, OCT_ATTN_SPAN, 4), *l = buffer(t, 1, 2, 4);
-    int16_t *want = buffer(t, 2, OCT_ATTN_SPAN, 2), *got = buffer(t, 3, OCT_ATTN_SPAN, 2);
+    int32_t *c = buffer(t, 0, 2 * OCT_ATTN_SPAN, 4), *l = buffer(t, 1, 2, 4);
+    int16_t *want = buffer(t, 2, 2 * OCT_ATTN_SPAN, 2), *got = buffer(t, 3, 2 * OCT_ATTN_SPAN, 2);
     float *m = buffer(t, 4, 2, 4);
     for (size_t r = 0; r < KC_COUNT(ranges); r++)
         for (size_t s = 0; s < KC_COUNT(hows); s++)
             for (int how = 0; how < 4; how++) {
-                for (int i = 0; i < OCT_ATTN_SPAN; i++)
+                for (int i = 0; i < 2 * OCT_ATTN_SPAN; i++)
                     c[i] = how == 0   ? (int32_t)kc_random(t) / 4
                            : how == 1 ? -5
                            : how == 2 ? (int32_t)(kc_random(t) % 100000)
@@ -60,11 +60,11 @@ static void check_softmax_i8(kcheck *t, oct_attn_softmax_i8_fn ref, oct_attn_sof
                 fn(got, c, ranges[r][0], ranges[r][1], &hows[s], &m[1], &l[1]);
                 kc_same_f32(t, m, m + 1, 1);
                 kc_same_i32(t, l, l + 1, 1);
-                if (isfinite(m[0])) kc_same_bytes(t, want, got, OCT_ATTN_SPAN * sizeof *want);
+                if (isfinite(m[0])) kc_same_bytes(t, want, got, 2 * OCT_ATTN_SPAN * sizeof *want);
             }
     double a, b;
     if (!t->bench) return;
-    for (int i = 0; i < OCT_ATTN_SPAN; i++) c[i] = (int32_t)kc_random(t) / 64;
+    for (int i = 0; i < 2 * OCT_ATTN_SPAN; i++) c[i] = (int32_t)kc_random(t) / 64;
     KC_TIME(a, ref(want, c, 0, OCT_ATTN_SPAN, &hows[0], m, l));
     KC_TIME(b, fn(got, c, 0, OCT_ATTN_SPAN, &hows[0], m, l));
     kc_report(t, "128 scores", OCT_ATTN_SPAN, a, b);
@@ -155,23 +155,23 @@ static void check_merge(kcheck *t, const oct_kern *ref, const oct_kern *k) {
     for (size_t h = 0; h < KC_COUNT(heads) && (i32 || f32); h++) {
         const uint32_t hd = heads[h];
         float *want = buffer(t, 0, hd, 4), *got = buffer(t, 1, hd, 4), *of = buffer(t, 2, hd, 4);
-        int32_t *oi = buffer(t, 3, hd, 4);
+        int32_t *oi = buffer(t, 3, 2 * hd, 4);
         kc_fill_f32(t, want, hd, 1e6f, KC_RANDOM);
         memcpy(got, want, hd * sizeof *got);
         kc_fill_f32(t, of, hd, 1e6f, KC_RANDOM);
-        for (uint32_t d = 0; d < hd; d++) oi[d] = (int32_t)kc_random(t) / 2;
+        for (uint32_t d = 0; d < 2 * hd; d++) oi[d] = (int32_t)kc_random(t) / 2;
         kc_case(t, "hd=%u", hd);
         ref->attn.merge_f32(want, of, 0.25f, 0.7f, hd);
         k->attn.merge_f32(got, of, 0.25f, 0.7f, hd);
         kc_same_f32(t, want, got, hd);
-        ref->attn.merge_i32(want, oi, 0.3f, 0.7f, hd);
-        k->attn.merge_i32(got, oi, 0.3f, 0.7f, hd);
+        ref->attn.merge_i32(want, oi, hd, 0.3f, 0.7f, hd);
+        k->attn.merge_i32(got, oi, hd, 0.3f, 0.7f, hd);
         kc_same_f32(t, want, got, hd);
     }
 }
 
 void check_attn(kcheck *t, const oct_kern *ref, const oct_kern *k) {
-    check_q16(t, ref->attn.q16, k->attn.q16);
+    check_q24(t, ref->attn.q24, k->attn.q24);
     check_softmax_i8(t, ref->attn.softmax_i8, k->attn.softmax_i8);
     check_softmax_f32(t, ref->attn.softmax_f32, k->attn.softmax_f32);
     check_qk(t, "attn_qk_f32", ref->attn.qk_f32, k->attn.qk_f32, 4);

@@ -9,7 +9,17 @@
 #include "kern/x86/elem_attn_x86.h"
 #include "kern/x86/math_v16.h"
 
-float V16_NAME(attn_q16)(int16_t *q16, const float *q, const float *k_scale, uint32_t head_dim,
+/* Stores the two parts of sixteen 24-bit values. */
+V16_INLINE void store_parts(int16_t *high, int16_t *low, v16i x) {
+    const v16i h = v16i_sra8(v16i_add(x, v16i_set1(128)));
+    v16i_store_i16(high, h);
+    v16i_store_i16(low, v16i_sub(x, v16i_shl8(h)));
+}
+
+/* The value of two sums of parts. */
+V16_INLINE v16 join_parts(v16 high, v16 low) { return v16_fma(high, v16_set1(256.0f), low); }
+
+float V16_NAME(attn_q24)(int16_t *q24, const float *q, const float *k_scale, uint32_t head_dim,
                          uint32_t pad) {
     v16i most = v16i_set1(0);
     for (uint32_t d = 0; d < head_dim; d += 16)
@@ -18,24 +28,30 @@ float V16_NAME(attn_q16)(int16_t *q16, const float *q, const float *k_scale, uin
     const uint32_t absmax = (uint32_t)v16i_max_of(most);
     const int lost = !oct_abs_bits_finite(absmax);
     if (lost || absmax < OCT_ROW_ABSMAX_MIN_BITS) {
-        memset(q16, 0, pad * sizeof *q16);
+        memset(q24, 0, 2 * (size_t)pad * sizeof *q24);
         return lost ? NAN : 0.0f;
     }
     const float a = oct_f32_from_bits(absmax);
-    const v16 inv = v16_set1(OCT_ATTN_Q16_MAX / a);
+    const v16 inv = v16_set1(OCT_ATTN_Q24_MAX / a);
     uint32_t d = 0;
     for (; d < head_dim; d += 16) {
         const v16 v = v16_mul(get(q + d, head_dim - d), get(k_scale + d, head_dim - d));
-        v16i_store_i16(q16 + d, v16_to_i32(v16_mul(v, inv))); /* pad is a multiple of 64 */
+        store_parts(q24 + d, q24 + pad + d,
+                    v16_to_i32(v16_mul(v, inv))); /* pad is a multiple of 64 */
     }
-    memset(q16 + d, 0, (pad - d) * sizeof *q16);
-    return a / OCT_ATTN_Q16_MAX;
+    memset(q24 + d, 0, (pad - d) * sizeof *q24);
+    memset(q24 + pad + d, 0, (pad - d) * sizeof *q24);
+    return a / OCT_ATTN_Q24_MAX;
 }
 
 V16_INLINE v16 score_of(v16 raw, const oct_attn_score *score) {
     const v16 s = v16_mul(raw, v16_set1(score->factor));
     if (score->cap == 0.0f) return s;
     return v16_softcap(s, v16_set1(score->cap), v16_set1(score->inv_cap));
+}
+
+V16_INLINE v16 raw_score_i8(const int32_t *c, uint32_t t) {
+    return join_parts(v16_load_i32(c + t), v16_load_i32(c + OCT_ATTN_SPAN + t));
 }
 
 /* The lanes of the sixteen tokens from t on that lie in [lo, hi). */
@@ -48,7 +64,7 @@ V16_INLINE v16 scores_i8(float *s, const int32_t *c, uint32_t lo, uint32_t hi, v
     const v16 low = v16_set1(-INFINITY);
     v16 most = low;
     for (uint32_t t = lo / 16 * 16; t < hi; t += 16) {
-        v16 x = v16_mul(v16_load_i32(c + t), factor);
+        v16 x = v16_mul(raw_score_i8(c, t), factor);
         if (t < lo || t + 16 > hi) x = v16_select(seen(t, lo, hi), x, low);
         v16_store(s + t, x);
         most = v16_max(x, most);
@@ -63,7 +79,7 @@ static v16 capped_scores_i8(float *s, const int32_t *c, uint32_t lo, uint32_t hi
     const v16 inv_cap = v16_set1(score->inv_cap), factor = v16_set1(score->factor);
     v16 most = low;
     for (uint32_t t = lo / 16 * 16; t < hi; t += 16) {
-        const v16 x = v16_softcap(v16_mul(v16_load_i32(c + t), factor), cap, inv_cap);
+        const v16 x = v16_softcap(v16_mul(raw_score_i8(c, t), factor), cap, inv_cap);
         const v16 y = v16_select(seen(t, lo, hi), x, low);
         v16_store(s + t, y);
         most = v16_max(y, most);
@@ -71,7 +87,7 @@ static v16 capped_scores_i8(float *s, const int32_t *c, uint32_t lo, uint32_t hi
     return most;
 }
 
-void V16_NAME(attn_softmax_i8)(int16_t *p16, const int32_t *c, uint32_t lo, uint32_t hi,
+void V16_NAME(attn_softmax_i8)(int16_t *p24, const int32_t *c, uint32_t lo, uint32_t hi,
                                const oct_attn_score *score, float *m, int32_t *l) {
     const uint32_t first = lo / 16 * 16, end = (hi + 15) / 16 * 16;
     _Alignas(64) float s[OCT_ATTN_SPAN];
@@ -82,17 +98,20 @@ void V16_NAME(attn_softmax_i8)(int16_t *p16, const int32_t *c, uint32_t lo, uint
     *l = 0;
     if (!oct_abs_bits_finite(oct_f32_abs_bits(*m))) return;
 
-    const v16 max = v16_set1(*m), one = v16_set1(OCT_ATTN_P16_ONE);
+    const v16 max = v16_set1(*m), one = v16_set1(OCT_ATTN_P24_ONE);
     v16i sum = v16i_set1(0);
-    if (first > 0) memset(p16, 0, first * sizeof *p16);
+    for (int part = 0; part < 2; part++) {
+        int16_t *at = p24 + part * OCT_ATTN_SPAN;
+        if (first > 0) memset(at, 0, first * sizeof *at);
+        if (end < OCT_ATTN_SPAN) memset(at + end, 0, (OCT_ATTN_SPAN - end) * sizeof *at);
+    }
     for (uint32_t t = first; t < end; t += 16) {
         /* Unseen lanes are exp(-infinity) = 0. */
         const v16 p = v16_exp_small(v16_sub(v16_load(s + t), max));
         const v16i p_int = v16_to_i32(v16_mul(p, one));
-        v16i_store_i16(p16 + t, p_int);
+        store_parts(p24 + t, p24 + OCT_ATTN_SPAN + t, p_int);
         sum = v16i_add(sum, p_int);
     }
-    if (end < OCT_ATTN_SPAN) memset(p16 + end, 0, (OCT_ATTN_SPAN - end) * sizeof *p16);
     *l = v16i_sum_of(sum);
 }
 
@@ -180,10 +199,13 @@ void V16_NAME(attn_merge_f32)(float *acc, const float *o, float a, float b, uint
     }
 }
 
-void V16_NAME(attn_merge_i32)(float *acc, const int32_t *o, float a, float b, uint32_t head_dim) {
+void V16_NAME(attn_merge_i32)(float *acc, const int32_t *o, size_t ldo, float a, float b,
+                              uint32_t head_dim) {
     for (uint32_t d = 0; d < head_dim; d += 16) {
         const size_t left = head_dim - d;
-        const v16 x = left >= 16 ? v16_load_i32(o + d) : v16_load_i32_n(o + d, left);
+        const v16 x =
+            left >= 16 ? join_parts(v16_load_i32(o + d), v16_load_i32(o + ldo + d))
+                       : join_parts(v16_load_i32_n(o + d, left), v16_load_i32_n(o + ldo + d, left));
         put(acc + d, v16_fma(get(acc + d, left), v16_set1(a), v16_mul(x, v16_set1(b))), left);
     }
 }

@@ -72,6 +72,15 @@ V16_INLINE v16i v16i_set1(int32_t x) { return (v16i){_mm256_set1_epi32(x), _mm25
 V16_INLINE v16i v16i_add(v16i x, v16i y) {
     return (v16i){_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
 }
+V16_INLINE v16i v16i_sub(v16i x, v16i y) {
+    return (v16i){_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)};
+}
+V16_INLINE v16i v16i_sra8(v16i x) {
+    return (v16i){_mm256_srai_epi32(x.a, 8), _mm256_srai_epi32(x.b, 8)};
+}
+V16_INLINE v16i v16i_shl8(v16i x) {
+    return (v16i){_mm256_slli_epi32(x.a, 8), _mm256_slli_epi32(x.b, 8)};
+}
 V16_INLINE v16i v16i_and(v16i x, v16i y) {
     return (v16i){_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)};
 }

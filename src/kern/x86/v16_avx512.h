@@ -40,6 +40,9 @@ V16_INLINE v16i v16_bits(v16 x) { return _mm512_castps_si512(x); }
 V16_INLINE v16 v16_from_bits(v16i x) { return _mm512_castsi512_ps(x); }
 V16_INLINE v16i v16i_set1(int32_t x) { return _mm512_set1_epi32(x); }
 V16_INLINE v16i v16i_add(v16i x, v16i y) { return _mm512_add_epi32(x, y); }
+V16_INLINE v16i v16i_sub(v16i x, v16i y) { return _mm512_sub_epi32(x, y); }
+V16_INLINE v16i v16i_sra8(v16i x) { return _mm512_srai_epi32(x, 8); }
+V16_INLINE v16i v16i_shl8(v16i x) { return _mm512_slli_epi32(x, 8); }
 V16_INLINE v16i v16i_and(v16i x, v16i y) { return _mm512_and_si512(x, y); }
 V16_INLINE v16i v16i_or(v16i x, v16i y) { return _mm512_or_si512(x, y); }
 V16_INLINE v16i v16i_xor(v16i x, v16i y) { return _mm512_xor_si512(x, y); }

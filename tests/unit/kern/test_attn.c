@@ -301,42 +301,57 @@ static judged check_world(world *w) {
  * docs/numerics.md, "Attention over an int8 cache", once more and as plainly as it is worded there:
  * one vector, one loop over all tokens of a span, no tiles, no slots.
  */
+/* sum of (high * x) * 256 + sum of (low * x), each exact, as the contract joins them. */
+typedef struct parts {
+    int32_t high, low;
+} parts;
+
+static void add_product(parts *sum, int32_t x24, int32_t y) {
+    const int32_t high = (x24 + 128) >> 8;
+    sum->high += high * y;
+    sum->low += (x24 - 256 * high) * y;
+}
+
+static float join(parts sum) { return fmaf((float)sum.high, 256.0f, (float)sum.low); }
+
 static void literal_i8(const world *w, uint32_t row, uint32_t g, float *out) {
     const oct_attn_args *a = &w->args;
     const uint32_t hd = w->head_dim;
     const float *q = a->q + row * a->q_stride + g * hd;
     float absmax = 0, big_m = 0, big_l = 0, big_o[OCT_ATTN_MAX_HEAD];
-    int32_t q16[OCT_ATTN_MAX_HEAD];
+    int32_t q24[OCT_ATTN_MAX_HEAD];
     bool first = true;
 
     for (uint32_t d = 0; d < hd; d++) absmax = fmaxf(absmax, fabsf(q[d] * a->k_scale[d]));
     for (uint32_t d = 0; d < hd; d++)
-        q16[d] = (int32_t)rintf(q[d] * a->k_scale[d] * (32512.0f / absmax));
-    const float factor = absmax / 32512.0f * a->scale;
+        q24[d] = (int32_t)rintf(q[d] * a->k_scale[d] * (8323072.0f / absmax));
+    const float factor = absmax / 8323072.0f * a->scale;
 
     for (uint32_t span = 0; span < w->kv_len; span += 128) {
         float s[128], m = -INFINITY;
-        int32_t p16[128], l = 0;
+        int32_t p24[128], l = 0;
         for (uint32_t t = span; t < span + 128 && t < w->kv_len; t++) {
-            int32_t sum = 0;
-            for (uint32_t d = 0; d < hd; d++) sum += q16[d] * (int32_t)cached(w, false, t, d);
-            s[t - span] = (float)sum * factor;
+            parts sum = {0, 0};
+            for (uint32_t d = 0; d < hd; d++)
+                add_product(&sum, q24[d], (int32_t)cached(w, false, t, d));
+            s[t - span] = join(sum) * factor;
             if (sees(a, row, t)) m = fmaxf(m, s[t - span]);
         }
         for (uint32_t t = span; t < span + 128 && t < w->kv_len; t++) {
-            p16[t - span] =
-                sees(a, row, t) ? (int32_t)rintf(oct_exp_f32(s[t - span] - m) * 32767.0f) : 0;
-            l += p16[t - span];
+            p24[t - span] =
+                sees(a, row, t) ? (int32_t)rintf(oct_exp_f32(s[t - span] - m) * 8388352.0f) : 0;
+            l += p24[t - span];
         }
         if (l == 0) continue;
         const float new_m = first ? m : fmaxf(big_m, m);
         const float wa = oct_exp_f32(big_m - new_m), wb = oct_exp_f32(m - new_m);
         big_l = first ? (float)l : fmaf(big_l, wa, (float)l * wb);
         for (uint32_t d = 0; d < hd; d++) {
-            int32_t o = 0;
+            parts sum = {0, 0};
             for (uint32_t t = span; t < span + 128 && t < w->kv_len; t++)
-                o += p16[t - span] * (int32_t)cached(w, true, t, d);
-            big_o[d] = first ? (float)o : fmaf(big_o[d], wa, (float)o * wb);
+                add_product(&sum, p24[t - span], (int32_t)cached(w, true, t, d));
+            const float o = join(sum);
+            big_o[d] = first ? o : fmaf(big_o[d], wa, o * wb);
         }
         big_m = new_m;
         first = false;
