@@ -153,13 +153,16 @@ static bool normal_form(oct_norm_kind kind, oct_str in, oct_buf *out, bool *chan
     return ok && !out->failed;
 }
 
+/* The first pattern at from or later; NULL: none. One byte, the usual case, has its own way. */
+static const char *find(oct_str in, size_t from, oct_str pattern) {
+    if (in.len - from < pattern.len) return NULL;
+    if (pattern.len == 1) return memchr(in.ptr + from, pattern.ptr[0], in.len - from);
+    return memmem(in.ptr + from, in.len - from, pattern.ptr, pattern.len);
+}
+
 void oct_replace_all(oct_str in, oct_str pattern, oct_str content, oct_buf *out) {
     size_t from = 0;
-    for (;;) {
-        const char *hit = in.len - from >= pattern.len
-                              ? memmem(in.ptr + from, in.len - from, pattern.ptr, pattern.len)
-                              : NULL;
-        if (!hit) break;
+    for (const char *hit; (hit = find(in, from, pattern)) != NULL;) {
         const size_t at = (size_t)(hit - in.ptr);
         oct_buf_add(out, in.ptr + from, at - from);
         oct_buf_str(out, content);
@@ -176,7 +179,7 @@ static bool step_apply(const oct_norm_step *step, oct_str in, oct_buf *out, bool
         oct_buf_str(out, in);
         return !out->failed;
     case OCT_NORM_REPLACE:
-        *changed = memmem(in.ptr, in.len, step->pattern.ptr, step->pattern.len) != NULL;
+        *changed = find(in, 0, step->pattern) != NULL;
         if (*changed) oct_replace_all(in, step->pattern, step->content, out);
         return !out->failed;
     default:

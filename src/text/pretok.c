@@ -69,7 +69,7 @@ static oct_status cut_regex(oct_pretok_cursor *c, const oct_regex *re, oct_preto
                             size_t *to, oct_err *err) {
     const size_t base = l->begin;
     if (!l->hit && !l->no_more) {
-        if (!c->match) OCT_TRY(oct_regex_match_create(&c->match, err));
+        if (!c->match) OCT_TRY(oct_regex_match_create(c->len, &c->match, err));
         const oct_str piece = {(const char *)c->s + base, l->end - base};
         OCT_TRY(oct_regex_find(re, c->match, piece, l->pos - base, &c->budget, &l->hit,
                                &l->hit_from, &l->hit_to, err));

@@ -16,7 +16,7 @@
 enum {
     MAX_GROUPS = 32,       /* nesting */
     MAX_COUNT = 1000,      /* in {n,m} */
-    FIRST_LIMIT = 1024,    /* match steps that are not charged */
+    FIRST_LIMIT = 64,      /* match steps that are not charged */
     HEAP_LIMIT_KIB = 65536 /* for one match */
 };
 
@@ -28,7 +28,6 @@ struct oct_regex_match {
     pcre2_match_data *data;
     pcre2_match_context *context;
     uint64_t deadline_ns;
-    uint32_t n_calls;
 };
 
 static oct_status refuse(oct_err *err, const char *what, oct_str pattern) {
@@ -229,7 +228,7 @@ void oct_regex_destroy(oct_regex *re) {
     oct_free(oct_system_allocator(), re, 1, sizeof *re);
 }
 
-oct_status oct_regex_match_create(oct_regex_match **out, oct_err *err) {
+oct_status oct_regex_match_create(size_t text_len, oct_regex_match **out, oct_err *err) {
     oct_regex_match *m = oct_calloc(oct_system_allocator(), 1, sizeof *m);
     if (m) {
         m->data = pcre2_match_data_create(1, NULL);
@@ -242,8 +241,7 @@ oct_status oct_regex_match_create(oct_regex_match **out, oct_err *err) {
         return OCT_FAIL(err, OCT_E_NOMEM, "pre_tokenizer: no memory to match a pattern");
     }
     (void)pcre2_set_heap_limit(m->context, HEAP_LIMIT_KIB);
-    /* The backstop for what the steps do not count: scans that PCRE2 does in one step. */
-    m->deadline_ns = oct_now_ns() + UINT64_C(10000000000);
+    m->deadline_ns = oct_now_ns() + UINT64_C(3000000000) + (uint64_t)text_len * 1000;
     return OCT_OK;
 }
 
@@ -260,12 +258,14 @@ static oct_status over(oct_err *err) {
 
 oct_status oct_regex_find(const oct_regex *re, oct_regex_match *m, oct_str s, size_t pos,
                           uint64_t *budget, bool *hit, size_t *from, size_t *to, oct_err *err) {
-    /* The limit doubles from a small one, so that each match is charged about what it used. */
+    /* The limit doubles from a small one, so that each match is charged about what it used. The
+     * clock is the backstop for what steps do not count, scans over a long text in one step; as it
+     * is asked between the attempts, time can pass by at most about as much again. */
     uint32_t limit = FIRST_LIMIT;
     *hit = false;
     *from = *to = 0;
-    if ((++m->n_calls & 63) == 0 && oct_now_ns() > m->deadline_ns) return over(err);
     for (;;) {
+        if (oct_now_ns() > m->deadline_ns) return over(err);
         (void)pcre2_set_match_limit(m->context, limit);
         const int rc = pcre2_match(re->code, (PCRE2_SPTR)s.ptr, s.len, pos, PCRE2_NO_UTF_CHECK,
                                    m->data, m->context);

@@ -217,6 +217,13 @@ static bool marks_only_lead(const oct_tokenizer *tok) {
     return true;
 }
 
+/* True when no text can give an unknown token: then fusing them is no reason to keep it whole. */
+static bool never_unknown(const oct_tokenizer *tok) {
+    for (int b = 0; b < 256; b++)
+        if (tok->bpe.byte_id[b] < 0) return false;
+    return tok->bpe.byte_fallback;
+}
+
 oct_status oct_tok_finish(oct_tokenizer *tok, oct_err *err) {
     oct_norm_scratch scratch;
     oct_buf_init(&scratch.a, tok->mem, 0);
@@ -224,8 +231,8 @@ oct_status oct_tok_finish(oct_tokenizer *tok, oct_err *err) {
     find_bytes(tok);
     oct_status st = decode_all(tok, &scratch, err);
     if (st == OCT_OK) st = build_tries(tok, &scratch, err);
-    if (st == OCT_OK && !tok->bpe.byte_level && !tok->bpe.fuse_unk && tok->pretok.n_stages == 0 &&
-        marks_only_lead(tok))
+    if (st == OCT_OK && !tok->bpe.byte_level && tok->pretok.n_stages == 0 &&
+        (!tok->bpe.fuse_unk || never_unknown(tok)) && marks_only_lead(tok))
         st = oct_pretok_add_scan(&tok->pretok, oct_scan_mark_run, OCT_STR(""), err);
     oct_buf_fini(&scratch.a);
     oct_buf_fini(&scratch.b);

@@ -1,0 +1,64 @@
+/* Row TK5 of the bad-input table: long runs cost time in proportion. The argument is the size of
+ * the larger text in MiB (default 4; the row's own size is 32, for release builds). */
+#include "text_files.h"
+
+#include <time.h>
+
+static size_t mib = 4;
+
+static double cpu_of(const oct_tokenizer *tok, const char *unit, size_t len) {
+    oct_buf text;
+    oct_ids ids;
+    oct_err err = {0};
+    oct_buf_init(&text, MEM, 0);
+    assert_true(oct_buf_reserve(&text, len + 8));
+    while (text.len < len) oct_buf_cstr(&text, unit);
+    oct_ids_init(&ids, MEM);
+    const clock_t begin = clock();
+    assert_int_equal(
+        oct_tokenizer_encode(tok, oct_buf_view(&text), OCT_ENCODE_PARSE_SPECIAL, &ids, &err),
+        OCT_OK);
+    const double seconds = (double)(clock() - begin) / CLOCKS_PER_SEC;
+    assert_true(ids.len > 0);
+    oct_ids_fini(&ids);
+    oct_buf_fini(&text);
+    return seconds;
+}
+
+static void linear(const char *folder) {
+    static const char *const units[] = {
+        "a", " ", "\n", "\xCC\x81", "\xCC\x81\xCC\xA3", "\xF0\x9F\x98\x80", "<", " \n", "'s"};
+    oct_tokenizer *tok = open_tokenizer(folder);
+    for (size_t i = 0; i < OCT_COUNT(units); i++) {
+        bool ok = false;
+        /* Other programs share the caches: the promise must hold once in eight tries, and a cost
+         * that grows with the square never holds it. */
+        for (int attempt = 0; attempt < 8 && !ok; attempt++) {
+            const double one = cpu_of(tok, units[i], mib << 19);
+            const double two = cpu_of(tok, units[i], mib << 20);
+            ok = two <= 2.2 * one;
+            print_message("unit %zu: %.3f s, twice the text %.3f s\n", i, one, two);
+        }
+        assert_true(ok);
+    }
+    oct_tokenizer_release(tok);
+}
+
+static void TK5_runs_of_bytes(void **state) {
+    (void)state;
+    linear(OCT_TEST_DATA "/tokenizer/bytes");
+}
+
+static void TK5_runs_of_pieces(void **state) {
+    (void)state;
+    linear(OCT_TEST_DATA "/tokenizer/pieces");
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(TK5_runs_of_bytes),
+        cmocka_unit_test(TK5_runs_of_pieces),
+    };
+    if (argc > 1) mib = strtoul(argv[1], NULL, 10);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
