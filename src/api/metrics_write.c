@@ -1,0 +1,255 @@
+/*
+ * api/metrics_write.c - GET /metrics: Prometheus' text form, with the names, labels and buckets
+ * that dashboards for vLLM know; octet's own series begin with "octet:".
+ *
+ * Every label comes from a fixed set, so no client can make the answer grow.
+ */
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "api/metrics.h"
+#include "base/clock.h"
+#include "base/num.h"
+
+typedef struct writer {
+    oct_buf *b;
+    const char *labels; /* engine="0",model_name="..." */
+    double created;
+} writer;
+
+static void add_number(oct_buf *b, double v) {
+    char text[32];
+    oct_format_f64(v, text);
+    oct_buf_cstr(b, text);
+}
+
+static void head(const writer *w, const char *name, const char *suffix, const char *type,
+                 const char *help) {
+    oct_buf_printf(w->b, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, suffix, help, name, suffix,
+                   type);
+}
+
+/* extra: further labels with a comma in front, or "". */
+static void sample(const writer *w, const char *name, const char *suffix, const char *extra,
+                   double v) {
+    oct_buf_printf(w->b, "%s%s{%s%s} ", name, suffix, w->labels, extra);
+    add_number(w->b, v);
+    oct_buf_char(w->b, '\n');
+}
+
+static void gauge(const writer *w, const char *name, const char *help, double v) {
+    head(w, name, "", "gauge", help);
+    sample(w, name, "", "", v);
+}
+
+/* A counter for each of n label values (extra NULL: one without). */
+static void counters(const writer *w, const char *name, const char *help, const char *const *extra,
+                     const uint64_t *v, size_t n) {
+    head(w, name, "_total", "counter", help);
+    for (size_t i = 0; i < n; i++) sample(w, name, "_total", extra ? extra[i] : "", (double)v[i]);
+    head(w, name, "_created", "gauge", help);
+    for (size_t i = 0; i < n; i++) sample(w, name, "_created", extra ? extra[i] : "", w->created);
+}
+
+static void counter(const writer *w, const char *name, const char *help, uint64_t v) {
+    counters(w, name, help, NULL, &v, 1);
+}
+
+static void histogram(const writer *w, const char *name, const char *help, const double *bounds,
+                      const uint64_t *counts, size_t n_bounds, double sum) {
+    uint64_t total = 0;
+    head(w, name, "", "histogram", help);
+    for (size_t i = 0; i <= n_bounds; i++) {
+        char le[32] = "+Inf";
+        if (i < n_bounds) oct_format_f64(bounds[i], le);
+        total += counts[i];
+        oct_buf_printf(w->b, "%s_bucket{%s,le=\"%s\"} ", name, w->labels, le);
+        add_number(w->b, (double)total);
+        oct_buf_char(w->b, '\n');
+    }
+    sample(w, name, "_count", "", (double)total);
+    sample(w, name, "_sum", "", sum);
+    head(w, name, "_created", "gauge", help);
+    sample(w, name, "_created", "", w->created);
+}
+
+/* ---- parts ---- */
+
+static void write_gauges(const oct_api *api, const writer *w, const oct_engine_stats *s) {
+    static const char *const sleep[] = {",sleep_state=\"awake\"",
+                                        ",sleep_state=\"weights_offloaded\"",
+                                        ",sleep_state=\"discard_all\""};
+    gauge(w, "vllm:num_requests_running", "Sequences in the running batch.", s->n_running);
+    gauge(w, "vllm:num_requests_waiting", "Sequences that wait.", s->n_waiting);
+    head(w, "vllm:num_requests_waiting_by_reason", "", "gauge", "Sequences that wait, by reason.");
+    sample(w, "vllm:num_requests_waiting_by_reason", "", ",reason=\"capacity\"", s->n_waiting);
+    sample(w, "vllm:num_requests_waiting_by_reason", "", ",reason=\"deferred\"", 0);
+    gauge(w, "vllm:kv_cache_usage_perc", "Share of the cache blocks that is used, 0 to 1.",
+          s->n_blocks ? (double)s->n_blocks_used / s->n_blocks : 0.0);
+    head(w, "vllm:engine_sleep_state", "", "gauge", "1 for the state that the engine is in.");
+    for (size_t i = 0; i < OCT_COUNT(sleep); i++)
+        sample(w, "vllm:engine_sleep_state", "", sleep[i], i == 0);
+    head(w, "vllm:cache_config_info", "", "gauge", "Settings of the cache.");
+    oct_buf_printf(w->b,
+                   "vllm:cache_config_info{block_size=\"%u\",cache_dtype=\"%s\","
+                   "enable_prefix_caching=\"False\",engine=\"0\",num_gpu_blocks=\"%u\"} 1.0\n",
+                   api->info.block_tokens, api->cfg.kv_dtype, s->n_blocks);
+}
+
+static void write_counters(const writer *w, const oct_engine_stats *s) {
+    static const char *const sources[] = {",source=\"local_compute\"",
+                                          ",source=\"local_cache_hit\"",
+                                          ",source=\"external_kv_transfer\""};
+    static const char *const reasons[] = {
+        ",finished_reason=\"stop\"", ",finished_reason=\"length\"", ",finished_reason=\"abort\"",
+        ",finished_reason=\"error\"", ",finished_reason=\"repetition\""};
+    const uint64_t by_source[] = {s->prompt_tokens - s->cached_tokens, s->cached_tokens, 0};
+    const uint64_t by_reason[] = {s->finished[OCT_FINISH_STOP], s->finished[OCT_FINISH_LENGTH],
+                                  s->finished[OCT_FINISH_ABORT], s->finished[OCT_FINISH_ERROR], 0};
+    counter(w, "vllm:prompt_tokens", "Prompt tokens processed.", s->prompt_tokens);
+    counters(w, "vllm:prompt_tokens_by_source", "Prompt tokens by where their cache came from.",
+             sources, by_source, OCT_COUNT(by_source));
+    counter(w, "vllm:prompt_tokens_cached", "Prompt tokens found in a cache.", s->cached_tokens);
+    counter(w, "vllm:generation_tokens", "Tokens generated.", s->generation_tokens);
+    counters(w, "vllm:request_success", "Finished requests by reason.", reasons, by_reason,
+             OCT_COUNT(by_reason));
+    counter(w, "vllm:num_preemptions", "Preemptions.", s->n_preemptions);
+    counter(w, "vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache.",
+            s->prompt_tokens);
+    counter(w, "vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache.",
+            s->cached_tokens);
+    counter(w, "vllm:corrupted_requests", "Requests that met logits that are not finite.",
+            s->n_not_finite);
+}
+
+static void write_steps(const writer *w, const oct_engine_stats *s) {
+    double bounds[OCT_ENGINE_N_STEP_BUCKETS - 1];
+    for (size_t i = 0; i < OCT_COUNT(bounds); i++) bounds[i] = oct_engine_step_bounds[i];
+    histogram(w, "vllm:iteration_tokens_total", "Tokens of a step.", bounds, s->step_tokens,
+              OCT_COUNT(bounds), (double)s->step_tokens_sum);
+    counter(w, "octet:steps", "Steps of the engine.", s->n_steps);
+    counter(w, "octet:shared_steps", "Steps of more than one sequence.", s->n_shared_steps);
+    counter(w, "octet:mixed_steps", "Steps with both decodes and parts of prompts.",
+            s->n_mixed_steps);
+    counter(w, "octet:failed_steps", "Steps that the device refused.", s->n_failed_steps);
+    counter(w, "octet:computed_prompt_tokens",
+            "Rows that were no decodes, those computed again included.", s->computed_prompt_tokens);
+}
+
+static void write_http(oct_buf *b, const oct_api_metrics *m) {
+    static const char *const handlers[OCT_API_N_ROUTES] = {
+        [OCT_API_ROUTE_CHAT] = "/v1/chat/completions",
+        [OCT_API_ROUTE_COMPLETIONS] = "/v1/completions",
+        [OCT_API_ROUTE_TOKENIZE] = "/tokenize",
+        [OCT_API_ROUTE_DETOKENIZE] = "/detokenize",
+        [OCT_API_ROUTE_MODELS] = "/v1/models",
+        [OCT_API_ROUTE_OTHER] = "other",
+    };
+    oct_buf_cstr(b, "# HELP http_requests_total Answers by handler, method and status.\n"
+                    "# TYPE http_requests_total counter\n");
+    for (int r = 0; r < OCT_API_N_ROUTES; r++)
+        for (int k = 0; handlers[r] && k < OCT_API_N_METHODS; k++)
+            for (int c = 1; c < 6; c++)
+                if (m->http[r][k][c] > 0)
+                    oct_buf_printf(b,
+                                   "http_requests_total{handler=\"%s\",method=\"%s\",status=\"%"
+                                   "dxx\"} %llu.0\n",
+                                   handlers[r], oct_http_method_name((oct_http_method)k), c,
+                                   (unsigned long long)m->http[r][k][c]);
+}
+
+static void plain(oct_buf *b, const char *name, const char *type, const char *help, double v) {
+    oct_buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n%s ", name, help, name, type, name);
+    add_number(b, v);
+    oct_buf_char(b, '\n');
+}
+
+static double resident_bytes(void) {
+    long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f) return 0;
+    if (fscanf(f, "%*s %ld", &pages) != 1) pages = 0;
+    fclose(f);
+    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+}
+
+static double open_fds(void) {
+    double n = -3; /* ".", ".." and the folder itself */
+    DIR *d = opendir("/proc/self/fd");
+    if (!d) return 0;
+    while (readdir(d)) n++;
+    closedir(d);
+    return n;
+}
+
+static void write_process(oct_buf *b, double created) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    const double cpu = (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+                       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+    plain(b, "process_resident_memory_bytes", "gauge", "Resident memory in bytes.",
+          resident_bytes());
+    plain(b, "process_cpu_seconds_total", "counter", "Processor time used, in seconds.", cpu);
+    plain(b, "process_open_fds", "gauge", "Open file descriptors.", open_fds());
+    plain(b, "process_start_time_seconds", "gauge", "Start, in unix seconds.", created);
+}
+
+/* ---- all ---- */
+
+/* A label's value with the three escapes of the text form. */
+static void add_label(oct_buf *b, const char *s) {
+    for (; *s; s++) {
+        if (*s == '\\' || *s == '"') oct_buf_char(b, '\\');
+        if (*s == '\n')
+            oct_buf_cstr(b, "\\n");
+        else
+            oct_buf_char(b, *s);
+    }
+}
+
+void oct_api_metrics_write(oct_api *api, oct_buf *out) {
+    oct_engine_stats stats = {0};
+    oct_buf labels;
+    oct_api_metrics *copy = oct_alloc(api->mem, 1, sizeof *copy);
+    if (!copy) {
+        out->failed = true;
+        return;
+    }
+    pthread_mutex_lock(&api->metrics->lock);
+    memcpy(copy->hists, api->metrics->hists, sizeof copy->hists);
+    memcpy(copy->http, api->metrics->http, sizeof copy->http);
+    pthread_mutex_unlock(&api->metrics->lock);
+    oct_engine_get_stats(api->cfg.engine, &stats);
+
+    oct_buf_init(&labels, api->mem, 0);
+    oct_buf_cstr(&labels, "engine=\"0\",model_name=\"");
+    add_label(&labels, api->cfg.names[0]);
+    oct_buf_char(&labels, '"');
+    const writer w = {out, oct_buf_cs(&labels), api->metrics->created};
+    write_gauges(api, &w, &stats);
+    write_counters(&w, &stats);
+    for (size_t i = 0; i < OCT_API_N_HISTS; i++) {
+        const oct_api_hist *h = &copy->hists[i];
+        histogram(&w, h->name, h->help, h->bounds, h->counts, h->n_bounds, h->sum);
+    }
+    write_steps(&w, &stats);
+    write_http(out, copy);
+    write_process(out, api->metrics->created);
+    if (labels.failed) out->failed = true;
+    oct_buf_fini(&labels);
+    oct_free(api->mem, copy, 1, sizeof *copy);
+}
+
+void oct_api_route_metrics(oct_api *api, oct_http_exchange *x) {
+    oct_buf b;
+    oct_buf_init(&b, api->mem, 0);
+    oct_api_metrics_write(api, &b);
+    if (!b.failed)
+        (void)oct_http_respond(x, 200, "text/plain; version=0.0.4; charset=utf-8",
+                               oct_buf_view(&b));
+    else
+        oct_api_answer(api, x, 503, &b);
+    oct_buf_fini(&b);
+}

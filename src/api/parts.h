@@ -1,0 +1,321 @@
+/*
+ * api/parts.h - what the files of this room share; not for others.
+ *
+ * The way of a request that generates: router.c finds its route; chat_completions.c or
+ * completions.c reads the body into a job (request_fields.c, request_lists.c, prompt.c); job.c
+ * submits it and takes the engine's news; stream.c or response.c words them.
+ */
+#ifndef OCT_API_PARTS_H
+#define OCT_API_PARTS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "api/api.h"
+#include "base/arena.h"
+#include "codec/json.h"
+#include "text/ids.h"
+
+/* Default limits of the bad-input table. */
+enum {
+    OCT_API_MAX_N = 128,
+    OCT_API_MAX_CHOICES = 1024, /* n times prompts */
+    OCT_API_MAX_PROMPTS = 1024,
+    OCT_API_MAX_STOP = 16,
+    OCT_API_MAX_STOP_BYTES = 1024,
+    OCT_API_MAX_BIAS = 1024,
+    OCT_API_MAX_BAD_WORDS = 256,
+    OCT_API_MAX_LABEL = 128, /* cache_salt, request id: bytes */
+    OCT_API_MAX_TOOLS = 128,
+    OCT_API_REASON = 256, /* bytes of a template's reason that are shown */
+};
+
+/* ---- errors.c ---- */
+
+typedef enum oct_api_refusal {
+    OCT_API_MALFORMED, /* 400 Bad Request: wrong JSON, wrong type, missing field */
+    OCT_API_REFUSED,   /* 400 BadRequestError: well formed, value refused */
+    OCT_API_NOT_FOUND, /* 404 NotFoundError */
+    OCT_API_METHOD,    /* 405 */
+    OCT_API_FAILED,    /* 500 InternalServerError */
+    OCT_API_BUSY,      /* 503 ServiceUnavailableError, with Retry-After */
+} oct_api_refusal;
+
+/* 640 bytes of message are at most 3840 when JSON escapes all of them: a body stays under 4 KiB. */
+typedef struct oct_api_error {
+    oct_api_refusal kind;
+    char param[64];    /* "": null */
+    char message[640]; /* valid UTF-8 after oct_api_error_body */
+} oct_api_error;
+
+/* Fills *e and returns OCT_E_INVALID: return oct_api_refuse(...). param may be NULL. */
+OCT_MUST_CHECK oct_status oct_api_refuse(oct_api_error *e, oct_api_refusal kind, const char *param,
+                                         const char *fmt, ...) OCT_PRINTF(4, 5);
+/* 503 for refused memory. */
+OCT_MUST_CHECK oct_status oct_api_no_memory(oct_api_error *e);
+int oct_api_error_status(const oct_api_error *e);
+/* Appends {"error":{...}}. */
+void oct_api_error_body(const oct_api_error *e, oct_buf *out);
+
+/* ---- metrics.c ---- */
+
+typedef struct oct_api_metrics oct_api_metrics;
+
+typedef enum oct_api_route_id {
+    OCT_API_ROUTE_CHAT,
+    OCT_API_ROUTE_COMPLETIONS,
+    OCT_API_ROUTE_TOKENIZE,
+    OCT_API_ROUTE_DETOKENIZE,
+    OCT_API_ROUTE_MODELS,
+    OCT_API_ROUTE_HEALTH,
+    OCT_API_ROUTE_PING,
+    OCT_API_ROUTE_VERSION,
+    OCT_API_ROUTE_LOAD,
+    OCT_API_ROUTE_METRICS,
+    OCT_API_ROUTE_OTHER, /* no such path */
+    OCT_API_N_ROUTES
+} oct_api_route_id;
+
+/* What a finished request tells the histograms; times of oct_now_ns, 0: has not happened. */
+typedef struct oct_api_finished {
+    uint64_t begun_ns; /* when the HTTP request came */
+    oct_request_times times;
+    uint32_t n_prompt, n_completion, n_cached, max_tokens;
+} oct_api_finished;
+
+OCT_MUST_CHECK oct_status oct_api_metrics_create(const oct_allocator *mem, uint32_t max_model_len,
+                                                 oct_api_metrics **out);
+void oct_api_metrics_destroy(oct_api_metrics *m); /* accepts NULL */
+void oct_api_metrics_first_token(oct_api_metrics *m, uint64_t begun_ns, uint64_t now_ns);
+void oct_api_metrics_next_token(oct_api_metrics *m, uint64_t gap_ns);
+void oct_api_metrics_finished(oct_api_metrics *m, const oct_api_finished *f);
+void oct_api_metrics_job(oct_api_metrics *m, uint32_t n, uint32_t most_generated);
+void oct_api_metrics_http(oct_api_metrics *m, oct_api_route_id route, oct_http_method method,
+                          int status);
+/* Appends the text exposition. */
+void oct_api_metrics_write(oct_api *api, oct_buf *out);
+
+/* ---- the api ---- */
+
+struct oct_api {
+    const oct_allocator *mem;
+    oct_api_config cfg; /* its strings point into arena */
+    oct_arena arena;
+    oct_engine_info info;
+    json_t *template_kwargs;
+    oct_template_var vars[4]; /* special tokens for templates */
+    size_t n_vars;
+    int64_t created; /* unix seconds */
+    oct_api_metrics *metrics;
+    atomic_bool draining;
+    atomic_uint n_jobs;
+    atomic_ullong last_warning_ns; /* see oct_api_raise_temperature */
+    atomic_uint n_unsaid;
+};
+
+/* The routes of router.c. Each answers x, now or later. */
+void oct_api_route_chat(oct_api *api, oct_http_exchange *x);
+void oct_api_route_completions(oct_api *api, oct_http_exchange *x);
+void oct_api_route_tokenize(oct_api *api, oct_http_exchange *x);
+void oct_api_route_detokenize(oct_api *api, oct_http_exchange *x);
+void oct_api_route_models(oct_api *api, oct_http_exchange *x);
+void oct_api_route_health(oct_api *api, oct_http_exchange *x);
+void oct_api_route_version(oct_api *api, oct_http_exchange *x);
+void oct_api_route_load(oct_api *api, oct_http_exchange *x);
+void oct_api_route_metrics(oct_api *api, oct_http_exchange *x);
+
+/* Whether the request carries a key, or needs none (api.c). */
+bool oct_api_admits(const oct_api *api, const oct_http_exchange *x);
+oct_api_route_id oct_api_route_of(const oct_http_exchange *x);
+/* One whole answer, counted. A failed buffer is 503. */
+void oct_api_answer(oct_api *api, oct_http_exchange *x, int status, const oct_buf *json);
+void oct_api_answer_error(oct_api *api, oct_http_exchange *x, const oct_api_error *e);
+
+/* ---- request_fields.c ---- */
+
+typedef enum oct_api_shape { OCT_API_CHAT, OCT_API_COMPLETION } oct_api_shape;
+
+/* What a body asks for, read and range-checked. Lists lie in the job's arena; strings borrow from
+ * the body. */
+typedef struct oct_api_fields {
+    double temperature, top_p, min_p, repetition_penalty, frequency_penalty, presence_penalty;
+    int64_t top_k, n, seed;
+    bool has_seed;
+
+    int64_t max_tokens; /* -1: not given */
+    const char *max_tokens_name;
+    bool echo_only; /* completions with max_tokens 0: the one token that is drawn is not shown */
+    int64_t min_tokens;
+
+    bool stream, include_usage, continuous_usage;
+    int64_t logprobs;        /* most likely tokens beside the drawn one; -1: none wanted */
+    int64_t prompt_logprobs; /* -1: none */
+    bool ignore_eos, include_stop, skip_special, echo;
+    bool return_token_ids, tokens_as_ids, return_prompt_text;
+    bool add_special_tokens;
+    bool add_generation_prompt, continue_final_message;
+    int64_t truncate; /* 0: no; -1: to what fits; else most prompt tokens */
+    bool truncate_right;
+
+    oct_str *stop;
+    uint32_t n_stop;
+    int32_t *stop_ids;
+    uint32_t n_stop_ids;
+    oct_token_bias *bias;
+    uint32_t n_bias;
+    int32_t *allowed;
+    uint32_t n_allowed;
+    oct_token_seq *bad_words;
+    uint32_t n_bad_words;
+} oct_api_fields;
+
+/* Whole numbers: a JSON integer, or a real without a fraction. */
+bool oct_api_integer(const json_t *v, int64_t *out);
+/* The text of the body as an object; the caller's to json_decref. */
+OCT_MUST_CHECK oct_status oct_api_parse_body(oct_str body, json_t **out, oct_api_error *e);
+/* Reads all sampling fields of body. */
+OCT_MUST_CHECK oct_status oct_api_read_fields(oct_api *api, oct_api_shape shape, const json_t *body,
+                                              oct_arena *arena, oct_api_fields *f,
+                                              oct_api_error *e);
+/* 404 unless absent, null or served. */
+OCT_MUST_CHECK oct_status oct_api_check_model(const oct_api *api, const json_t *body,
+                                              oct_api_error *e);
+/* false when absent or null, then *out stays; a wrong type is refused. */
+OCT_MUST_CHECK oct_status oct_api_read_bool(const json_t *body, const char *name, bool *out,
+                                            oct_api_error *e);
+
+/* request_lists.c: stop, stop_token_ids, logit_bias, allowed_token_ids, bad_words. */
+OCT_MUST_CHECK oct_status oct_api_read_lists(oct_api *api, const json_t *body, oct_arena *arena,
+                                             oct_api_fields *f, oct_api_error *e);
+/* Appends the ids of a JSON array, each below n_vocab. */
+OCT_MUST_CHECK oct_status oct_api_read_ids(const oct_api *api, const json_t *array,
+                                           const char *param, oct_ids *out, oct_api_error *e);
+
+/* ---- prompt.c ---- */
+
+/* The prompt text of a body with messages (chat, /tokenize). */
+OCT_MUST_CHECK oct_status oct_api_render(oct_api *api, const json_t *body, const oct_api_fields *f,
+                                         oct_buf *out, oct_api_error *e);
+/* Ids of a text, refused beforehand when it cannot fit (bad-input TK10). reserve: output tokens
+ * that were asked for. */
+OCT_MUST_CHECK oct_status oct_api_encode(const oct_api *api, oct_str text, bool add_special,
+                                         uint64_t reserve, oct_ids *out, oct_api_error *e);
+/* Cuts the prompt as truncate_prompt_tokens says, checks the lengths and gives the most tokens that
+ * the answer may have. by_default: tokens when none were asked for, 0: as many as fit. */
+OCT_MUST_CHECK oct_status oct_api_fit(const oct_api *api, const oct_api_fields *f, oct_ids *prompt,
+                                      uint32_t by_default, const char *param,
+                                      uint32_t *max_tokens_out, oct_api_error *e);
+
+/* ---- job.c ---- */
+
+typedef struct oct_api_job oct_api_job;
+
+typedef struct oct_api_prompt {
+    oct_ids ids;
+    oct_buf text; /* for echo and return_prompt_text; may be empty */
+    uint32_t max_tokens;
+} oct_api_prompt;
+
+/* The four lists of a completion's logprobs object, without brackets. */
+typedef struct oct_api_lists {
+    oct_buf tokens, token_logprobs, top_logprobs, text_offset;
+    uint32_t offset; /* code points so far */
+} oct_api_lists;
+
+/* One choice of the answer: one engine request. */
+typedef struct oct_api_choice {
+    oct_api_job *job;
+    const oct_api_prompt *prompt;
+    uint32_t index;
+    oct_request *handle;     /* guarded by job->lock */
+    bool begun, done;        /* the first output came; the last one came */
+    oct_buf text;            /* whole answers: so far */
+    oct_buf logprobs;        /* chat: entries of "content" so far */
+    oct_api_lists lists;     /* completions */
+    oct_buf prompt_logprobs; /* JSON list; empty: none */
+    oct_ids tokens;          /* return_token_ids, whole answers */
+    oct_finish finish;
+    oct_stop_kind stop_kind;
+    int32_t stop_id;
+    oct_buf stop_text;
+    uint32_t n_completion, n_cached;
+    uint64_t last_token_ns;
+} oct_api_choice;
+
+struct oct_api_job {
+    oct_api *api;
+    oct_http_exchange *x; /* NULL in tests: nothing is sent */
+    oct_api_shape shape;
+    oct_arena arena;
+    json_t *body; /* until submitted */
+    oct_api_fields fields;
+    oct_buf id; /* "chatcmpl-..." */
+    int64_t created;
+    uint64_t begun_ns;
+    oct_buf echo_text; /* chat echo: the last message */
+
+    oct_api_prompt *prompts; /* [n_prompts] */
+    uint32_t n_prompts;
+    oct_api_choice *choices; /* [n_choices] */
+    uint32_t n_choices;
+
+    atomic_uint n_refs;
+    pthread_mutex_t lock; /* the rest */
+    uint32_t n_open;      /* choices without their last output */
+    bool streaming;       /* the head of a stream was sent */
+    bool over;            /* the answer is complete, or given up */
+    bool gone;            /* so is the client */
+    oct_buf out;          /* scratch of one chunk */
+};
+
+OCT_MUST_CHECK oct_status oct_api_job_create(oct_api *api, oct_http_exchange *x,
+                                             oct_api_shape shape, oct_api_job **out);
+/* Room for n prompts; each is then filled by the caller. */
+OCT_MUST_CHECK oct_status oct_api_job_set_prompts(oct_api_job *job, uint32_t n, oct_api_error *e);
+/* Makes the choices. */
+OCT_MUST_CHECK oct_status oct_api_job_set_choices(oct_api_job *job, oct_api_error *e);
+/* The engine request of a choice, without callback. */
+void oct_api_job_spec(const oct_api_choice *c, oct_request_spec *out);
+/* Hands all choices to the engine and gives up the caller's reference. Whatever happens, the
+ * exchange is answered. */
+void oct_api_job_run(oct_api_job *job);
+void oct_api_job_unref(oct_api_job *job); /* accepts NULL */
+/* A job, read from an exchange with read, that runs; or the refusal. */
+void oct_api_start(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
+                   oct_status (*read)(oct_api_job *job, oct_api_error *e));
+oct_status oct_api_read_chat(oct_api_job *job, oct_api_error *e);
+oct_status oct_api_read_completion(oct_api_job *job, oct_api_error *e);
+
+/* ---- stream.c, response.c, logprobs.c: with job->lock held ---- */
+
+void oct_api_stream_output(oct_api_choice *c, const oct_output *out);
+/* Usage and [DONE]. */
+void oct_api_stream_end(oct_api_job *job);
+void oct_api_stream_error(oct_api_job *job, const oct_api_error *e);
+
+void oct_api_collect_output(oct_api_choice *c, const oct_output *out);
+void oct_api_respond(oct_api_job *job);
+
+/* "usage" object for these counts. */
+void oct_api_write_usage(const oct_api_job *job, uint32_t n_prompt, uint32_t n_completion,
+                         uint32_t n_cached, oct_buf *b);
+void oct_api_job_usage(const oct_api_job *job, uint32_t *n_prompt, uint32_t *n_completion,
+                       uint32_t *n_cached);
+/* "stop", "length", ... and the stop_reason value. */
+const char *oct_api_finish_name(oct_finish f);
+void oct_api_write_stop_reason(oct_buf *b, oct_finish f, oct_stop_kind kind, int32_t id,
+                               oct_str text);
+void oct_api_write_ids(oct_buf *b, const int32_t *ids, size_t n);
+/* A value or null. */
+void oct_api_write_string(oct_buf *b, const char *s);
+
+/* Appends the logprobs of out to what the choice has collected. */
+void oct_api_take_logprobs(oct_api_choice *c, const oct_output *out);
+/* The object of all that was collected, or null when none are wanted. */
+void oct_api_write_logprobs(const oct_api_choice *c, oct_buf *b);
+void oct_api_clear_logprobs(oct_api_choice *c);
+
+/* Says that a temperature was raised, at most once a second. */
+void oct_api_say_raised(oct_api *api, double given);
+
+#endif

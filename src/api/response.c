@@ -1,0 +1,200 @@
+/* api/response.c - answers that are sent whole, and the parts that streams share with them. */
+#include <stdio.h>
+
+#include "api/parts.h"
+
+/* ---- parts ---- */
+
+void oct_api_write_string(oct_buf *b, const char *s) {
+    if (s)
+        oct_json_quote(b, oct_str_of(s));
+    else
+        oct_buf_cstr(b, "null");
+}
+
+void oct_api_write_ids(oct_buf *b, const int32_t *ids, size_t n) {
+    oct_buf_char(b, '[');
+    for (size_t i = 0; i < n; i++) oct_buf_printf(b, "%s%d", i ? "," : "", ids[i]);
+    oct_buf_char(b, ']');
+}
+
+const char *oct_api_finish_name(oct_finish f) {
+    switch (f) {
+    case OCT_FINISH_STOP:
+        return "stop";
+    case OCT_FINISH_LENGTH:
+        return "length";
+    case OCT_FINISH_ABORT:
+        return "abort";
+    case OCT_FINISH_NONE:
+    case OCT_FINISH_ERROR:
+    case OCT_N_FINISH:
+        break;
+    }
+    return "error";
+}
+
+void oct_api_write_stop_reason(oct_buf *b, oct_finish f, oct_stop_kind kind, int32_t id,
+                               oct_str text) {
+    if (f == OCT_FINISH_STOP && kind == OCT_STOP_STRING)
+        oct_json_quote(b, text);
+    else if (f == OCT_FINISH_STOP && kind == OCT_STOP_ID)
+        oct_buf_printf(b, "%d", id);
+    else
+        oct_buf_cstr(b, "null");
+}
+
+void oct_api_write_usage(const oct_api_job *job, uint32_t n_prompt, uint32_t n_completion,
+                         uint32_t n_cached, oct_buf *b) {
+    oct_buf_printf(b, "{\"prompt_tokens\":%u,\"total_tokens\":%u,\"completion_tokens\":%u",
+                   n_prompt, n_prompt + n_completion, n_completion);
+    if (job->api->cfg.prompt_tokens_details && n_cached > 0)
+        oct_buf_printf(b, ",\"prompt_tokens_details\":{\"cached_tokens\":%u}}", n_cached);
+    else if (job->streaming) /* nulls are left out of events */
+        oct_buf_char(b, '}');
+    else
+        oct_buf_cstr(b, ",\"prompt_tokens_details\":null}");
+}
+
+void oct_api_job_usage(const oct_api_job *job, uint32_t *n_prompt, uint32_t *n_completion,
+                       uint32_t *n_cached) {
+    *n_prompt = *n_completion = *n_cached = 0;
+    for (uint32_t i = 0; i < job->n_prompts; i++) *n_prompt += (uint32_t)job->prompts[i].ids.len;
+    for (uint32_t i = 0; i < job->n_choices; i++) {
+        *n_completion += job->choices[i].n_completion;
+        if (i % (uint32_t)job->fields.n == 0) *n_cached += job->choices[i].n_cached;
+    }
+}
+
+/* ---- collecting ---- */
+
+void oct_api_collect_output(oct_api_choice *c, const oct_output *out) {
+    const oct_api_fields *f = &c->job->fields;
+    oct_api_take_logprobs(c, out);
+    if (!f->echo_only) {
+        oct_buf_str(&c->text, out->text);
+        if (f->return_token_ids)
+            for (uint32_t i = 0; i < out->n_tokens; i++) oct_ids_push(&c->tokens, out->tokens[i]);
+    }
+    c->begun = true;
+    if (out->finish == OCT_FINISH_NONE) return;
+    c->finish = out->finish;
+    c->stop_kind = out->stop_kind;
+    c->stop_id = out->stop_id;
+    if (f->echo_only) c->finish = OCT_FINISH_LENGTH; /* whatever the hidden token was */
+    oct_buf_str(&c->stop_text, out->stop_text);
+}
+
+/* ---- writing ---- */
+
+static void write_finish(const oct_api_choice *c, oct_buf *b) {
+    oct_buf_printf(b, ",\"finish_reason\":\"%s\",\"stop_reason\":", oct_api_finish_name(c->finish));
+    oct_api_write_stop_reason(b, c->finish, c->stop_kind, c->stop_id, oct_buf_view(&c->stop_text));
+    oct_buf_cstr(b, ",\"token_ids\":");
+    if (c->job->fields.return_token_ids)
+        oct_api_write_ids(b, c->tokens.data, c->tokens.len);
+    else
+        oct_buf_cstr(b, "null");
+}
+
+static void write_prompt_logprobs(const oct_api_choice *c, oct_buf *b) {
+    oct_buf_cstr(b, ",\"prompt_logprobs\":");
+    if (c->prompt_logprobs.len > 0)
+        oct_buf_str(b, oct_buf_view(&c->prompt_logprobs));
+    else
+        oct_buf_cstr(b, "null");
+    if (c->prompt_logprobs.failed) b->failed = true;
+}
+
+static void write_prompt_ids(const oct_api_choice *c, oct_buf *b) {
+    oct_buf_cstr(b, ",\"prompt_token_ids\":");
+    if (c->job->fields.return_token_ids)
+        oct_api_write_ids(b, c->prompt->ids.data, c->prompt->ids.len);
+    else
+        oct_buf_cstr(b, "null");
+}
+
+static void write_chat_choice(const oct_api_choice *c, oct_buf *b) {
+    oct_buf text;
+    oct_buf_init(&text, c->job->api->mem, 0);
+    oct_buf_str(&text, oct_buf_view(&c->job->echo_text));
+    oct_buf_str(&text, oct_buf_view(&c->text));
+    oct_buf_printf(b, "{\"index\":%u,\"message\":{\"role\":", c->index);
+    oct_json_quote(b, oct_str_of(c->job->api->cfg.response_role));
+    oct_buf_cstr(b, ",\"content\":");
+    oct_json_quote(b, oct_buf_view(&text));
+    oct_buf_cstr(b, ",\"refusal\":null,\"annotations\":null,\"audio\":null,\"function_call\":null,"
+                    "\"reasoning\":null,\"reasoning_content\":null},\"logprobs\":");
+    oct_api_write_logprobs(c, b);
+    write_finish(c, b);
+    oct_buf_char(b, '}');
+    if (text.failed) b->failed = true;
+    oct_buf_fini(&text);
+}
+
+static void write_completion_choice(const oct_api_choice *c, oct_buf *b) {
+    oct_buf text;
+    oct_buf_init(&text, c->job->api->mem, 0);
+    if (c->job->fields.echo) oct_buf_str(&text, oct_buf_view(&c->prompt->text));
+    oct_buf_str(&text, oct_buf_view(&c->text));
+    oct_buf_printf(b, "{\"index\":%u,\"text\":", c->index);
+    oct_json_quote(b, oct_buf_view(&text));
+    oct_buf_cstr(b, ",\"logprobs\":");
+    oct_api_write_logprobs(c, b);
+    write_finish(c, b);
+    write_prompt_logprobs(c, b);
+    write_prompt_ids(c, b);
+    oct_buf_char(b, '}');
+    if (text.failed) b->failed = true;
+    oct_buf_fini(&text);
+}
+
+static void write_tail(const oct_api_job *job, oct_buf *b) {
+    uint32_t n_prompt, n_completion, n_cached;
+    oct_api_job_usage(job, &n_prompt, &n_completion, &n_cached);
+    oct_buf_cstr(b, "],\"service_tier\":null,\"system_fingerprint\":");
+    oct_api_write_string(b, job->api->cfg.fingerprint);
+    oct_buf_cstr(b, ",\"usage\":");
+    oct_api_write_usage(job, n_prompt, n_completion, n_cached, b);
+    if (job->shape == OCT_API_CHAT) {
+        write_prompt_logprobs(&job->choices[0], b);
+        write_prompt_ids(&job->choices[0], b);
+        oct_buf_cstr(b, ",\"prompt_text\":");
+        if (job->fields.return_prompt_text)
+            oct_json_quote(b, oct_buf_view(&job->prompts[0].text));
+        else
+            oct_buf_cstr(b, "null");
+    }
+    oct_buf_cstr(b, ",\"kv_transfer_params\":null}");
+}
+
+static bool any_failed(const oct_api_job *job) {
+    for (uint32_t i = 0; i < job->n_choices; i++) {
+        const oct_api_choice *c = &job->choices[i];
+        if (c->text.failed || c->tokens.failed || c->stop_text.failed) return true;
+    }
+    return job->echo_text.failed;
+}
+
+void oct_api_respond(oct_api_job *job) {
+    const bool chat = job->shape == OCT_API_CHAT;
+    oct_buf b;
+    oct_buf_init(&b, job->api->mem, 0);
+    oct_buf_cstr(&b, "{\"id\":");
+    oct_json_quote(&b, oct_buf_view(&job->id));
+    oct_buf_printf(&b, ",\"object\":\"%s\",\"created\":%lld,\"model\":",
+                   chat ? "chat.completion" : "text_completion", (long long)job->created);
+    oct_json_quote(&b, oct_str_of(job->api->cfg.names[0]));
+    oct_buf_cstr(&b, ",\"choices\":[");
+    for (uint32_t i = 0; i < job->n_choices; i++) {
+        if (i > 0) oct_buf_char(&b, ',');
+        if (chat)
+            write_chat_choice(&job->choices[i], &b);
+        else
+            write_completion_choice(&job->choices[i], &b);
+    }
+    write_tail(job, &b);
+    if (any_failed(job)) b.failed = true;
+    if (job->x) oct_api_answer(job->api, job->x, 200, &b);
+    oct_buf_fini(&b);
+}

@@ -1,0 +1,135 @@
+/*
+ * api/router.c - which path leads where. guard (before the body) asks for the key, answers what
+ * needs no body and refuses what has no route; handle runs the rest.
+ */
+#include <stdio.h>
+
+#include "api/parts.h"
+
+typedef struct route {
+    const char *path;
+    oct_api_route_id id;
+    unsigned methods; /* bits 1 << oct_http_method */
+    void (*run)(oct_api *api, oct_http_exchange *x);
+} route;
+
+enum {
+    GET = 1 << OCT_HTTP_GET | 1 << OCT_HTTP_HEAD,
+    POST = 1 << OCT_HTTP_POST,
+};
+
+static const route routes[] = {
+    {"/v1/chat/completions", OCT_API_ROUTE_CHAT, POST, oct_api_route_chat},
+    {"/v1/completions", OCT_API_ROUTE_COMPLETIONS, POST, oct_api_route_completions},
+    {"/v1/models", OCT_API_ROUTE_MODELS, GET, oct_api_route_models},
+    {"/tokenize", OCT_API_ROUTE_TOKENIZE, POST, oct_api_route_tokenize},
+    {"/detokenize", OCT_API_ROUTE_DETOKENIZE, POST, oct_api_route_detokenize},
+    {"/health", OCT_API_ROUTE_HEALTH, GET, oct_api_route_health},
+    {"/ping", OCT_API_ROUTE_PING, GET | POST, oct_api_route_health},
+    {"/version", OCT_API_ROUTE_VERSION, GET, oct_api_route_version},
+    {"/load", OCT_API_ROUTE_LOAD, GET, oct_api_route_load},
+    {"/metrics", OCT_API_ROUTE_METRICS, GET, oct_api_route_metrics},
+};
+
+static const route *find(const oct_http_exchange *x) {
+    const oct_str path = oct_http_request_path(x);
+    for (size_t i = 0; i < OCT_COUNT(routes); i++)
+        if (oct_str_is(path, routes[i].path)) return &routes[i];
+    return NULL;
+}
+
+oct_api_route_id oct_api_route_of(const oct_http_exchange *x) {
+    const route *r = find(x);
+    return r ? r->id : OCT_API_ROUTE_OTHER;
+}
+
+/* ---- answers ---- */
+
+static void send(oct_api *api, oct_http_exchange *x, int status, const char *type, oct_str body) {
+    oct_api_metrics_http(api->metrics, oct_api_route_of(x), oct_http_request_method(x), status);
+    (void)oct_http_respond(x, status, type, body);
+}
+
+void oct_api_answer(oct_api *api, oct_http_exchange *x, int status, const oct_buf *json) {
+    oct_api_error e;
+    if (!json->failed)
+        send(api, x, status, "application/json", oct_buf_view(json));
+    else if (oct_api_no_memory(&e) != OCT_OK)
+        oct_api_answer_error(api, x, &e);
+}
+
+void oct_api_answer_error(oct_api *api, oct_http_exchange *x, const oct_api_error *e) {
+    const int status = oct_api_error_status(e);
+    oct_buf body;
+    oct_buf_init(&body, api->mem, 0);
+    oct_api_error_body(e, &body);
+    if (e->kind == OCT_API_BUSY) oct_http_set_header(x, "Retry-After", OCT_STR("1"));
+    send(api, x, status, "application/json", body.failed ? OCT_STR("") : oct_buf_view(&body));
+    oct_buf_fini(&body);
+}
+
+static void refuse_method(oct_api *api, oct_http_exchange *x, const route *r) {
+    char allow[64] = "OPTIONS";
+    oct_api_error e;
+    for (int m = OCT_HTTP_GET; m <= OCT_HTTP_OPTIONS; m++) {
+        const size_t len = strlen(allow);
+        if (r->methods >> m & 1)
+            snprintf(allow + len, sizeof allow - len, ", %s",
+                     oct_http_method_name((oct_http_method)m));
+    }
+    oct_http_set_header(x, "Allow", oct_str_of(allow));
+    if (oct_api_refuse(&e, OCT_API_METHOD, NULL, "method not allowed (got %s, want %s)",
+                       oct_http_method_name(oct_http_request_method(x)), allow) != OCT_OK)
+        oct_api_answer_error(api, x, &e);
+}
+
+static void answer_options(oct_api *api, oct_http_exchange *x) {
+    const oct_str wanted = oct_http_request_header(x, "Access-Control-Request-Headers");
+    oct_http_set_header(x, "Access-Control-Allow-Methods",
+                        OCT_STR("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"));
+    oct_http_set_header(x, "Access-Control-Allow-Headers", wanted.ptr ? wanted : OCT_STR("*"));
+    oct_http_set_header(x, "Access-Control-Max-Age", OCT_STR("600"));
+    send(api, x, 200, "text/plain; charset=utf-8", OCT_STR("OK"));
+}
+
+/* application/json, whatever follows a semicolon. */
+static bool is_json(const oct_http_exchange *x) {
+    oct_str type = oct_http_request_header(x, "Content-Type");
+    const char *semicolon = type.len ? memchr(type.ptr, ';', type.len) : NULL;
+    if (semicolon) type.len = (size_t)(semicolon - type.ptr);
+    while (type.len > 0 && (type.ptr[type.len - 1] == ' ' || type.ptr[type.len - 1] == '\t'))
+        type.len--;
+    return type.len == 16 && strncasecmp(type.ptr, "application/json", 16) == 0;
+}
+
+/* ---- callbacks ---- */
+
+void oct_api_guard(void *ctx, oct_http_exchange *x) {
+    oct_api *api = ((oct_api_slot *)ctx)->api;
+    const oct_http_method method = oct_http_request_method(x);
+    oct_api_error e = {0};
+    if (method == OCT_HTTP_OPTIONS) {
+        answer_options(api, x);
+        return;
+    }
+    if (!oct_api_admits(api, x)) {
+        send(api, x, 401, "application/json", OCT_STR("{\"error\":\"Unauthorized\"}"));
+        return;
+    }
+    const route *r = find(x);
+    oct_status st = OCT_OK;
+    if (!r)
+        st = oct_api_refuse(&e, OCT_API_NOT_FOUND, NULL, "no such path");
+    else if (!(r->methods >> method & 1))
+        refuse_method(api, x, r);
+    else if (r->methods == POST && !is_json(x))
+        st = oct_api_refuse(&e, OCT_API_MALFORMED, NULL,
+                            "Content-Type: only application/json is allowed");
+    if (st != OCT_OK) oct_api_answer_error(api, x, &e);
+}
+
+void oct_api_handle(void *ctx, oct_http_exchange *x) {
+    oct_api *api = ((oct_api_slot *)ctx)->api;
+    const route *r = find(x);
+    if (r) r->run(api, x);
+}

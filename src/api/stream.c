@@ -1,0 +1,200 @@
+/*
+ * api/stream.c - answers as server-sent events.
+ *
+ * The head of the stream leaves with the first output of the engine, never before: clients measure
+ * the time to the first token by it. Keys that were never set are absent from events.
+ */
+#include "api/parts.h"
+#include "codec/sse.h"
+
+/* ---- one event ---- */
+
+/* {"id":..., ..., "choices":[ */
+static void begin_event(oct_api_job *job) {
+    oct_buf *b = &job->out;
+    oct_buf_clear(b);
+    oct_buf_cstr(b, "data: {\"id\":");
+    oct_json_quote(b, oct_buf_view(&job->id));
+    oct_buf_printf(b, ",\"object\":\"%s\",\"created\":%lld,\"model\":",
+                   job->shape == OCT_API_CHAT ? "chat.completion.chunk" : "text_completion",
+                   (long long)job->created);
+    oct_json_quote(b, oct_str_of(job->api->cfg.names[0]));
+    oct_buf_cstr(b, ",\"choices\":[");
+}
+
+/* A failed buffer ends the stream as an error does. */
+static void send(oct_api_job *job) {
+    oct_api_error e;
+    oct_buf *b = &job->out;
+    oct_buf_cstr(b, "}\n\n");
+    if (!b->failed) {
+        if (job->x) (void)oct_http_stream_write(job->x, oct_buf_view(b));
+        return;
+    }
+    if (oct_api_no_memory(&e) == OCT_OK) return;
+    job->over = true;
+    oct_api_stream_error(job, &e);
+}
+
+/* What the first event of a chat choice says about its prompt. */
+static void write_prompt(const oct_api_choice *c) {
+    oct_buf *b = &c->job->out;
+    if (c->job->fields.return_token_ids) {
+        oct_buf_cstr(b, ",\"prompt_token_ids\":");
+        oct_api_write_ids(b, c->prompt->ids.data, c->prompt->ids.len);
+    }
+    if (c->job->fields.return_prompt_text) {
+        oct_buf_cstr(b, ",\"prompt_text\":");
+        oct_json_quote(b, oct_buf_view(&c->prompt->text));
+    }
+}
+
+/* Usage so far, and the fingerprint in the last event of all that has choices. */
+static void end_chunk(oct_api_choice *c, bool last) {
+    oct_api_job *job = c->job;
+    oct_buf *b = &job->out;
+    oct_buf_char(b, ']');
+    if (!c->begun && job->shape == OCT_API_CHAT) write_prompt(c);
+    if (job->fields.continuous_usage) {
+        oct_buf_cstr(b, ",\"usage\":");
+        oct_api_write_usage(job, (uint32_t)c->prompt->ids.len, c->n_completion, c->n_cached, b);
+    }
+    if (last && !job->fields.include_usage && job->api->cfg.fingerprint) {
+        oct_buf_cstr(b, ",\"system_fingerprint\":");
+        oct_api_write_string(b, job->api->cfg.fingerprint);
+    }
+    send(job);
+}
+
+/* ---- chat ---- */
+
+static void write_chat_delta(oct_api_choice *c, oct_str text) {
+    oct_buf *b = &c->job->out;
+    oct_buf_printf(b, "{\"index\":%u,\"delta\":{\"content\":", c->index);
+    oct_json_quote(b, text);
+    oct_buf_cstr(b, "},\"logprobs\":");
+}
+
+static void send_role(oct_api_choice *c) {
+    oct_api_job *job = c->job;
+    oct_buf *b = &job->out;
+    begin_event(job);
+    oct_buf_printf(b, "{\"index\":%u,\"delta\":{\"role\":", c->index);
+    oct_json_quote(b, oct_str_of(job->api->cfg.response_role));
+    oct_buf_cstr(b, ",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null}");
+    end_chunk(c, false);
+}
+
+static void send_echo(oct_api_choice *c) {
+    begin_event(c->job);
+    write_chat_delta(c, oct_buf_view(&c->job->echo_text));
+    oct_buf_cstr(&c->job->out, "null,\"finish_reason\":null}");
+    end_chunk(c, false);
+}
+
+/* ---- both ---- */
+
+static void write_finish(oct_api_choice *c, const oct_output *out) {
+    oct_buf *b = &c->job->out;
+    if (out->finish == OCT_FINISH_NONE) {
+        oct_buf_cstr(b, ",\"finish_reason\":null");
+    } else {
+        const bool hidden = c->job->fields.echo_only;
+        const oct_finish f = hidden ? OCT_FINISH_LENGTH : out->finish;
+        oct_buf_printf(b, ",\"finish_reason\":\"%s\",\"stop_reason\":", oct_api_finish_name(f));
+        oct_api_write_stop_reason(b, f, out->stop_kind, out->stop_id, out->stop_text);
+    }
+    if (c->job->fields.return_token_ids) {
+        oct_buf_cstr(b, ",\"token_ids\":");
+        oct_api_write_ids(b, out->tokens, c->job->fields.echo_only ? 0 : out->n_tokens);
+    }
+}
+
+static void write_completion(oct_api_choice *c, const oct_output *out) {
+    oct_api_job *job = c->job;
+    oct_buf *b = &job->out, text;
+    const bool first = !c->begun;
+    oct_buf_init(&text, job->api->mem, 0);
+    if (first && job->fields.echo) oct_buf_str(&text, oct_buf_view(&c->prompt->text));
+    if (!job->fields.echo_only) oct_buf_str(&text, out->text);
+    oct_buf_printf(b, "{\"index\":%u,\"text\":", c->index);
+    oct_json_quote(b, oct_buf_view(&text));
+    oct_buf_cstr(b, ",\"logprobs\":");
+    oct_api_write_logprobs(c, b);
+    write_finish(c, out);
+    if (first && job->fields.return_token_ids) {
+        oct_buf_cstr(b, ",\"prompt_token_ids\":");
+        oct_api_write_ids(b, c->prompt->ids.data, c->prompt->ids.len);
+    }
+    if (text.failed) b->failed = true;
+    oct_buf_fini(&text);
+}
+
+static void begin_stream(oct_api_job *job) {
+    job->streaming = true;
+    if (!job->x) return;
+    oct_http_set_header(job->x, "Cache-Control", OCT_STR("no-cache"));
+    (void)oct_http_stream_begin(job->x, 200, "text/event-stream; charset=utf-8");
+    oct_api_metrics_http(job->api->metrics, oct_api_route_of(job->x),
+                         oct_http_request_method(job->x), 200);
+}
+
+void oct_api_stream_output(oct_api_choice *c, const oct_output *out) {
+    oct_api_job *job = c->job;
+    if (!job->streaming) begin_stream(job);
+    oct_api_take_logprobs(c, out);
+    if (job->shape == OCT_API_CHAT && !c->begun) {
+        send_role(c);
+        c->begun = true;
+        if (job->echo_text.len > 0) send_echo(c);
+    }
+    if (job->over) return;
+    begin_event(job);
+    if (job->shape == OCT_API_CHAT) {
+        write_chat_delta(c, out->text);
+        oct_api_write_logprobs(c, &job->out);
+        write_finish(c, out);
+    } else {
+        write_completion(c, out);
+    }
+    oct_buf_char(&job->out, '}');
+    c->begun = true;
+    end_chunk(c, out->finish != OCT_FINISH_NONE);
+    oct_api_clear_logprobs(c);
+}
+
+/* ---- ends ---- */
+
+void oct_api_stream_end(oct_api_job *job) {
+    uint32_t n_prompt, n_completion, n_cached;
+    if (job->fields.include_usage) {
+        oct_api_job_usage(job, &n_prompt, &n_completion, &n_cached);
+        begin_event(job);
+        oct_buf_cstr(&job->out, "],\"usage\":");
+        oct_api_write_usage(job, n_prompt, n_completion, n_cached, &job->out);
+        if (job->api->cfg.fingerprint) {
+            oct_buf_cstr(&job->out, ",\"system_fingerprint\":");
+            oct_api_write_string(&job->out, job->api->cfg.fingerprint);
+        }
+        send(job);
+    }
+    if (!job->x) return;
+    (void)oct_http_stream_write(job->x, OCT_STR("data: [DONE]\n\n"));
+    (void)oct_http_stream_end(job->x, false);
+}
+
+void oct_api_stream_error(oct_api_job *job, const oct_api_error *e) {
+    oct_buf body, event;
+    oct_buf_init(&body, job->api->mem, 0);
+    oct_buf_init(&event, job->api->mem, 0);
+    oct_api_error_body(e, &body);
+    oct_sse_write(&event, oct_buf_view(&body));
+    oct_sse_write(&event, OCT_STR("[DONE]"));
+    if (job->x) {
+        if (!body.failed && !event.failed)
+            (void)oct_http_stream_write(job->x, oct_buf_view(&event));
+        (void)oct_http_stream_end(job->x, true);
+    }
+    oct_buf_fini(&body);
+    oct_buf_fini(&event);
+}
