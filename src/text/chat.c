@@ -172,7 +172,7 @@ static oct_status shape_call(const place *at, const oct_template *t, json_t *cal
     if (!json_is_object(call)) return wrong(at, ".tool_calls", "a call must be an object", call);
     if (type && !json_is_null(type) && !oct_str_is(oct_json_str(type), "function"))
         return wrong(at, ".tool_calls", "only calls of type function are supported", type);
-    json_t *fn = json_object_get(call, "function"), *args;
+    json_t *fn = json_object_get(call, "function"), *args = NULL;
     if (!json_is_object(fn)) return wrong(at, ".tool_calls", "a call must have a function", fn);
     if (!json_is_string(json_object_get(fn, "name")))
         return wrong(at, ".tool_calls", "a function must have a name", json_object_get(fn, "name"));
@@ -215,7 +215,7 @@ static oct_status shape_reasoning(const place *at, json_t *to) {
         json_t *v = json_object_get(to, names[i]), *other = json_object_get(to, names[1 - i]);
         if (v && !json_is_null(v) && !json_is_string(v))
             return wrong(at, ".reasoning", "must be a string or null", v);
-        if (v && json_is_null(v))
+        if (json_is_null(v))
             json_object_del(to, names[i]);
         else if (v && (!other || json_is_null(other)))
             OCT_TRY(put(at, to, names[1 - i], json_incref(v)));
@@ -417,7 +417,7 @@ static oct_status render(const job *j, oct_chat_args form, oct_buf *out, bool *t
         st = cut_final(messages, start, out, err);
         if (st != OCT_OK) {
             out->len = start;
-            out->data[start] = '\0';
+            if (out->data) out->data[start] = '\0'; /* nothing may have been printed at all */
         }
     }
     json_decref(messages);

@@ -245,6 +245,7 @@ static NOINLINE bool eval_postfix(tmpl_ctx *c, const tmpl_node *n, tmpl_val *out
 }
 
 bool oct_tmpl_eval(tmpl_ctx *c, const tmpl_node *n, tmpl_val *out) {
+    *out = tmpl_none();
     if (!oct_tmpl_step(c, 1) || !oct_tmpl_deep(c)) return false;
     switch (n->kind) {
     case TMPL_N_LIT:

@@ -85,7 +85,7 @@ static bool capture(tmpl_ctx *c, const tmpl_node *body, tmpl_val *out) {
 
 static NOINLINE flow exec_set_block(tmpl_ctx *c, const tmpl_node *n) {
     tmpl_scope *scope = c->scope;
-    tmpl_val v;
+    tmpl_val v = tmpl_none();
     if (!push_scope(c, scope) || !capture(c, n->kids[2], &v)) return FLOW_FAIL;
     if (!oct_tmpl_postfix(c, n->kids[1], 1, &v)) return FLOW_FAIL;
     c->scope = scope;
@@ -98,7 +98,7 @@ static bool print_value(tmpl_ctx *c, tmpl_val v) {
 
 static NOINLINE flow exec_filter_block(tmpl_ctx *c, const tmpl_node *n) {
     tmpl_scope *scope = c->scope;
-    tmpl_val v;
+    tmpl_val v = tmpl_none();
     if (!push_scope(c, scope) || !capture(c, n->kids[1], &v) ||
         !oct_tmpl_postfix(c, n->kids[0], 1, &v))
         return FLOW_FAIL;
@@ -204,7 +204,7 @@ static NOINLINE flow exec_macro(tmpl_ctx *c, const tmpl_node *n) {
 /* {% call f(x) %}body{% endcall %}: f with the body as its `caller`. */
 static NOINLINE flow exec_call_block(tmpl_ctx *c, const tmpl_node *n) {
     const tmpl_node *call = n->kids[1];
-    tmpl_val caller, fn, v;
+    tmpl_val caller, fn, v = tmpl_none();
     tmpl_node head = *call; /* the call without its last step */
     head.n--;
     if (!make_macro(c, n->kids[0], &caller) || !oct_tmpl_eval(c, &head, &fn)) return FLOW_FAIL;

@@ -82,12 +82,12 @@ tmpl_node *oct_tmpl_node(tmpl_compiler *k, tmpl_node_kind kind, uint32_t line) {
 static bool grow_kids(tmpl_compiler *k, tmpl_node *n) {
     if (n->n & (n->n - 1)) return true;
     const size_t cap = n->n ? (size_t)n->n * 2 : 1;
-    tmpl_node **kids = oct_tmpl_compile_alloc(k, cap, sizeof *kids);
+    tmpl_node **kids = oct_tmpl_compile_alloc(k, cap, sizeof(tmpl_node *));
     oct_str *names = oct_tmpl_compile_alloc(k, cap, sizeof *names);
     uint8_t *ops = oct_tmpl_compile_alloc(k, cap, 1);
     if (!kids || !names || !ops) return false;
     if (n->n) {
-        memcpy(kids, n->kids, n->n * sizeof *kids);
+        memcpy(kids, n->kids, n->n * sizeof(tmpl_node *));
         memcpy(names, n->names, n->n * sizeof *names);
         memcpy(ops, n->ops, n->n);
     }

@@ -184,7 +184,7 @@ static bool count_arg(percent *p, oct_str s, size_t *at, uint32_t *out) {
 
 static bool convert(percent *p, tmpl_text *t, spec *sp, tmpl_val v) {
     int64_t n;
-    tmpl_val s;
+    tmpl_val s = tmpl_none();
     switch (sp->type) {
     case 's':
         return oct_tmpl_to_str(p->c, v, &s) && put_text(t, sp, s);
@@ -235,7 +235,7 @@ static bool flag_at(spec *sp, char ch) {
 static bool percent_one(percent *p, tmpl_text *t, oct_str s, size_t *at) {
     spec sp = {.fill = " ", .fill_len = 1, .precision = -1};
     tmpl_val v = {.kind = TMPL_ABSENT};
-    uint32_t n;
+    uint32_t n = 0;
     if (*at < s.len && s.ptr[*at] == '(') {
         const char *end = memchr(s.ptr + *at, ')', s.len - *at);
         if (!end) return oct_tmpl_fail(p->c, "incomplete format key");
@@ -301,18 +301,20 @@ static bool field_value(fields *f, oct_str name, tmpl_val *out) {
     return oct_tmpl_fail(f->c, "format: no such argument");
 }
 
+static bool is_align(char ch) { return ch == '<' || ch == '>' || ch == '^' || ch == '='; }
+
 /* [[fill]align][sign][#][0][width][,][.precision][type] */
 static bool parse_spec(tmpl_ctx *c, oct_str s, spec *sp) {
     size_t at = 0, len = 0;
-    uint32_t n, point;
+    uint32_t n = 0, point;
     *sp = (spec){.fill = " ", .fill_len = 1, .precision = -1};
     if (s.len) oct_utf8_next(s, &point, &len);
-    if (len && len < s.len && memchr("<>^=", s.ptr[len], 4)) {
+    if (len && len < s.len && is_align(s.ptr[len])) {
         memcpy(sp->fill, s.ptr, len);
         sp->fill_len = (uint8_t)len;
         sp->align = s.ptr[len];
         at = len + 1;
-    } else if (s.len && memchr("<>^=", s.ptr[0], 4)) {
+    } else if (s.len && is_align(s.ptr[0])) {
         sp->align = s.ptr[at++];
     }
     while (at < s.len && s.ptr[at] != '-' && flag_at(sp, s.ptr[at])) at++;
@@ -329,7 +331,7 @@ static bool parse_spec(tmpl_ctx *c, oct_str s, spec *sp) {
 
 static bool put_spec(tmpl_ctx *c, tmpl_text *t, spec *sp, tmpl_val v) {
     int64_t n;
-    tmpl_val s;
+    tmpl_val s = tmpl_none();
     if (v.kind == TMPL_STR || sp->type == 's') {
         if ((sp->type && sp->type != 's') || v.kind != TMPL_STR)
             return oct_tmpl_fail(c, "the format code does not fit the value");
@@ -356,7 +358,7 @@ static bool put_field(fields *f, tmpl_text *t, oct_str s) {
         conversion = name.ptr[name.len - 1];
         name.len -= 2;
     }
-    tmpl_val v;
+    tmpl_val v = tmpl_none();
     spec sp;
     if (!field_value(f, name, &v) || !parse_spec(f->c, rest, &sp)) return false;
     if (conversion == 'r' && !repr(f->c, v, &v)) return false;

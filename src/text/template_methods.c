@@ -318,9 +318,9 @@ static const char *find_last(oct_str s, oct_str what) {
 static bool find(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, const char *name, bool last,
                  int64_t *out) {
     tmpl_val v[3];
-    oct_str part;
-    int64_t base;
-    bool beyond;
+    oct_str part = {"", 0};
+    int64_t base = 0;
+    bool beyond = false;
     *out = -1;
     if (!oct_tmpl_bind(c, a, name, "sub,start,end", 1, v) || !want_str(c, v[0], name) ||
         !window(c, s, v + 1, &part, &base, &beyond))
@@ -352,9 +352,9 @@ static bool m_index(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_val *out) 
 
 static bool m_count(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_val *out) {
     tmpl_val v[3];
-    oct_str part;
-    int64_t base, n = 0;
-    bool beyond;
+    oct_str part = {"", 0};
+    int64_t base = 0, n = 0;
+    bool beyond = false;
     if (!oct_tmpl_bind(c, a, "count", "sub,start,end", 1, v) || !want_str(c, v[0], "count") ||
         !window(c, s, v + 1, &part, &base, &beyond))
         return false;

@@ -8,6 +8,7 @@
  */
 #include <math.h>
 
+#include "base/assert.h"
 #include "codec/utf8.h"
 #include "text/template_priv.h"
 
@@ -173,7 +174,7 @@ static bool dict_grow(tmpl_ctx *c, tmpl_dict *d) {
     tmpl_val *keys = oct_tmpl_alloc(c, cap, sizeof *keys);
     tmpl_val *vals = oct_tmpl_alloc(c, cap, sizeof *vals);
     if (!keys || !vals) return false;
-    if (d->n) {
+    if (d->keys && d->vals) {
         memcpy(keys, d->keys, d->n * sizeof *keys);
         memcpy(vals, d->vals, d->n * sizeof *vals);
     }
@@ -195,6 +196,7 @@ bool oct_tmpl_dict_set(tmpl_ctx *c, tmpl_dict *d, tmpl_val key, tmpl_val v) {
     tmpl_val *old = oct_tmpl_dict_get(d, key);
     if (old) return (*old = v), true;
     if (d->n == d->cap && !dict_grow(c, d)) return false;
+    OCT_ASSERT(d->keys && d->vals);
     d->keys[d->n] = key;
     d->vals[d->n++] = v;
     if (d->index) index_add(d, d->n - 1);

@@ -258,6 +258,8 @@ static void last_message_stays_open(void **state) {
           &open, "<assistant>p");
     refuses(chatml, "[{\"role\": \"assistant\", \"content\": \"  \"}]", &open, OCT_E_INVALID,
             "no text to continue");
+    refuses("", "[{\"role\": \"assistant\", \"content\": \"x\"}]", &open, OCT_E_INVALID,
+            "changed the text of the last message");
     refuses("{% for m in messages %}{{ m.content|upper }}{% endfor %}",
             "[{\"role\": \"assistant\", \"content\": \"x\"}]", &open, OCT_E_INVALID,
             "changed the text of the last message");
