@@ -1,14 +1,16 @@
 /* apps/main.c - the octet command: which command runs, and the help of them all. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "commands.h"
 
 static const cli_command *const commands[] = {
-    &run_command,   &conform_command,  &quantize_command,   &eval_command,   &inspect_command,
-    &bench_command, &tokenize_command, &detokenize_command, &render_command,
+    &serve_command,   &run_command,   &conform_command,  &quantize_command,   &eval_command,
+    &inspect_command, &bench_command, &tokenize_command, &detokenize_command, &render_command,
 };
 
 static int print_commands(FILE *to) {
@@ -29,8 +31,18 @@ static int print_commands(FILE *to) {
     return EXIT_CLEAN;
 }
 
+/* A closed stdin, stdout or stderr: the next file or socket must not take its number (CL7). */
+static void hold_standard_fds(void) {
+    for (int fd; (fd = open("/dev/null", O_RDWR)) >= 0;)
+        if (fd > STDERR_FILENO) {
+            close(fd);
+            return;
+        }
+}
+
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
+    hold_standard_fds();
     if (argc < 2) {
         print_commands(stderr);
         return EXIT_USAGE;

@@ -1,0 +1,65 @@
+/* apps/serve/serve.h - the parts of `octet serve`: flags and flow in serve.c, the choices that are
+ * made from model and machine in setup.c, signals in signals.c. */
+#ifndef OCT_APPS_SERVE_H
+#define OCT_APPS_SERVE_H
+
+#include "api/api.h"
+#include "open.h"
+
+typedef struct serve_options {
+    open_options open;
+    const char *model; /* the argument */
+
+    const char *host, *uds;
+    uint64_t port, max_connections, http_workers;
+    cli_strings names, keys, origins;
+    double shutdown_timeout;
+
+    uint64_t max_num_seqs, max_num_batched_tokens, max_num_queued_reqs, chunk_tokens;
+    uint64_t n_blocks;
+    double memory_share; /* 0: not given */
+
+    const char *generation_config, *override_generation_config;
+    const char *chat_template, *template_kwargs, *response_role;
+    uint64_t max_logprobs;
+    const char *logprobs_mode;
+    bool trust_template, exclude_tools;
+    bool force_usage, prompt_details, tokens_as_ids, request_id_headers, track_load;
+    bool disable_log_stats, log_requests;
+} serve_options;
+
+typedef struct server {
+    serve_options o;
+    opened m;
+    oct_http_server *http;
+    oct_engine *engine;
+    oct_api_slot slot;
+    oct_template *template, *tool_template;
+    char template_error[OCT_ERR_TEXT];
+    json_t *template_kwargs;
+    oct_api_defaults defaults;
+    char fingerprint[64];
+    uint32_t n_blocks;
+} server;
+
+/* ---- setup.c: each returns -1, or the exit status after having said why ---- */
+
+/* How many cache blocks: what the flags say, else what the free memory gives. */
+int serve_choose_blocks(server *s);
+/* Sampling defaults from generation_config.json and the flags. */
+int serve_choose_defaults(server *s);
+/* Compiles the chat templates. A model's own that cannot be compiled is only warned of. */
+int serve_open_templates(server *s);
+/* Changes when weights, quantisation or version do. */
+int serve_fingerprint(server *s);
+
+/* ---- signals.c ---- */
+
+/* Blocks SIGINT, SIGTERM and SIGHUP in all threads made from now on and starts the one that takes
+ * them. Until serve_signals_ready a signal ends the process. */
+int serve_signals_start(void);
+void serve_signals_ready(void);
+/* Waits for the first signal after that; a second one ends the process. */
+int serve_signals_wait(void);
+
+#endif

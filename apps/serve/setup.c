@@ -1,0 +1,237 @@
+/* apps/serve/setup.c - what `octet serve` chooses from model, machine and flags. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <xxhash.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "codec/json.h"
+#include "serve.h"
+
+/* ---- cache ---- */
+
+static uint64_t read_number(const char *path) {
+    char line[64] = "";
+    uint64_t v;
+    FILE *f = fopen(path, "re");
+    if (!f) return UINT64_MAX;
+    const bool ok = fgets(line, sizeof line, f) != NULL;
+    fclose(f);
+    line[strcspn(line, "\n")] = '\0';
+    return ok && oct_parse_u64(oct_str_of(line), &v) ? v : UINT64_MAX;
+}
+
+/* What the machine and the container that this process lives in still have. */
+static uint64_t free_memory(server *s) {
+    oct_err err = {0};
+    uint64_t bytes = 0;
+    if (oct_device_refresh(s->m.device, &err) == OCT_OK) bytes = s->m.device->info.mem_free_bytes;
+    const uint64_t limit = read_number("/sys/fs/cgroup/memory.max");
+    const uint64_t used = read_number("/sys/fs/cgroup/memory.current");
+    if (limit != UINT64_MAX && used != UINT64_MAX) {
+        const uint64_t left = used < limit ? limit - used : 0;
+        if (left < bytes) bytes = left;
+    }
+    return bytes;
+}
+
+static void print_cache(const server *s, uint64_t blocks) {
+    const oct_model_info *i = oct_model_get_info(s->m.model);
+    const double bytes = (double)blocks * (double)i->kv_bytes_per_block;
+    oct_info("KV cache: a token costs %llu bytes; %llu tokens fit, in %llu blocks of %u (%.2f GB)",
+             (unsigned long long)(i->kv_bytes_per_block / i->block_tokens),
+             (unsigned long long)(blocks * i->block_tokens), (unsigned long long)blocks,
+             i->block_tokens, bytes / 1e9);
+}
+
+int serve_choose_blocks(server *s) {
+    const serve_options *o = &s->o;
+    const oct_model_info *i = oct_model_get_info(s->m.model);
+    const double default_share = 0.4;
+    const uint64_t reserve = 256u << 20; /* requests, templates, sockets */
+    const uint64_t per_seq = (i->max_model_len - 1) / i->block_tokens + 1;
+    const uint64_t most = INT32_MAX / i->block_tokens;
+    uint64_t blocks;
+    if (o->n_blocks > 0) {
+        blocks = o->n_blocks;
+    } else if (o->open.kv_cache_memory > 0) {
+        blocks = o->open.kv_cache_memory / i->kv_bytes_per_block;
+    } else {
+        const uint64_t have = free_memory(s);
+        const double share = o->memory_share > 0 ? o->memory_share : default_share;
+        const uint64_t usable = have > reserve ? have - reserve : 0;
+        blocks = (uint64_t)((double)usable * share) / i->kv_bytes_per_block;
+        /* More than all sequences at once can use is not asked for. */
+        if (blocks > per_seq * i->max_seqs) blocks = per_seq * i->max_seqs;
+    }
+    if (blocks > most) blocks = most;
+    if (blocks == 0 || (o->open.max_model_len > 0 && blocks < per_seq))
+        return cli_fail(EXIT_SYSTEM,
+                        "--max-model-len: the KV cache cannot hold one sequence (got %u tokens, "
+                        "want at most %llu)",
+                        i->max_model_len, (unsigned long long)(blocks * i->block_tokens));
+    print_cache(s, blocks);
+    if (blocks < per_seq)
+        oct_warn("max_model_len: %u of the model is cut to what the KV cache holds",
+                 i->max_model_len);
+    s->n_blocks = (uint32_t)blocks;
+    return -1;
+}
+
+/* ---- sampling defaults ---- */
+
+static void take_defaults(const oct_generation_config *g, oct_api_defaults *d) {
+    if (g->has_temperature) d->temperature = g->temperature;
+    if (g->has_top_p) d->top_p = g->top_p;
+    if (g->has_top_k) d->top_k = g->top_k;
+    if (g->has_min_p) d->min_p = g->min_p;
+    if (g->has_repetition_penalty) d->repetition_penalty = g->repetition_penalty;
+    if (g->has_max_new) d->max_tokens = g->max_new_tokens;
+}
+
+static int defaults_from_folder(const server *s, const char *folder, oct_api_defaults *d) {
+    const uint32_t vocab = oct_model_get_info(s->m.model)->n_vocab;
+    char path[4096];
+    oct_generation_config g;
+    oct_err err = {0};
+    oct_buf text;
+    int status = -1;
+    oct_buf_init(&text, oct_system_allocator(), 0);
+    if (snprintf(path, sizeof path, "%s/generation_config.json", folder) >= (int)sizeof path)
+        status = cli_fail(EXIT_USAGE, "--generation-config: path too long");
+    else if (oct_file_read_small(oct_system_allocator(), path, oct_json_file_limits.max_bytes,
+                                 &text, &err) != OCT_OK)
+        status = cli_fail(EXIT_USAGE, "--generation-config: %s", err.text);
+    if (status < 0) {
+        oct_generation_config_parse(oct_buf_view(&text), path, vocab, &g);
+        take_defaults(&g, d);
+    }
+    oct_buf_fini(&text);
+    return status;
+}
+
+int serve_choose_defaults(server *s) {
+    const char *from = s->o.generation_config;
+    oct_api_defaults *d = &s->defaults;
+    *d = OCT_API_DEFAULTS;
+    if (strcmp(from, "auto") == 0) {
+        take_defaults(oct_checkpoint_generation(s->m.ckpt), d);
+    } else if (strcmp(from, "vllm") != 0 && strcmp(from, "none") != 0) {
+        const int status = defaults_from_folder(s, from, d);
+        if (status >= 0) return status;
+    }
+    if (s->o.override_generation_config) {
+        oct_generation_config g;
+        oct_generation_config_parse(oct_str_of(s->o.override_generation_config),
+                                    "--override-generation-config",
+                                    oct_model_get_info(s->m.model)->n_vocab, &g);
+        if (g.n_warnings > 0)
+            return cli_fail(EXIT_USAGE, "--override-generation-config: not usable (got %.64s)",
+                            s->o.override_generation_config);
+        take_defaults(&g, d);
+    }
+    char most[32] = "as fits";
+    if (d->max_tokens) snprintf(most, sizeof most, "%u", d->max_tokens);
+    oct_info("sampling defaults: temperature %g, top_p %g, top_k %lld, min_p %g, "
+             "repetition_penalty %g, max_tokens %s (--generation-config %s)",
+             d->temperature, d->top_p, (long long)d->top_k, d->min_p, d->repetition_penalty, most,
+             from);
+    return -1;
+}
+
+/* ---- templates ---- */
+
+/* The text of --chat-template: a file's, or the argument itself when it can be no file name. */
+static int read_template(const char *arg, oct_buf *text) {
+    oct_err err = {0};
+    struct stat st;
+    if (stat(arg, &st) != 0 && (strchr(arg, '{') || strchr(arg, '\n'))) {
+        oct_buf_cstr(text, arg);
+        return -1;
+    }
+    if (oct_file_read_small(oct_system_allocator(), arg, OCT_TEMPLATE_MAX_BYTES, text, &err) ==
+        OCT_OK)
+        return -1;
+    return cli_fail(EXIT_USAGE, "--chat-template: %s", err.text);
+}
+
+static int open_given_template(server *s) {
+    oct_err err = {0};
+    oct_buf text;
+    oct_buf_init(&text, oct_system_allocator(), 0);
+    int status = read_template(s->o.chat_template, &text);
+    if (status < 0 && oct_template_create(oct_system_allocator(), oct_buf_cs(&text), text.len,
+                                          &s->template, &err) != OCT_OK)
+        status = cli_fail(EXIT_USAGE, "--chat-template: %s", err.text);
+    oct_buf_fini(&text);
+    return status;
+}
+
+static void open_own_template(server *s, const char *name, oct_template **out) {
+    const oct_str source = oct_tokenizer_chat_template(s->m.tokenizer, name);
+    oct_err err = {0};
+    if (!source.ptr) return;
+    if (oct_template_create(oct_system_allocator(), source.ptr, source.len, out, &err) == OCT_OK)
+        return;
+    oct_warn("chat template: %s; chat requests that need it are refused", err.text);
+    if (!name)
+        snprintf(s->template_error, sizeof s->template_error, "the chat template: %.200s",
+                 err.text);
+}
+
+int serve_open_templates(server *s) {
+    oct_err err = {0};
+    if (s->o.template_kwargs &&
+        (oct_json_parse(oct_str_of(s->o.template_kwargs), "--default-chat-template-kwargs",
+                        &oct_json_file_limits, &s->template_kwargs, &err) != OCT_OK ||
+         !json_is_object(s->template_kwargs)))
+        return cli_fail(EXIT_USAGE, "%s",
+                        err.text[0] ? err.text
+                                    : "--default-chat-template-kwargs: not a JSON object");
+    if (s->o.chat_template) return open_given_template(s);
+    if (!s->m.tokenizer) return -1;
+    open_own_template(s, NULL, &s->template);
+    open_own_template(s, "tool_use", &s->tool_template);
+    return -1;
+}
+
+/* ---- fingerprint ---- */
+
+enum { SAMPLE_BYTES = 4096 };
+
+/* The names, types and first bytes of all tensors: reading whole models would cost the start. */
+static oct_status hash_weights(const oct_checkpoint *c, XXH64_state_t *h, oct_err *err) {
+    const oct_allocator *mem = oct_system_allocator();
+    for (size_t i = 0; i < oct_checkpoint_n_tensors(c); i++) {
+        const oct_tensor *t = oct_checkpoint_tensor_at(c, i);
+        const uint64_t row_bytes = t->n_rows ? t->bytes / t->n_rows : 0;
+        XXH64_update(h, t->name.ptr, t->name.len);
+        XXH64_update(h, &t->dtype, sizeof t->dtype);
+        XXH64_update(h, &t->bytes, sizeof t->bytes);
+        if (row_bytes == 0 || row_bytes > (SAMPLE_BYTES << 8)) continue;
+        void *row = oct_alloc(mem, row_bytes, 1);
+        if (!row) return OCT_FAIL(err, OCT_E_NOMEM, "no memory for a row of weights");
+        const oct_status st = oct_checkpoint_read_raw_rows(c, t, 0, 1, row, err);
+        if (st == OCT_OK) XXH64_update(h, row, row_bytes);
+        oct_free(mem, row, row_bytes, 1);
+        OCT_TRY(st);
+    }
+    return OCT_OK;
+}
+
+int serve_fingerprint(server *s) {
+    const oct_model_info *i = oct_model_get_info(s->m.model);
+    oct_err err = {0};
+    XXH64_state_t *h = XXH64_createState();
+    if (!h) return cli_fail(EXIT_SYSTEM, "no memory");
+    XXH64_reset(h, i->kv_kind);
+    XXH64_update(h, i->scheme, strlen(i->scheme));
+    XXH64_update(h, s->m.device->info.name, strcspn(s->m.device->info.name, ":"));
+    const oct_status st = hash_weights(s->m.ckpt, h, &err);
+    snprintf(s->fingerprint, sizeof s->fingerprint, "octet-%s-%08llx", OCT_VERSION,
+             (unsigned long long)(XXH64_digest(h) & 0xffffffff));
+    XXH64_freeState(h);
+    return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
+}
