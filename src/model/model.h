@@ -7,9 +7,10 @@
  * leaves sampled tokens or logits of the rows that were asked for.
  *
  * Ownership  The model owns its device buffers and weights; it borrows device and allocator for
- * life. The checkpoint is needed during oct_model_load only. Threads    One thread at a time (the
- * engine thread). Elsewhere  Who is in a batch: sched/. Which blocks: kv/. What a step computes,
- * exactly: docs/numerics.md.
+ *            life. The checkpoint is needed during oct_model_load only.
+ * Threads    One thread at a time (the engine thread).
+ * Elsewhere  Who is in a batch: sched/. Which blocks: kv/. What a step computes, exactly:
+ *            docs/numerics.md.
  */
 #ifndef OCT_MODEL_MODEL_H
 #define OCT_MODEL_MODEL_H

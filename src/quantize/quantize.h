@@ -1,12 +1,16 @@
 /*
  * quantize/quantize.h - from a float or GGUF checkpoint to W8A8 with an INT8 cache, in the layout
- * that ModelSlim writes and other engines read (formats: docs/quantize.md).
+ * that ModelSlim writes and other engines read (formats: docs/quantize.md). Four phases:
  *
- *   calibrate   run the float model over a text, watch inputs of projections, K and V
+ *   calibrate   run the float model over a text; watch inputs of projections, K and V
+ *
  *   smooth      move outliers of activations into weights (SmoothQuant, Xiao et al. 2022), folded
- * into norms and neighbouring projections: nothing is left to do at run time plan        static
- * scale and offset of each projection, by least squared error; those whose error stays high keep a
- * dynamic scale write       int8 rows, scales, biases, description, configuration, tokenizer
+ *               into norms and neighbouring projections: nothing is left to do at run time
+ *
+ *   plan        static scale and offset of each input, by least squared error; inputs whose error
+ *               stays high keep a dynamic scale
+ *
+ *   write       int8 rows, scales, biases, description, configuration, tokenizer
  *
  * Ownership  Everything is borrowed for the call. Threads: one.
  * Elsewhere  Rounding rules: quant/. Reading the result: store/scheme_modelslim.c.

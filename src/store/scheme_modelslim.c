@@ -3,10 +3,14 @@
  * every tensor; the scheme of a projection is that of its .weight.
  *
  *   FLOAT         weight, bias
+ *
  *   W8A8          weight I8, input_scale, input_offset, deq_scale (F32, or I64 holding the bits of
- * a float), quant_bias I32; a bias is already inside quant_bias and is not added again W8A8_DYNAMIC
- * weight I8, weight_scale, weight_offset (zeros), bias W8A8_MIX      both sets; read as dynamic
- * unless mix_static is set
+ *                 a float), quant_bias I32; a bias is already inside quant_bias and is not added
+ *                 again
+ *
+ *   W8A8_DYNAMIC  weight I8, weight_scale, weight_offset (zeros), bias
+ *
+ *   W8A8_MIX      both sets; read as dynamic unless mix_static is set
  *
  * INT8 cache ("C8"): K and V scales and offsets of a layer beside k_proj and v_proj.
  */

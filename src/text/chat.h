@@ -6,7 +6,8 @@
  * for strings.
  *
  * Ownership  Inputs are borrowed and never changed; json_t results belong to the caller
- * (json_decref). Threads    Any. What is learnt about a template is kept in it atomically.
+ *            (json_decref).
+ * Threads    Any. What is learnt about a template is kept in it atomically.
  */
 #ifndef OCT_TEXT_CHAT_H
 #define OCT_TEXT_CHAT_H
