@@ -76,6 +76,7 @@ double oct_peak_f32_macs(uint32_t mask) {
 static uint64_t add_chain(uint64_t rounds) {
     uint64_t v = rounds;
     for (uint64_t i = 0; i < rounds; i++) {
+#pragma GCC unroll 32
         for (int step = 0; step < 32; step++) {
             v += i;
             __asm__ volatile("" : "+r"(v));
