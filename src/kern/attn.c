@@ -17,7 +17,7 @@
 #include "kern/pack.h"
 
 enum {
-    TILE = 12, /* vectors; a group larger than that is a tile of its own */
+    TILE = 24, /* vectors; a group larger than that is a tile of its own */
     SUBS = OCT_ATTN_SPAN / OCT_ATTN_SUB,
 };
 
@@ -406,7 +406,7 @@ void oct_kern_attn_combine(const oct_kern *k, const oct_attn_args *a, const floa
     uint32_t begin, end;
     oct_kern_attn_span_range(a, &begin, &end);
     for (uint32_t v = 0; v < n_vec; v++) {
-        float acc[OCT_ATTN_MAX_HEAD], wa, wb = 0.0f;
+        float acc[OCT_ATTN_MAX_HEAD] = {0}, wa, wb = 0.0f;
         span_part total = {0};
         const float *at = partials + (size_t)v * (a->head_dim + 2);
         for (uint32_t span = begin; span < end; span++, at += per_span) {

@@ -159,9 +159,10 @@ typedef struct judged {
 
 /*
  * The bound. A weight is exp(s - m) with s off by at most `slack`: for int8 half a unit of each
- * 16-bit q component against |k8|, for float the roundings of the chain; then a few roundings of
- * score and exp. Rounding a weight to 1/32767 moves it by min(p, half a unit) at most (a span's own
- * maximum is no larger than the row's, so its unit is not larger either). With v' = v - out,
+ * 24-bit q component against |k8|, for float the roundings of the chain; then a few roundings of
+ * score and exp. Rounding a weight to its last bit moves it by min(p, half a unit) at most (a
+ * span's own maximum is no larger than the row's, so its unit is not larger either). With v' = v -
+ * out,
  *
  *     |error| <= ((e^(2 slack) - 1) sum p |v'| + sum min(p, unit/2) |v'|) / L  + roundings of o.
  */
