@@ -95,6 +95,7 @@ static int bind_socket(server *s) {
     uint32_t port;
     c.limits.connections = (uint32_t)o->max_connections;
     const oct_status st = oct_http_server_bind(oct_system_allocator(), &c, &s->http, &port, &err);
+    oct_err_prefix(&err, "%s", o->uds ? "--uds" : "--host, --port");
     if (st != OCT_OK)
         return cli_fail(st == OCT_E_INVALID ? EXIT_USAGE : EXIT_SYSTEM, "%s", err.text);
     if (!o->uds && o->keys.n == 0 && !is_loopback(o->host))
