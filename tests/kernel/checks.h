@@ -17,12 +17,7 @@ kc_check check_elem;       /* check_elem.c: norms, activations, quantisation, sa
 kc_check check_attn;       /* check_attn.c: the pieces of attention */
 
 static kc_check *const kc_checks[] = {
-    check_gemm_i8,
-    check_gemm_i16,
-    check_epilogues,
-    check_gemm_float,
-    check_elem,
-    check_attn,
+    check_gemm_i8, check_gemm_i16, check_epilogues, check_gemm_float, check_elem, check_attn,
 };
 
 #endif
