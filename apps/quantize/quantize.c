@@ -43,7 +43,6 @@ static int quantize_run(const cli_command *self, int argc, char **argv) {
     double alpha = (double)o.smooth_alpha, dynamic_error = (double)o.dynamic_error * 100;
     uint64_t calib_tokens = o.calib_tokens;
     cli_flag model_flags[OPEN_N_FLAGS];
-    bool alpha_given = false;
 
     open.log_level = "warn";
     open_flags(&open, model_flags);
@@ -77,7 +76,6 @@ static int quantize_run(const cli_command *self, int argc, char **argv) {
          .value = "ALPHA",
          .min = 0,
          .max = 1,
-         .given = &alpha_given,
          .help = "how much of the activations' outliers moves into weights"},
         {.name = "dynamic-above",
          .type = CLI_NUMBER,
@@ -113,7 +111,6 @@ static int quantize_run(const cli_command *self, int argc, char **argv) {
     o.head_int8 = strcmp(head, "int8") == 0;
     o.calib_tokens = (uint32_t)calib_tokens;
     o.smooth_alpha = (float)alpha;
-    if (o.scheme == OCT_QUANTIZE_W8A8_DYNAMIC && !alpha_given) o.smooth_alpha = 0;
     o.dynamic_error = (float)(dynamic_error / 100);
     o.progress = show_progress;
     o.note = show_note;
