@@ -177,7 +177,9 @@ class Signals(unittest.TestCase):
         except (ConnectionError, OSError):
             pass  # everything had ended by then
         t.join()
-        self.assertEqual(server.stop(), 0)
+        kept.close()
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+        server.stop()
         self.assertEqual(got[0], 200)
         self.assertIn(b'"finish_reason":"length"', got[1])
         self.assertTrue(got[1].endswith(b"data: [DONE]\n\n"))
