@@ -23,7 +23,7 @@ enum {
 
 /* ---- failures ---- */
 
-static bool fail_text(tmpl_ctx *c, const char *fmt, va_list args) {
+OCT_PRINTF(2, 0) static bool fail_text(tmpl_ctx *c, const char *fmt, va_list args) {
     char text[OCT_ERR_TEXT / 2];
     vsnprintf(text, sizeof text, fmt, args);
     if (c->status == OCT_OK)
