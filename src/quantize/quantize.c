@@ -34,7 +34,8 @@ static const float kv_range = 0.85f;
 const oct_quantize_options oct_quantize_defaults = {
     .scheme = OCT_QUANTIZE_W8A8_DYNAMIC,
     .kv_c8 = true,
-    .head_int8 = true,
+    .head_int8 = false, /* int8 costs 0.7 % of perplexity on SmolLM2-135M; smoothing its input too
+                           gained nothing */
     .calib_tokens = 8192,
     .smooth_alpha = 0.7f,
     .dynamic_error = 0.001f,
