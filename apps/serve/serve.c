@@ -19,33 +19,7 @@
 
 enum { MAX_ORIGINS = 64 };
 
-/* ---- checks of flags ---- */
-
-static bool is_blank(const char *s) { return s[strspn(s, " \t\r\n")] == '\0'; }
-
-static int check_keys(serve_options *o) {
-    const char *env = getenv("VLLM_API_KEY");
-    if (o->keys.n == 0 && env) o->keys.at[o->keys.n++] = env;
-    for (unsigned i = 0; i < o->keys.n; i++)
-        if (is_blank(o->keys.at[i]))
-            return cli_fail(EXIT_USAGE, "%s: the key is empty",
-                            o->keys.at[i] == env ? "VLLM_API_KEY" : "--api-key");
-    return -1;
-}
-
-static int check_flags(serve_options *o) {
-    if (o->max_num_batched_tokens < o->max_num_seqs)
-        return cli_fail(
-            EXIT_USAGE, "--max-num-batched-tokens: less than --max-num-seqs (got %llu and %llu)",
-            (unsigned long long)o->max_num_batched_tokens, (unsigned long long)o->max_num_seqs);
-    if (o->n_blocks > 0 && o->open.kv_cache_memory > 0)
-        return cli_fail(EXIT_USAGE, "--num-gpu-blocks-override and --kv-cache-memory-bytes: only "
-                                    "one of them can be given");
-    for (unsigned i = 0; i < o->names.n; i++)
-        if (is_blank(o->names.at[i]))
-            return cli_fail(EXIT_USAGE, "--served-model-name: the name is empty");
-    return check_keys(o);
-}
+/* ---- coming up ---- */
 
 static bool is_loopback(const char *host) {
     return host && (strncmp(host, "127.", 4) == 0 || strcmp(host, "localhost") == 0 ||
@@ -77,8 +51,6 @@ static int read_origins(const serve_options *o, const char **out, uint32_t *n) {
     }
     return -1;
 }
-
-/* ---- coming up ---- */
 
 static int bind_socket(server *s) {
     const serve_options *o = &s->o;
@@ -148,6 +120,11 @@ static int start_engine(server *s) {
     return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
 }
 
+static const char *kv_name(uint32_t kind) {
+    if (kind == OCTET_KV_F32) return "float32";
+    return kind == OCTET_KV_BF16 ? "bfloat16" : "int8_per_channel";
+}
+
 static int start_api(server *s) {
     const serve_options *o = &s->o;
     const char *origins[MAX_ORIGINS];
@@ -168,7 +145,7 @@ static int start_api(server *s) {
         .root = o->model,
         .version = OCT_VERSION,
         .fingerprint = s->fingerprint,
-        .kv_dtype = o->open.kv_cache_dtype,
+        .kv_dtype = kv_name(oct_model_get_info(s->m.model)->kv_kind),
         .defaults = s->defaults,
         .keys = o->keys.at,
         .n_keys = o->keys.n,
@@ -240,144 +217,9 @@ static int serve(server *s) {
     return status;
 }
 
-/* ---- flags ---- */
-
-/* Flags of vLLM that scripts carry and that change nothing here. */
-typedef struct ignored_flags {
-    bool chunked_prefill, prefix_caching, async, trust_code, eager, access_log, dummy;
-    const char *text;
-    uint64_t one, seed;
-    double number;
-} ignored_flags;
-
 static int serve_run(const cli_command *self, int argc, char **argv) {
     static server s; /* large, and used until the process ends */
-    serve_options *o = &s.o;
-    *o = (serve_options){.open = OPEN_OPTIONS_DEFAULT,
-                         .port = 8000,
-                         .max_connections = 1024,
-                         .http_workers = 2,
-                         .shutdown_timeout = 30,
-                         .max_num_seqs = 128,
-                         .max_num_batched_tokens = 2048,
-                         .max_num_queued_reqs = 1024,
-                         .generation_config = "auto",
-                         .response_role = "assistant",
-                         .max_logprobs = 20,
-                         .logprobs_mode = "raw_logprobs"};
-    ignored_flags ignored = {.chunked_prefill = true, .async = true, .one = 1};
-    const char *model = NULL, *pos[1];
-    unsigned n_pos;
-    cli_flag model_flags[OPEN_N_FLAGS];
-    open_flags(&o->open, model_flags);
-#define STRING(flag, to, val, text) \
-    { .name = flag, .type = CLI_STRING, .out = to, .value = val, .help = text }
-#define STRINGS(flag, to, val, text) \
-    { .name = flag, .type = CLI_STRINGS, .out = to, .value = val, .help = text }
-#define SWITCH(flag, to, text) \
-    { .name = flag, .type = CLI_SWITCH, .out = to, .help = text }
-#define COUNT(flag, to, lo, hi, text) \
-    { .name = flag, .type = CLI_COUNT, .out = to, .value = "N", .min = lo, .max = hi, .help = text }
-    const cli_flag http_flags[] = {
-        STRING("host", &o->host, "HOST", "name or address; all interfaces unless given"),
-        COUNT("port", &o->port, 0, 65535, "0: one that is free"),
-        STRING("uds", &o->uds, "PATH", "a UNIX socket instead of host and port"),
-        STRINGS("api-key", &o->keys, "KEY",
-                "wanted from clients, except for health, ping, version and metrics;\nmay be given "
-                "several times; VLLM_API_KEY when absent"),
-        STRINGS("served-model-name", &o->names, "NAME",
-                "the model's name in requests; may be given several times, the first is shown"),
-        STRINGS("allowed-origins", &o->origins, "ORIGIN", "CORS; all unless given"),
-        {.name = "shutdown-timeout",
-         .type = CLI_NUMBER,
-         .out = &o->shutdown_timeout,
-         .value = "S",
-         .min = 0,
-         .max = 86400,
-         .help = "seconds that running requests have to finish after SIGTERM"},
-        COUNT("max-connections", &o->max_connections, 1, 65536, "most connections at a time"),
-        COUNT("http-workers", &o->http_workers, 1, 256,
-              "threads that read requests, render and tokenize"),
-        SWITCH("enable-request-id-headers", &o->request_id_headers, "answers carry X-Request-Id"),
-        SWITCH("enable-server-load-tracking", &o->track_load, "/load counts running requests"),
-    };
-    const cli_flag engine_flags[] = {
-        COUNT("max-num-seqs", &o->max_num_seqs, 1, 65536, "most sequences of one step"),
-        COUNT("max-num-batched-tokens", &o->max_num_batched_tokens, 1, 1 << 20,
-              "most tokens of one step"),
-        COUNT("max-num-queued-reqs", &o->max_num_queued_reqs, 1, 1 << 20,
-              "most requests that wait; more are answered 503"),
-        COUNT("long-prefill-token-threshold", &o->chunk_tokens, 0, 1 << 20,
-              "most prompt tokens of one sequence in one step; 0: no limit"),
-        COUNT("num-gpu-blocks-override", &o->n_blocks, 1, 1 << 30, "blocks of the KV cache"),
-        {.name = "gpu-memory-utilization",
-         .type = CLI_NUMBER,
-         .out = &o->memory_share,
-         .value = "F",
-         .min = 0.01,
-         .max = 1,
-         .help = "share of the memory that is free after loading for the KV cache;\n0.4 unless "
-                 "given"},
-        COUNT("max-logprobs", &o->max_logprobs, 1, OCT_MODEL_MAX_TOP,
-              "most likely tokens that a request may ask for"),
-        {.name = "logprobs-mode",
-         .type = CLI_CHOICE,
-         .out = &o->logprobs_mode,
-         .choices = "raw_logprobs|processed_logprobs|raw_logits|processed_logits",
-         .help = "what logprobs show"},
-        SWITCH("disable-log-stats", &o->disable_log_stats, "no throughput line every 10 s"),
-        SWITCH("enable-log-requests", &o->log_requests, "one line a request, without its text"),
-    };
-    const cli_flag chat_flags[] = {
-        STRING("generation-config", &o->generation_config, "auto|none|FOLDER",
-               "where the sampling defaults come from (auto: the model; vllm is none)"),
-        STRING("override-generation-config", &o->override_generation_config, "JSON",
-               "sampling defaults that win over it"),
-        STRING("chat-template", &o->chat_template, "FILE", "instead of the model's own"),
-        STRING("default-chat-template-kwargs", &o->template_kwargs, "JSON",
-               "variables for the template, for instance {\"enable_thinking\": false}"),
-        SWITCH("trust-request-chat-template", &o->trust_template,
-               "requests may bring a template of their own"),
-        SWITCH("exclude-tools-when-tool-choice-none", &o->exclude_tools,
-               "tool_choice \"none\" hides the tools from the model"),
-        STRING("response-role", &o->response_role, "ROLE", "role of the answers"),
-        SWITCH("enable-force-include-usage", &o->force_usage, "every stream carries usage"),
-        SWITCH("enable-prompt-tokens-details", &o->prompt_details, "usage tells cached tokens"),
-        SWITCH("return-tokens-as-token-ids", &o->tokens_as_ids, "logprobs show token_id:N"),
-    };
-    const cli_flag ignored_group[] = {
-        STRING("model", &model, "MODEL", "another way to name the model"),
-        SWITCH("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),
-        SWITCH("enable-prefix-caching", &ignored.prefix_caching, "not in this build"),
-        SWITCH("async-scheduling", &ignored.async, "no effect"),
-        SWITCH("trust-remote-code", &ignored.trust_code, "no effect: no code of a model is run"),
-        SWITCH("enforce-eager", &ignored.eager, "no effect"),
-        SWITCH("disable-uvicorn-access-log", &ignored.access_log, "no effect"),
-        COUNT("tensor-parallel-size", &ignored.one, 1, 1, "only 1"),
-        COUNT("pipeline-parallel-size", &ignored.one, 1, 1, "only 1"),
-        COUNT("data-parallel-size", &ignored.one, 1, 1, "only 1"),
-        COUNT("seed", &ignored.seed, 0, 0, "no effect: requests bring their seeds"),
-        STRING("dtype", &ignored.text, "TYPE", "no effect: the device decides"),
-        STRING("load-format", &ignored.text, "FORMAT", "no effect: found out"),
-        STRING("compilation-config", &ignored.text, "JSON", "no effect"),
-        STRING("additional-config", &ignored.text, "JSON", "no effect"),
-    };
-#undef STRING
-#undef STRINGS
-#undef SWITCH
-#undef COUNT
-    const cli_group groups[] = {{"Server", http_flags, OCT_COUNT(http_flags)},
-                                {"Engine", engine_flags, OCT_COUNT(engine_flags)},
-                                {"Chat", chat_flags, OCT_COUNT(chat_flags)},
-                                {"Model", model_flags, OPEN_N_FLAGS},
-                                {"vLLM", ignored_group, OCT_COUNT(ignored_group)}};
-    int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 1, &n_pos);
-    if (status >= 0) return status;
-    if (n_pos == 1 && model)
-        return cli_fail(EXIT_USAGE, "--model: a MODEL was given already (got %.64s)", model);
-    o->model = n_pos == 1 ? pos[0] : model;
-    if (!o->model) return cli_fail(EXIT_USAGE, "serve: want a MODEL; see octet serve --help");
-    status = check_flags(o);
+    const int status = serve_read_flags(self, argc, argv, &s.o);
     return status >= 0 ? status : serve(&s);
 }
 

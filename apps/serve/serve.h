@@ -1,5 +1,5 @@
-/* apps/serve/serve.h - the parts of `octet serve`: flags and flow in serve.c, the choices that are
- * made from model and machine in setup.c, signals in signals.c. */
+/* apps/serve/serve.h - the parts of `octet serve`: flow in serve.c, flags in flags.c, what is
+ * chosen from model and machine in setup.c, signals in signals.c. */
 #ifndef OCT_APPS_SERVE_H
 #define OCT_APPS_SERVE_H
 
@@ -41,6 +41,11 @@ typedef struct server {
     char fingerprint[64];
     uint32_t n_blocks;
 } server;
+
+/* ---- flags.c ---- */
+
+/* -1 to go on, else the exit status. */
+int serve_read_flags(const cli_command *self, int argc, char **argv, serve_options *o);
 
 /* ---- setup.c: each returns -1, or the exit status after having said why ---- */
 

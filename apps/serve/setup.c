@@ -41,8 +41,8 @@ static void print_cache(const server *s, uint64_t blocks) {
     const oct_model_info *i = oct_model_get_info(s->m.model);
     const double bytes = (double)blocks * (double)i->kv_bytes_per_block;
     oct_info("KV cache: a token costs %llu bytes; %llu tokens fit, in %llu blocks of %u (%.2f GB)",
-             (unsigned long long)(i->kv_bytes_per_block / i->block_tokens),
-             (unsigned long long)(blocks * i->block_tokens), (unsigned long long)blocks,
+             (unsigned long long)i->kv_bytes_per_block / i->block_tokens,
+             (unsigned long long)blocks * i->block_tokens, (unsigned long long)blocks,
              i->block_tokens, bytes / 1e9);
 }
 
@@ -71,7 +71,7 @@ int serve_choose_blocks(server *s) {
         return cli_fail(EXIT_SYSTEM,
                         "--max-model-len: the KV cache cannot hold one sequence (got %u tokens, "
                         "want at most %llu)",
-                        i->max_model_len, (unsigned long long)(blocks * i->block_tokens));
+                        i->max_model_len, (unsigned long long)blocks * i->block_tokens);
     print_cache(s, blocks);
     if (blocks < per_seq)
         oct_warn("max_model_len: %u of the model is cut to what the KV cache holds",

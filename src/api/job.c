@@ -66,29 +66,31 @@ oct_status oct_api_job_set_prompts(oct_api_job *job, uint32_t n, oct_api_error *
     return OCT_OK;
 }
 
+enum { N_BUFS = 8 }; /* of a choice */
+
+static void choice_bufs(oct_api_choice *c, oct_buf *out[N_BUFS]) {
+    oct_buf *const all[N_BUFS] = {&c->text,
+                                  &c->logprobs,
+                                  &c->prompt_logprobs,
+                                  &c->stop_text,
+                                  &c->lists.tokens,
+                                  &c->lists.token_logprobs,
+                                  &c->lists.top_logprobs,
+                                  &c->lists.text_offset};
+    for (int i = 0; i < N_BUFS; i++) out[i] = all[i];
+}
+
 static void choice_init(oct_api_choice *c, const oct_allocator *mem) {
-    oct_buf *bufs[] = {&c->text,
-                       &c->logprobs,
-                       &c->prompt_logprobs,
-                       &c->stop_text,
-                       &c->lists.tokens,
-                       &c->lists.token_logprobs,
-                       &c->lists.top_logprobs,
-                       &c->lists.text_offset};
-    for (size_t i = 0; i < OCT_COUNT(bufs); i++) oct_buf_init(bufs[i], mem, 0);
+    oct_buf *bufs[N_BUFS];
+    choice_bufs(c, bufs);
+    for (int i = 0; i < N_BUFS; i++) oct_buf_init(bufs[i], mem, 0);
     oct_ids_init(&c->tokens, mem);
 }
 
 static void choice_fini(oct_api_choice *c) {
-    oct_buf *bufs[] = {&c->text,
-                       &c->logprobs,
-                       &c->prompt_logprobs,
-                       &c->stop_text,
-                       &c->lists.tokens,
-                       &c->lists.token_logprobs,
-                       &c->lists.top_logprobs,
-                       &c->lists.text_offset};
-    for (size_t i = 0; i < OCT_COUNT(bufs); i++) oct_buf_fini(bufs[i]);
+    oct_buf *bufs[N_BUFS];
+    choice_bufs(c, bufs);
+    for (int i = 0; i < N_BUFS; i++) oct_buf_fini(bufs[i]);
     oct_ids_fini(&c->tokens);
     oct_request_release(c->handle);
 }
@@ -188,16 +190,14 @@ static void observe(oct_api_choice *c, const oct_output *out) {
 /* What a failed request tells its client. The engine's sentences about requests hold no paths and
  * no addresses; those of a device may, and stay in the log. */
 static void describe_failure(const oct_output *out, oct_api_error *e) {
-    oct_status st;
     if (out->finish == OCT_FINISH_ABORT)
-        st = oct_api_refuse(e, OCT_API_BUSY, NULL, "the server is stopping");
+        oct_api_refuse(e, OCT_API_BUSY, NULL, "the server is stopping");
     else if (out->status == OCT_E_NOMEM)
-        st = oct_api_no_memory(e);
+        oct_api_no_memory(e);
     else if (out->status == OCT_E_INVALID)
-        st = oct_api_refuse(e, OCT_API_FAILED, NULL, "%.*s", OCT_API_REASON, out->error);
+        oct_api_refuse(e, OCT_API_FAILED, NULL, "%.*s", OCT_API_REASON, out->error);
     else
-        st = oct_api_refuse(e, OCT_API_FAILED, NULL, "the engine failed to answer this request");
-    (void)st;
+        oct_api_refuse(e, OCT_API_FAILED, NULL, "the engine failed to answer this request");
     if (out->finish == OCT_FINISH_ERROR) oct_error("request failed: %s", out->error);
 }
 
@@ -296,15 +296,15 @@ void oct_api_job_spec(const oct_api_choice *c, oct_request_spec *out) {
 static void refused(oct_api_job *job, oct_status st, const char *sentence) {
     oct_api_error e;
     if (st == OCT_E_FULL)
-        st = oct_api_refuse(&e, OCT_API_BUSY, NULL, "too many requests are waiting; try later");
+        oct_api_refuse(&e, OCT_API_BUSY, NULL, "too many requests are waiting; try later");
     else if (st == OCT_E_CANCELLED)
-        st = oct_api_refuse(&e, OCT_API_BUSY, NULL, "the server is stopping");
+        oct_api_refuse(&e, OCT_API_BUSY, NULL, "the server is stopping");
     else if (st == OCT_E_NOMEM)
-        st = oct_api_no_memory(&e);
+        oct_api_no_memory(&e);
     else if (st == OCT_E_INVALID)
-        st = oct_api_refuse(&e, OCT_API_REFUSED, NULL, "%.*s", OCT_API_REASON, sentence);
+        oct_api_refuse(&e, OCT_API_REFUSED, NULL, "%.*s", OCT_API_REASON, sentence);
     else
-        st = oct_api_refuse(&e, OCT_API_FAILED, NULL, "the engine did not take this request");
+        oct_api_refuse(&e, OCT_API_FAILED, NULL, "the engine did not take this request");
     pthread_mutex_lock(&job->lock);
     fail_job(job, &e);
     pthread_mutex_unlock(&job->lock);

@@ -7,6 +7,8 @@
 #include "api/parts.h"
 #include "codec/utf8.h"
 
+enum { N_LISTS = 4 }; /* of a completion's logprobs */
+
 /* Lower values are of no use to anyone, and -inf is no JSON. */
 static void add_value(oct_buf *b, float v) {
     const float least = -9999.0f;
@@ -87,8 +89,9 @@ static void take_completion(oct_api_choice *c, const oct_token_logprob *t, int32
     const oct_api_job *job = c->job;
     oct_api_lists *l = &c->lists;
     const bool known = t->id >= 0; /* the first token of a prompt has no probability */
-    oct_buf *const all[] = {&l->tokens, &l->token_logprobs, &l->top_logprobs, &l->text_offset};
-    for (size_t i = 0; i < OCT_COUNT(all); i++) add_comma(all[i]);
+    oct_buf *const all[N_LISTS] = {&l->tokens, &l->token_logprobs, &l->top_logprobs,
+                                   &l->text_offset};
+    for (int i = 0; i < N_LISTS; i++) add_comma(all[i]);
 
     add_token(job, &l->tokens, id, bytes);
     oct_buf_printf(&l->text_offset, "%u", l->offset);
@@ -196,8 +199,9 @@ void oct_api_write_logprobs(const oct_api_choice *c, oct_buf *b) {
 }
 
 void oct_api_clear_logprobs(oct_api_choice *c) {
-    oct_api_lists *l = &c->lists;
-    oct_buf *const all[] = {&c->logprobs, &l->tokens, &l->token_logprobs, &l->top_logprobs,
-                            &l->text_offset};
-    for (size_t i = 0; i < OCT_COUNT(all); i++) oct_buf_clear(all[i]);
+    oct_buf_clear(&c->logprobs);
+    oct_buf_clear(&c->lists.tokens);
+    oct_buf_clear(&c->lists.token_logprobs);
+    oct_buf_clear(&c->lists.top_logprobs);
+    oct_buf_clear(&c->lists.text_offset);
 }

@@ -166,13 +166,18 @@ static void plain(oct_buf *b, const char *name, const char *type, const char *he
     oct_buf_char(b, '\n');
 }
 
+/* The second number of statm, in pages. */
 static double resident_bytes(void) {
-    long pages = 0;
+    char line[128] = "";
+    uint64_t pages = 0;
     FILE *f = fopen("/proc/self/statm", "re");
     if (!f) return 0;
-    if (fscanf(f, "%*s %ld", &pages) != 1) pages = 0;
+    const bool ok = fgets(line, sizeof line, f) != NULL;
     fclose(f);
-    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+    const char *at = strchr(line, ' ');
+    if (!ok || !at) return 0;
+    const oct_str number = {at + 1, strcspn(at + 1, " ")};
+    return oct_parse_u64(number, &pages) ? (double)pages * (double)sysconf(_SC_PAGESIZE) : 0;
 }
 
 static double open_fds(void) {

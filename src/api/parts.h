@@ -49,10 +49,10 @@ typedef struct oct_api_error {
 } oct_api_error;
 
 /* Fills *e and returns OCT_E_INVALID: return oct_api_refuse(...). param may be NULL. */
-OCT_MUST_CHECK oct_status oct_api_refuse(oct_api_error *e, oct_api_refusal kind, const char *param,
-                                         const char *fmt, ...) OCT_PRINTF(4, 5);
+oct_status oct_api_refuse(oct_api_error *e, oct_api_refusal kind, const char *param,
+                          const char *fmt, ...) OCT_PRINTF(4, 5);
 /* 503 for refused memory. */
-OCT_MUST_CHECK oct_status oct_api_no_memory(oct_api_error *e);
+oct_status oct_api_no_memory(oct_api_error *e);
 int oct_api_error_status(const oct_api_error *e);
 /* Appends {"error":{...}}. */
 void oct_api_error_body(const oct_api_error *e, oct_buf *out);
@@ -140,33 +140,28 @@ typedef enum oct_api_shape { OCT_API_CHAT, OCT_API_COMPLETION } oct_api_shape;
 typedef struct oct_api_fields {
     double temperature, top_p, min_p, repetition_penalty, frequency_penalty, presence_penalty;
     int64_t top_k, n, seed;
-    bool has_seed;
-
     int64_t max_tokens; /* -1: not given */
     const char *max_tokens_name;
-    bool echo_only; /* completions with max_tokens 0: the one token that is drawn is not shown */
     int64_t min_tokens;
-
-    bool stream, include_usage, continuous_usage;
     int64_t logprobs;        /* most likely tokens beside the drawn one; -1: none wanted */
     int64_t prompt_logprobs; /* -1: none */
+    int64_t truncate;        /* 0: no; -1: to what fits; else most prompt tokens */
+
+    bool has_seed;
+    bool echo_only; /* completions with max_tokens 0: the one token that is drawn is not shown */
+    bool stream, include_usage, continuous_usage;
     bool ignore_eos, include_stop, skip_special, echo;
     bool return_token_ids, tokens_as_ids, return_prompt_text;
     bool add_special_tokens;
     bool add_generation_prompt, continue_final_message;
-    int64_t truncate; /* 0: no; -1: to what fits; else most prompt tokens */
     bool truncate_right;
 
     oct_str *stop;
-    uint32_t n_stop;
     int32_t *stop_ids;
-    uint32_t n_stop_ids;
     oct_token_bias *bias;
-    uint32_t n_bias;
     int32_t *allowed;
-    uint32_t n_allowed;
     oct_token_seq *bad_words;
-    uint32_t n_bad_words;
+    uint32_t n_stop, n_stop_ids, n_bias, n_allowed, n_bad_words;
 } oct_api_fields;
 
 /* Whole numbers: a JSON integer, or a real without a fraction. */

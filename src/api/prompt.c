@@ -153,10 +153,10 @@ static oct_status render(const oct_api *api, const json_t *body, const oct_api_f
 
 oct_status oct_api_render(oct_api *api, const json_t *body, const oct_api_fields *f, oct_buf *out,
                           oct_api_error *e) {
-    const json_t *tools;
-    const char *effort;
-    oct_template *t;
-    json_t *kwargs;
+    const json_t *tools = NULL;
+    const char *effort = NULL;
+    oct_template *t = NULL;
+    json_t *kwargs = NULL;
     OCT_TRY(check_messages(body, e));
     if (f->continue_final_message && f->add_generation_prompt &&
         given(body, "add_generation_prompt"))
@@ -222,7 +222,7 @@ oct_status oct_api_fit(const oct_api *api, const oct_api_fields *f, oct_ids *pro
                               "requested and the prompt holds %zu input tokens, %llu in all: "
                               "shorten the prompt or ask for fewer",
                               (unsigned long long)limit, (long long)f->max_tokens, prompt->len,
-                              (unsigned long long)(prompt->len + (uint64_t)f->max_tokens));
+                              (unsigned long long)prompt->len + (uint64_t)f->max_tokens);
     if (prompt->len >= limit)
         return oct_api_refuse(e, OCT_API_REFUSED, "input_tokens",
                               "maximum context length is %llu tokens; the prompt holds %zu input "

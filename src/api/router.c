@@ -52,10 +52,12 @@ static void send(oct_api *api, oct_http_exchange *x, int status, const char *typ
 
 void oct_api_answer(oct_api *api, oct_http_exchange *x, int status, const oct_buf *json) {
     oct_api_error e;
-    if (!json->failed)
+    if (!json->failed) {
         send(api, x, status, "application/json", oct_buf_view(json));
-    else if (oct_api_no_memory(&e) != OCT_OK)
-        oct_api_answer_error(api, x, &e);
+        return;
+    }
+    oct_api_no_memory(&e);
+    oct_api_answer_error(api, x, &e);
 }
 
 void oct_api_answer_error(oct_api *api, oct_http_exchange *x, const oct_api_error *e) {
@@ -78,9 +80,9 @@ static void refuse_method(oct_api *api, oct_http_exchange *x, const route *r) {
                      oct_http_method_name((oct_http_method)m));
     }
     oct_http_set_header(x, "Allow", oct_str_of(allow));
-    if (oct_api_refuse(&e, OCT_API_METHOD, NULL, "method not allowed (got %s, want %s)",
-                       oct_http_method_name(oct_http_request_method(x)), allow) != OCT_OK)
-        oct_api_answer_error(api, x, &e);
+    oct_api_refuse(&e, OCT_API_METHOD, NULL, "method not allowed (got %s, want %s)",
+                   oct_http_method_name(oct_http_request_method(x)), allow);
+    oct_api_answer_error(api, x, &e);
 }
 
 static void answer_options(oct_api *api, oct_http_exchange *x) {

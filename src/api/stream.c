@@ -31,7 +31,7 @@ static void send(oct_api_job *job) {
         if (job->x) (void)oct_http_stream_write(job->x, oct_buf_view(b));
         return;
     }
-    if (oct_api_no_memory(&e) == OCT_OK) return;
+    oct_api_no_memory(&e);
     job->over = true;
     oct_api_stream_error(job, &e);
 }

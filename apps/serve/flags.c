@@ -1,0 +1,210 @@
+/* apps/serve/flags.c - the command line of `octet serve`, and what it must agree with. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "serve.h"
+
+enum { MAX_FLAGS = 24 }; /* of one group */
+
+/* ---- checks ---- */
+
+static bool is_blank(const char *s) { return s[strspn(s, " \t\r\n")] == '\0'; }
+
+static int check_keys(serve_options *o) {
+    const char *env = getenv("VLLM_API_KEY");
+    if (o->keys.n == 0 && env) o->keys.at[o->keys.n++] = env;
+    for (unsigned i = 0; i < o->keys.n; i++)
+        if (is_blank(o->keys.at[i]))
+            return cli_fail(EXIT_USAGE, "%s: the key is empty",
+                            o->keys.at[i] == env ? "VLLM_API_KEY" : "--api-key");
+    return -1;
+}
+
+static int check_flags(serve_options *o) {
+    if (o->max_num_batched_tokens < o->max_num_seqs)
+        return cli_fail(
+            EXIT_USAGE, "--max-num-batched-tokens: less than --max-num-seqs (got %llu and %llu)",
+            (unsigned long long)o->max_num_batched_tokens, (unsigned long long)o->max_num_seqs);
+    if (o->n_blocks > 0 && o->open.kv_cache_memory > 0)
+        return cli_fail(EXIT_USAGE, "--num-gpu-blocks-override and --kv-cache-memory-bytes: only "
+                                    "one of them can be given");
+    for (unsigned i = 0; i < o->names.n; i++)
+        if (is_blank(o->names.at[i]))
+            return cli_fail(EXIT_USAGE, "--served-model-name: the name is empty");
+    return check_keys(o);
+}
+
+/* ---- tables ---- */
+
+static cli_flag string_flag(const char *name, const char **out, const char *value,
+                            const char *help) {
+    return (cli_flag){.name = name, .type = CLI_STRING, .out = out, .value = value, .help = help};
+}
+static cli_flag strings_flag(const char *name, cli_strings *out, const char *value,
+                             const char *help) {
+    return (cli_flag){.name = name, .type = CLI_STRINGS, .out = out, .value = value, .help = help};
+}
+static cli_flag switch_flag(const char *name, bool *out, const char *help) {
+    return (cli_flag){.name = name, .type = CLI_SWITCH, .out = out, .help = help};
+}
+static cli_flag count_flag(const char *name, uint64_t *out, double min, double max,
+                           const char *help) {
+    return (cli_flag){.name = name,
+                      .type = CLI_COUNT,
+                      .out = out,
+                      .value = "N",
+                      .min = min,
+                      .max = max,
+                      .help = help};
+}
+
+static unsigned server_flags(serve_options *o, cli_flag *out) {
+    const cli_flag all[] = {
+        string_flag("host", &o->host, "HOST", "name or address; all interfaces unless given"),
+        count_flag("port", &o->port, 0, 65535, "0: one that is free"),
+        string_flag("uds", &o->uds, "PATH", "a UNIX socket instead of host and port"),
+        strings_flag(
+            "api-key", &o->keys, "KEY",
+            "wanted from clients, except for health, ping, version and metrics;\nmay be given "
+            "several times; VLLM_API_KEY when absent"),
+        strings_flag(
+            "served-model-name", &o->names, "NAME",
+            "the model's name in requests; may be given several times, the first is shown"),
+        strings_flag("allowed-origins", &o->origins, "ORIGIN", "CORS; all unless given"),
+        (cli_flag){.name = "shutdown-timeout",
+                   .type = CLI_NUMBER,
+                   .out = &o->shutdown_timeout,
+                   .value = "S",
+                   .min = 0,
+                   .max = 86400,
+                   .help = "seconds that running requests have to finish after SIGTERM"},
+        count_flag("max-connections", &o->max_connections, 1, 65536, "most connections at a time"),
+        count_flag("http-workers", &o->http_workers, 1, 256,
+                   "threads that read requests, render and tokenize"),
+        switch_flag("enable-request-id-headers", &o->request_id_headers,
+                    "answers carry X-Request-Id"),
+        switch_flag("enable-server-load-tracking", &o->track_load, "/load counts running requests"),
+    };
+    memcpy(out, all, sizeof all);
+    return OCT_COUNT(all);
+}
+
+static unsigned engine_flags(serve_options *o, cli_flag *out) {
+    const cli_flag all[] = {
+        count_flag("max-num-seqs", &o->max_num_seqs, 1, 65536, "most sequences of one step"),
+        count_flag("max-num-batched-tokens", &o->max_num_batched_tokens, 1, 1 << 20,
+                   "most tokens of one step"),
+        count_flag("max-num-queued-reqs", &o->max_num_queued_reqs, 1, 1 << 20,
+                   "most requests that wait; more are answered 503"),
+        count_flag("long-prefill-token-threshold", &o->chunk_tokens, 0, 1 << 20,
+                   "most prompt tokens of one sequence in one step; 0: no limit"),
+        count_flag("num-gpu-blocks-override", &o->n_blocks, 1, 1 << 30, "blocks of the KV cache"),
+        (cli_flag){
+            .name = "gpu-memory-utilization",
+            .type = CLI_NUMBER,
+            .out = &o->memory_share,
+            .value = "F",
+            .min = 0.01,
+            .max = 1,
+            .help = "share of the memory that is free after loading for the KV cache;\n0.4 unless "
+                    "given"},
+        count_flag("max-logprobs", &o->max_logprobs, 1, OCT_MODEL_MAX_TOP,
+                   "most likely tokens that a request may ask for"),
+        (cli_flag){.name = "logprobs-mode",
+                   .type = CLI_CHOICE,
+                   .out = &o->logprobs_mode,
+                   .choices = "raw_logprobs|processed_logprobs|raw_logits|processed_logits",
+                   .help = "what logprobs show"},
+        switch_flag("disable-log-stats", &o->disable_log_stats, "no throughput line every 10 s"),
+        switch_flag("enable-log-requests", &o->log_requests,
+                    "one line a request, without its text"),
+    };
+    memcpy(out, all, sizeof all);
+    return OCT_COUNT(all);
+}
+
+static unsigned chat_flags(serve_options *o, cli_flag *out) {
+    const cli_flag all[] = {
+        string_flag("generation-config", &o->generation_config, "auto|none|FOLDER",
+                    "where the sampling defaults come from (auto: the model; vllm is none)"),
+        string_flag("override-generation-config", &o->override_generation_config, "JSON",
+                    "sampling defaults that win over it"),
+        string_flag("chat-template", &o->chat_template, "FILE", "instead of the model's own"),
+        string_flag("default-chat-template-kwargs", &o->template_kwargs, "JSON",
+                    "variables for the template, for instance {\"enable_thinking\": false}"),
+        switch_flag("trust-request-chat-template", &o->trust_template,
+                    "requests may bring a template of their own"),
+        switch_flag("exclude-tools-when-tool-choice-none", &o->exclude_tools,
+                    "tool_choice \"none\" hides the tools from the model"),
+        string_flag("response-role", &o->response_role, "ROLE", "role of the answers"),
+        switch_flag("enable-force-include-usage", &o->force_usage, "every stream carries usage"),
+        switch_flag("enable-prompt-tokens-details", &o->prompt_details,
+                    "usage tells cached tokens"),
+        switch_flag("return-tokens-as-token-ids", &o->tokens_as_ids, "logprobs show token_id:N"),
+    };
+    memcpy(out, all, sizeof all);
+    return OCT_COUNT(all);
+}
+
+/* Flags of vLLM that scripts carry and that change nothing here. */
+static unsigned ignored_flags(serve_options *o, cli_flag *out) {
+    static struct {
+        bool chunked_prefill, prefix_caching, async, trust_code, eager, access_log;
+        const char *text;
+        uint64_t one, seed;
+    } ignored = {.chunked_prefill = true, .async = true, .one = 1};
+    const cli_flag all[] = {
+        string_flag("model", &o->model, "MODEL", "another way to name the model"),
+        switch_flag("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),
+        switch_flag("enable-prefix-caching", &ignored.prefix_caching, "not in this build"),
+        switch_flag("async-scheduling", &ignored.async, "no effect"),
+        switch_flag("trust-remote-code", &ignored.trust_code,
+                    "no effect: no code of a model is run"),
+        switch_flag("enforce-eager", &ignored.eager, "no effect"),
+        switch_flag("disable-uvicorn-access-log", &ignored.access_log, "no effect"),
+        count_flag("tensor-parallel-size", &ignored.one, 1, 1, "only 1"),
+        count_flag("pipeline-parallel-size", &ignored.one, 1, 1, "only 1"),
+        count_flag("data-parallel-size", &ignored.one, 1, 1, "only 1"),
+        count_flag("seed", &ignored.seed, 0, 0, "no effect: requests bring their seeds"),
+        string_flag("dtype", &ignored.text, "TYPE", "no effect: the device decides"),
+        string_flag("load-format", &ignored.text, "FORMAT", "no effect: found out"),
+        string_flag("compilation-config", &ignored.text, "JSON", "no effect"),
+        string_flag("additional-config", &ignored.text, "JSON", "no effect"),
+    };
+    memcpy(out, all, sizeof all);
+    return OCT_COUNT(all);
+}
+
+/* ---- all ---- */
+
+int serve_read_flags(const cli_command *self, int argc, char **argv, serve_options *o) {
+    *o = (serve_options){.open = OPEN_OPTIONS_DEFAULT,
+                         .port = 8000,
+                         .max_connections = 1024,
+                         .http_workers = 2,
+                         .shutdown_timeout = 30,
+                         .max_num_seqs = 128,
+                         .max_num_batched_tokens = 2048,
+                         .max_num_queued_reqs = 1024,
+                         .generation_config = "auto",
+                         .response_role = "assistant",
+                         .max_logprobs = 20,
+                         .logprobs_mode = "raw_logprobs"};
+    cli_flag http[MAX_FLAGS], engine[MAX_FLAGS], chat[MAX_FLAGS], ignored[MAX_FLAGS];
+    cli_flag model[OPEN_N_FLAGS];
+    const char *pos[1];
+    unsigned n_pos;
+    open_flags(&o->open, model);
+    const cli_group groups[] = {{"Server", http, server_flags(o, http)},
+                                {"Engine", engine, engine_flags(o, engine)},
+                                {"Chat", chat, chat_flags(o, chat)},
+                                {"Model", model, OPEN_N_FLAGS},
+                                {"vLLM", ignored, ignored_flags(o, ignored)}};
+    const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 1, &n_pos);
+    if (status >= 0) return status;
+    if (n_pos == 1 && o->model)
+        return cli_fail(EXIT_USAGE, "--model: a MODEL was given already (got %.64s)", o->model);
+    if (n_pos == 1) o->model = pos[0];
+    if (!o->model) return cli_fail(EXIT_USAGE, "serve: want a MODEL; see octet serve --help");
+    return check_flags(o);
+}
