@@ -192,8 +192,8 @@ static int print_help(const parser *p, const char *what) {
     const bool filtered = what && strcmp(what, "all") != 0;
     bool any = false;
     if (!filtered) {
-        printf("octet %s - %s\n\nUsage: octet %s %s [flags]\n", p->cmd->name, p->cmd->summary,
-               p->cmd->name, p->cmd->usage);
+        printf("octet %s - %s\n\nUsage: octet %s%s%s [flags]\n", p->cmd->name, p->cmd->summary,
+               p->cmd->name, p->cmd->usage[0] ? " " : "", p->cmd->usage);
         if (p->cmd->notes) printf("\n%s\n", p->cmd->notes);
         if (p->cmd->examples) printf("\nExamples:\n%s\n", p->cmd->examples);
     }

@@ -25,7 +25,9 @@ typedef struct open_options {
                     .cpu_binding = true,      \
                     .log_level = "info"})
 
-enum { OPEN_N_FLAGS = 12 };
+/* The first of them concern the device, the last the tokenizer and what is printed: a command that
+ * opens no model offers only those. */
+enum { OPEN_N_FLAGS = 12, OPEN_N_DEVICE_FLAGS = 4, OPEN_N_FILE_FLAGS = 3 };
 /* Fills flags[OPEN_N_FLAGS] so that they write into *o. */
 void open_flags(open_options *o, cli_flag *flags);
 

@@ -48,8 +48,8 @@ static int conform_run(const cli_command *self, int argc, char **argv) {
          .max = 1000000,
          .help = "time each operation over N runs"},
     };
-    /* --device, --threads, --cpu-binding, --cpu-mask are the first of the model flags. */
-    const cli_group groups[] = {{"Flags", flags, OCT_COUNT(flags)}, {"Device", all, 4}};
+    const cli_group groups[] = {{"Flags", flags, OCT_COUNT(flags)},
+                                {"Device", all, OPEN_N_DEVICE_FLAGS}};
     unsigned n_pos;
     int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, NULL, 0, &n_pos);
     if (status >= 0) return status;

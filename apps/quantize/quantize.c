@@ -1,5 +1,6 @@
 /* apps/quantize/quantize.c - `octet quantize IN OUT`. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
@@ -36,11 +37,18 @@ static void print_report(const oct_quantize_report *r, const char *out) {
     printf("  %.1f MB written in %.1f s\n", (double)r->total_bytes / 1e6, r->seconds);
 }
 
+/* The decimal number that was rounded to this float: 0.1, not 0.10000000149. */
+static double as_written(float x) {
+    char text[32];
+    snprintf(text, sizeof text, "%.6g", (double)x);
+    return strtod(text, NULL);
+}
+
 static int quantize_run(const cli_command *self, int argc, char **argv) {
     open_options open = OPEN_OPTIONS_DEFAULT;
     oct_quantize_options o = oct_quantize_defaults;
-    const char *scheme = "w8a8-dynamic", *kv = "c8", *calib = NULL, *head = "int8";
-    double alpha = (double)o.smooth_alpha, dynamic_error = (double)o.dynamic_error * 100;
+    const char *scheme = "w8a8-dynamic", *kv = "c8", *calib = NULL, *head = "float";
+    double alpha = as_written(o.smooth_alpha), dynamic_error = as_written(o.dynamic_error * 100);
     uint64_t calib_tokens = o.calib_tokens;
     cli_flag model_flags[OPEN_N_FLAGS];
 
@@ -91,8 +99,10 @@ static int quantize_run(const cli_command *self, int argc, char **argv) {
          .choices = "int8|float",
          .help = "int8: lm_head becomes W8A8_DYNAMIC, a matrix of its own"},
     };
-    const cli_group groups[] = {{"Quantisation", flags, OCT_COUNT(flags)},
-                                {"Device", model_flags, OPEN_N_FLAGS}};
+    const cli_group groups[] = {
+        {"Quantisation", flags, OCT_COUNT(flags)},
+        {"Device", model_flags, OPEN_N_DEVICE_FLAGS},
+        {"Files", model_flags + OPEN_N_FLAGS - OPEN_N_FILE_FLAGS, OPEN_N_FILE_FLAGS}};
     const char *pos[2];
     unsigned n_pos;
     int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 2, &n_pos);
