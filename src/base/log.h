@@ -3,12 +3,10 @@
  *
  * Control characters and invalid bytes in the text are escaped and the line is cut to 1 KiB, so
  * what a stranger sends cannot forge a second line (bad-input LG1). A line that cannot be written
- * is dropped and counted; nothing waits on the log. The level is fixed at start. Any thread.
+ * is dropped. The level is fixed at start. Any thread.
  */
 #ifndef OCT_BASE_LOG_H
 #define OCT_BASE_LOG_H
-
-#include <stdint.h>
 
 #include "base/attr.h"
 
@@ -21,9 +19,7 @@ typedef enum oct_log_level {
 } oct_log_level;
 
 void oct_log_set_level(oct_log_level level);
-oct_log_level oct_log_get_level(void);
 void oct_log(oct_log_level level, const char *fmt, ...) OCT_PRINTF(2, 3);
-uint64_t oct_log_n_dropped(void);
 
 #define oct_debug(...) oct_log(OCT_LOG_DEBUG, __VA_ARGS__)
 #define oct_info(...) oct_log(OCT_LOG_INFO, __VA_ARGS__)

@@ -53,7 +53,6 @@ void oct_runner_destroy(oct_runner *r) {
 }
 
 void oct_runner_reset(oct_runner *r) { r->position = 0; }
-uint32_t oct_runner_position(const oct_runner *r) { return r->position; }
 
 /* One step over tokens[n] that asks for the logits of the last n_logits rows. */
 static oct_status step(oct_runner *r, const int32_t *tokens, uint32_t n, uint32_t n_logits,

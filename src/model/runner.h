@@ -19,7 +19,6 @@ void oct_runner_destroy(oct_runner *r); /* accepts NULL */
 
 /* Forgets the sequence; the next token is at position 0. */
 void oct_runner_reset(oct_runner *r);
-uint32_t oct_runner_position(const oct_runner *r);
 
 /* Appends tokens[n], in chunks of at most the model's max_rows, without asking for logits. */
 OCT_MUST_CHECK oct_status oct_runner_feed(oct_runner *r, const int32_t *tokens, uint32_t n,

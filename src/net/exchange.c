@@ -110,10 +110,6 @@ const char *oct_http_request_peer(const oct_http_exchange *x) { return x->peer; 
 uint64_t oct_http_request_arrived_ns(const oct_http_exchange *x) { return x->arrived_ns; }
 uint64_t oct_http_request_serial(const oct_http_exchange *x) { return x->serial; }
 
-bool oct_http_request_query_get(const oct_http_exchange *x, const char *name, oct_buf *out) {
-    return oct_http_query_get(x->query, name, out);
-}
-
 oct_str oct_http_request_header(const oct_http_exchange *x, const char *name) {
     return oct_http_head_field(&x->head, oct_buf_view(&x->head_bytes), name);
 }

@@ -131,9 +131,6 @@ oct_http_method oct_http_request_method(const oct_http_exchange *x);
 oct_str oct_http_request_path(const oct_http_exchange *x);
 /* As sent, without '?'; empty when absent. */
 oct_str oct_http_request_query(const oct_http_exchange *x);
-/* The decoded value of a query field (+ is a space); false when absent or badly encoded. out is
- * appended to. */
-bool oct_http_request_query_get(const oct_http_exchange *x, const char *name, oct_buf *out);
 /* The first field of that name (case-insensitive), trimmed; {NULL, 0} when absent. Host,
  * Content-Type, Content-Length and Authorization never occur twice (that is a 400). */
 oct_str oct_http_request_header(const oct_http_exchange *x, const char *name);

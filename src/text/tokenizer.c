@@ -307,10 +307,6 @@ oct_str oct_tokenizer_chat_template(const oct_tokenizer *tok, const char *name) 
 
 size_t oct_tokenizer_n_chat_templates(const oct_tokenizer *tok) { return tok->n_templates; }
 
-oct_str oct_tokenizer_chat_template_name(const oct_tokenizer *tok, size_t index) {
-    return index < tok->n_templates ? tok->templates[index].name : OCT_STR("");
-}
-
 void oct_tokenizer_decode(const oct_tokenizer *tok, const int32_t *ids, size_t n, bool skip_special,
                           oct_buf *out) {
     oct_detokenizer d;

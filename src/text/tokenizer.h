@@ -118,7 +118,6 @@ oct_str oct_tokenizer_unk_text(const oct_tokenizer *tok);
  */
 oct_str oct_tokenizer_chat_template(const oct_tokenizer *tok, const char *name);
 size_t oct_tokenizer_n_chat_templates(const oct_tokenizer *tok);
-oct_str oct_tokenizer_chat_template_name(const oct_tokenizer *tok, size_t index);
 
 /* Writes FOLDER/tokenizer.json and FOLDER/tokenizer_config.json in the layout that other engines
  * read, with the same ids. For a tokenizer that was created from a GGUF vocabulary; one that was
