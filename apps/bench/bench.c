@@ -102,14 +102,12 @@ typedef struct step_result {
     double int8_peak, read;     /* multiply-adds/s of all threads, bytes/s */
 } step_result;
 
-static oct_status measure(const step_options *o, const opened *m, uint32_t n_threads,
-                          step_result *out, oct_err *err) {
+static oct_status measure(const step_options *o, const opened *m, step_result *out, oct_err *err) {
     const oct_model_info *info = oct_model_get_info(m->model);
     const oct_allocator *mem = oct_system_allocator();
     const uint32_t n = (uint32_t)(o->prefill > o->context ? o->prefill : o->context);
     double prefill[MAX_REPEATS], decode[MAX_REPEATS];
     oct_runner *r = NULL;
-    uint32_t mask = oct_cpu_mask();
 
     int32_t *ids = oct_alloc(mem, n + 1, sizeof *ids),
             *drawn = oct_alloc(mem, o->decode, sizeof *drawn);
@@ -134,8 +132,6 @@ static oct_status measure(const step_options *o, const opened *m, uint32_t n_thr
     if (st == OCT_OK) {
         out->prefill_s = median(prefill, (unsigned)o->repeats);
         out->decode_s = median(decode, (unsigned)o->repeats);
-        out->int8_peak = oct_peak_int8_macs(mask) * n_threads;
-        st = oct_peak_read(mem, n_threads, READ_BYTES, &out->read, err);
     }
     oct_runner_destroy(r);
     if (ids) oct_free(mem, ids, n + 1, sizeof *ids);
@@ -182,9 +178,13 @@ static int run_step(step_options *o, const char *path) {
         o->open.threads ? (uint32_t)o->open.threads : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     oct_model_options mo = {
         .max_rows = 512, .max_seqs = 1, .max_logits = 1, .max_model_len = (uint32_t)longest + 1};
+    /* The ceilings first: an open device may have bound this thread, and new ones inherit that. */
+    r.int8_peak = oct_peak_int8_macs(oct_cpu_mask()) * n_threads;
+    oct_status st = oct_peak_read(oct_system_allocator(), n_threads, READ_BYTES, &r.read, &err);
+    if (st != OCT_OK) return cli_fail(cli_status_of(st), "%s", err.text);
     int status = open_model(&o->open, path, &mo, &m);
     if (status < 0) {
-        const oct_status st = measure(o, &m, n_threads, &r, &err);
+        st = measure(o, &m, &r, &err);
         status = st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of(st), "%s", err.text);
         if (st == OCT_OK) print_step(o, &m, n_threads, &r);
     }
