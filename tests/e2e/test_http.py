@@ -349,7 +349,7 @@ class Queue(Case):
         s.wait_idle()
         status, body = s.complete(prompt="a", n=2, max_tokens=2, temperature=1)
         self.assertEqual(status, 200)
-        status, body = s.complete(prompt="a", n=5, max_tokens=2, temperature=1)
+        status, body = s.complete(prompt="a", n=5, max_tokens=3000, temperature=1, ignore_eos=True)
         self.check_error((status, body), 503, "ServiceUnavailableError")
         s.wait_idle()
 
