@@ -55,13 +55,16 @@ static inline void tiny_take(void *ctx, uint32_t first, uint32_t n_rows, const f
            (size_t)n_rows * TINY_VOCAB * sizeof *logits);
 }
 
-/* Logits of a fixed sequence of TINY_TOKENS tokens; out[TINY_TOKENS][TINY_VOCAB]. */
+/* A fixed sequence of printable bytes. */
+static inline char tiny_token(int i) { return (char)(' ' + (3 + i * 37 + i * i * 5) % 95); }
+
+/* Logits of the first TINY_TOKENS of them; out[TINY_TOKENS][TINY_VOCAB]. */
 static inline void tiny_logits(tiny *t, float *out) {
     int32_t tokens[TINY_TOKENS];
     oct_runner *r;
     oct_err err = {0};
     assert_int_equal(oct_model_get_info(t->model)->n_vocab, TINY_VOCAB);
-    for (int i = 0; i < TINY_TOKENS; i++) tokens[i] = (3 + i * 37 + i * i * 5) % TINY_VOCAB;
+    for (int i = 0; i < TINY_TOKENS; i++) tokens[i] = tiny_token(i);
     need(oct_runner_create(oct_system_allocator(), t->model, &r, &err), &err);
     need(oct_runner_logits(r, tokens, TINY_TOKENS, tiny_take, out, &err), &err);
     oct_runner_destroy(r);
