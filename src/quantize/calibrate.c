@@ -73,12 +73,12 @@ static void tap(void *ctx, uint32_t layer, oct_tap_point point, const float *row
     }
 }
 
-static oct_status make_stats(oct_calibration *c, size_t n_tokens, oct_err *err) {
+static oct_status make_stats(oct_calibration *c, size_t n_tokens, uint32_t window, oct_err *err) {
     const oct_model_config *cfg = c->config;
     const uint32_t q = cfg->n_heads * cfg->head_dim, kv = cfg->n_kv_heads * cfg->head_dim;
     const uint32_t widths[OCT_N_IN] = {cfg->hidden, q, cfg->hidden, cfg->intermediate};
-    const size_t windows = n_tokens / WINDOW + 1;
-    const uint32_t cap = (uint32_t)(windows * (HEAD_ROWS + WINDOW / EVERY));
+    const size_t windows = n_tokens / window + 1;
+    const uint32_t cap = (uint32_t)(windows * (HEAD_ROWS + window / EVERY + 1));
 
     c->layers = oct_calloc(c->mem, cfg->n_layers, sizeof *c->layers);
     bool ok = c->layers;
@@ -102,14 +102,16 @@ oct_status oct_calibrate(oct_calibration *c, const oct_allocator *mem, oct_model
                          const int32_t *ids, size_t n,
                          void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
                          oct_err *err) {
+    const uint32_t limit = oct_model_get_info(model)->max_model_len;
+    const uint32_t longest = limit < WINDOW ? limit : WINDOW;
     oct_runner *r = NULL;
     *c = (oct_calibration){.mem = mem, .config = oct_model_get_info(model)->config};
     if (n == 0) return OCT_FAIL(err, OCT_E_INVALID, "calibration: the text has no tokens");
-    oct_status st = make_stats(c, n, err);
+    oct_status st = make_stats(c, n, longest, err);
     if (st == OCT_OK) st = oct_runner_create(mem, model, &r, err);
     oct_model_set_tap(model, tap, c);
-    for (size_t at = 0; st == OCT_OK && at < n; at += WINDOW) {
-        const uint32_t window = (uint32_t)(n - at < WINDOW ? n - at : WINDOW);
+    for (size_t at = 0; st == OCT_OK && at < n; at += longest) {
+        const uint32_t window = (uint32_t)(n - at < longest ? n - at : longest);
         oct_runner_reset(r);
         for (uint32_t i = 0; st == OCT_OK && i < window; i += STEP_ROWS) {
             c->row_in_window = i;

@@ -377,7 +377,12 @@ static oct_status make_room(job *j, oct_err *err) {
         if (n > rows) rows = n;
         j->total += n * k * j->config->n_layers;
     }
-    j->total += 2ull * j->config->vocab * j->config->hidden;
+    for (size_t i = 0; i < oct_checkpoint_n_tensors(j->ckpt); i++) {
+        const oct_tensor *t = oct_checkpoint_tensor_at(j->ckpt, i);
+        if (!is_projection(t->name.ptr) && !is_head(j, t->name.ptr))
+            j->total += t->n_rows * t->row_elems;
+    }
+    if (j->own_head) j->total += (uint64_t)j->config->vocab * j->config->hidden;
     j->w_cap = most;
     j->bias_cap = rows;
     j->w = oct_alloc(j->mem, most, sizeof *j->w);
