@@ -12,6 +12,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -276,12 +277,13 @@ static oct_status write_kv(job *j, uint32_t l, oct_err *err) {
 
 /* The smoothing factors that a norm's weight and bias are divided by, or NULL. */
 static const float *norm_factors(const job *j, const char *name) {
-    unsigned l;
-    char part[64];
-    if (sscanf(name, "model.layers.%u.%63[a-z_]", &l, part) != 2 || l >= j->config->n_layers)
-        return NULL;
-    if (strcmp(part, "input_layernorm") == 0) return j->plan.layers[l].in[OCT_IN_QKV].smooth;
-    if (strcmp(part, "post_attention_layernorm") == 0)
+    char *part;
+    if (strncmp(name, "model.layers.", 13) != 0) return NULL;
+    const unsigned long l = strtoul(name + 13, &part, 10);
+    if (*part != '.' || l >= j->config->n_layers) return NULL;
+    part++;
+    if (strncmp(part, "input_layernorm.", 16) == 0) return j->plan.layers[l].in[OCT_IN_QKV].smooth;
+    if (strncmp(part, "post_attention_layernorm.", 25) == 0)
         return j->plan.layers[l].in[OCT_IN_MLP].smooth;
     return NULL;
 }
