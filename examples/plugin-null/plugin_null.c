@@ -225,9 +225,22 @@ static int32_t weight_write(octet_device *dev, octet_weight w, const octet_weigh
 static void weight_destroy(octet_device *dev, octet_weight w) { object_remove(dev, w); }
 
 static uint64_t kv_block_bytes(octet_device *dev, const octet_kv_desc *d) {
-    const uint64_t size = d->kind == OCTET_KV_F32 ? 4 : d->kind == OCTET_KV_BF16 ? 2 : 1;
+    const uint64_t tokens = (uint64_t)2 * d->n_kv_heads * d->block_tokens;
     (void)dev;
-    return (uint64_t)2 * d->n_kv_heads * d->head_dim * d->block_tokens * size;
+    switch (d->kind) {
+    case OCTET_KV_F32:
+        return tokens * d->head_dim * 4;
+    case OCTET_KV_BF16:
+    case OCTET_KV_F16:
+        return tokens * d->head_dim * 2;
+    case OCTET_KV_I8_CHANNEL:
+    case OCTET_KV_FP8_CHANNEL:
+        return tokens * d->head_dim;
+    case OCTET_KV_I8_TOKEN:
+        return tokens * (d->head_dim + sizeof(float));
+    default:
+        return 0;
+    }
 }
 
 /* ---- operations ------------------------------------------------------------------------------ */

@@ -149,8 +149,16 @@ typedef struct octet_weight_rows {
 
 #define OCTET_KV_F32 1u
 #define OCTET_KV_BF16 2u
-/* One scale (and offset) for each channel of each kv head ("C8"). */
+/* One scale (and offset) for each channel of each kv head ("C8"). A scale for each head, or for the
+ * whole tensor, is the same number repeated. */
 #define OCTET_KV_I8_CHANNEL 3u
+/* A scale for each token and kv head, max(absmax / 127, 1e-6), made as the token is written and
+ * kept in the block. The scale and offset members are absent. */
+#define OCTET_KV_I8_TOKEN 4u
+/* E4M3 of x / scale, one scale for each channel as above, no offset. */
+#define OCTET_KV_FP8_CHANNEL 5u
+#define OCTET_KV_F16 6u
+/* A device may lack kinds from 4 on: kv_block_bytes then answers 0. */
 
 /* One layer's cache. The layout inside a block is the device's own; the host only counts bytes. */
 typedef struct octet_kv_desc {
@@ -159,9 +167,10 @@ typedef struct octet_kv_desc {
     uint32_t n_kv_heads, head_dim;
     uint32_t block_tokens; /* a multiple of 32 */
     uint32_t reserved;
-    uint64_t block_bytes;        /* what kv_block_bytes answered for the members above */
-    octet_ref base;              /* block b starts at base + b * block_bytes */
-    octet_ref k_scale, k_offset; /* float32 [n_kv_heads * head_dim]; offset absent: 0 */
+    uint64_t block_bytes; /* what kv_block_bytes answered for the members above */
+    octet_ref base;       /* block b starts at base + b * block_bytes */
+    /* float32 [n_kv_heads * head_dim], of the kinds that say so; offset absent: 0 */
+    octet_ref k_scale, k_offset;
     octet_ref v_scale, v_offset;
 } octet_kv_desc;
 

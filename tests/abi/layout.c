@@ -84,6 +84,8 @@ AT(octet_kv_desc, k_scale, 48);
 AT(octet_kv_desc, k_offset, 64);
 AT(octet_kv_desc, v_scale, 80);
 AT(octet_kv_desc, v_offset, 96);
+_Static_assert(OCTET_KV_F32 == 1 && OCTET_KV_BF16 == 2 && OCTET_KV_I8_CHANNEL == 3, "kinds");
+_Static_assert(OCTET_KV_I8_TOKEN == 4 && OCTET_KV_FP8_CHANNEL == 5 && OCTET_KV_F16 == 6, "kinds");
 
 SIZE(octet_batch, 104);
 AT(octet_batch, struct_bytes, 0);
