@@ -277,7 +277,7 @@ static bool tile_span(tile *t, uint32_t span) {
 /* ---- combination ---------------------------------------------------------------------------- */
 
 /* Weighs what is there (a) and what comes (b). False: nothing comes, or the row is lost. */
-static bool merge_weights(span_part *total, span_part part, float *a, float *b) {
+static bool merge_weights(const oct_kern *k, span_part *total, span_part part, float *a, float *b) {
     if (!finite_f32(total->m)) return false;
     if (!finite_f32(part.m)) {
         total->m = NAN;
@@ -287,34 +287,35 @@ static bool merge_weights(span_part *total, span_part part, float *a, float *b) 
     if (total->l == 0.0f) {
         *total = part;
         *a = 0.0f; /* first span: taken as it is */
+        *b = 1.0f;
         return true;
     }
     const float m = part.m > total->m ? part.m : total->m;
-    *a = oct_exp_f32(total->m - m);
-    *b = oct_exp_f32(part.m - m);
+    const float below[2] = {total->m - m, part.m - m};
+    float weight[2];
+    k->elem.exp(weight, below, 2);
+    *a = weight[0];
+    *b = weight[1];
     total->l = fmaf(total->l, *a, part.l * *b);
     total->m = m;
     return true;
 }
 
-static void finish(const oct_attn_args *a, span_part total, const float *acc, float *out) {
+static void finish(const oct_kern *k, const oct_attn_args *a, span_part total, const float *acc,
+                   float *out) {
     const uint32_t hd = a->head_dim;
     if (!finite_f32(total.m) || total.l == 0.0f) {
         for (uint32_t d = 0; d < hd; d++) out[d] = total.l == 0.0f && total.m == 0.0f ? 0.0f : NAN;
         return;
     }
-    const float r = 1.0f / total.l;
-    for (uint32_t d = 0; d < hd; d++) {
-        const float o = acc[d] * r;
-        out[d] = a->cache != OCT_ATTN_I8
-                     ? o
-                     : (o - (a->v_offset ? a->v_offset[d] : 0.0f)) * a->v_scale[d];
-    }
+    const bool i8 = a->cache == OCT_ATTN_I8;
+    k->attn.finish(out, acc, 1.0f / total.l, i8 ? a->v_offset : NULL, i8 ? a->v_scale : NULL, hd);
 }
 
-/* Channel d of a span's values, from the sums of its parts. */
-static float joined(const tile *t, const int32_t *o, uint32_t d) {
-    return fmaf((float)o[d], 256.0f, (float)o[t->o_pad + d]);
+/* A span's values, from the sums of its parts. */
+static void join(const tile *t, const int32_t *o, float *values) {
+    memset(values, 0, t->a->head_dim * sizeof *values);
+    t->k->attn.merge_i32(values, o, t->o_pad, 0.0f, 1.0f, t->a->head_dim);
 }
 
 static float *out_row(const oct_attn_args *a, uint32_t vec) {
@@ -325,15 +326,15 @@ static float *out_row(const oct_attn_args *a, uint32_t vec) {
 static void tile_merge(tile *t) {
     const uint32_t hd = t->a->head_dim;
     for (uint32_t v = 0; v < t->n_vec; v++) {
-        float *acc = t->acc + (size_t)v * t->o_pad, a, b = 0.0f;
+        float *acc = t->acc + (size_t)v * t->o_pad, a, b;
         const bool first = t->total[v].l == 0.0f;
-        if (!merge_weights(&t->total[v], t->part[v], &a, &b)) continue;
+        if (!merge_weights(t->k, &t->total[v], t->part[v], &a, &b)) continue;
         if (t->a->cache == OCT_ATTN_I8) {
             const int32_t *o = (const int32_t *)t->out + (size_t)v * 2 * t->o_pad;
             if (!first)
                 t->k->attn.merge_i32(acc, o, t->o_pad, a, b, hd);
             else
-                for (uint32_t d = 0; d < hd; d++) acc[d] = joined(t, o, d);
+                join(t, o, acc);
         } else {
             const float *o = (const float *)t->out + (size_t)v * t->o_pad;
             if (!first)
@@ -353,7 +354,7 @@ void oct_kern_attn(const oct_kern *k, const oct_attn_args *a, void *scratch) {
         for (uint32_t span = t.lo / OCT_ATTN_SPAN; span < end; span++)
             if (tile_span(&t, span)) tile_merge(&t);
         for (uint32_t v = 0; v < t.n_vec; v++)
-            finish(a, t.total[v], t.acc + (size_t)v * t.o_pad, out_row(a, row * a->group + v));
+            finish(k, a, t.total[v], t.acc + (size_t)v * t.o_pad, out_row(a, row * a->group + v));
     }
 }
 
@@ -377,12 +378,10 @@ static void store_partial(const tile *t, bool seen, float *at) {
         at[0] = seen ? t->part[v].m : 0.0f;
         at[1] = seen ? t->part[v].l : 0.0f;
         if (at[1] == 0.0f) continue;
-        if (t->a->cache == OCT_ATTN_I8) {
-            const int32_t *o = (const int32_t *)t->out + (size_t)v * 2 * t->o_pad;
-            for (uint32_t d = 0; d < hd; d++) at[2 + d] = joined(t, o, d);
-        } else {
+        if (t->a->cache == OCT_ATTN_I8)
+            join(t, (const int32_t *)t->out + (size_t)v * 2 * t->o_pad, at + 2);
+        else
             memcpy(at + 2, (const float *)t->out + (size_t)v * t->o_pad, hd * sizeof *at);
-        }
     }
 }
 
@@ -406,17 +405,17 @@ void oct_kern_attn_combine(const oct_kern *k, const oct_attn_args *a, const floa
     uint32_t begin, end;
     oct_kern_attn_span_range(a, &begin, &end);
     for (uint32_t v = 0; v < n_vec; v++) {
-        float acc[OCT_ATTN_MAX_HEAD] = {0}, wa, wb = 0.0f;
+        float acc[OCT_ATTN_MAX_HEAD] = {0}, wa, wb;
         span_part total = {0};
         const float *at = partials + (size_t)v * (a->head_dim + 2);
         for (uint32_t span = begin; span < end; span++, at += per_span) {
             const bool first = total.l == 0.0f;
-            if (!merge_weights(&total, (span_part){at[0], at[1]}, &wa, &wb)) continue;
+            if (!merge_weights(k, &total, (span_part){at[0], at[1]}, &wa, &wb)) continue;
             if (first)
                 memcpy(acc, at + 2, a->head_dim * sizeof *acc);
             else
                 k->attn.merge_f32(acc, at + 2, wa, wb, a->head_dim);
         }
-        finish(a, total, acc, out_row(a, v));
+        finish(k, a, total, acc, out_row(a, v));
     }
 }

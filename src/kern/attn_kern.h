@@ -70,9 +70,16 @@ typedef struct oct_attn_score {
 /* acc[d] = fmaf(acc[d], a, o[d] * b). */
 #define OCT_DECL_ATTN_MERGE_F32(name) \
     void(name)(float *acc, const float *o, float a, float b, uint32_t head_dim)
-/* The same with the sums of the parts: fmaf(o[d], 256, o[ldo + d]) for o[d]. */
+/* The same with the sums of the parts: fmaf(o[d], 256, o[ldo + d]) for o[d]. With acc, a = 0 and
+ * b = 1 acc becomes that value itself, which is never -0. */
 #define OCT_DECL_ATTN_MERGE_I32(name) \
     void(name)(float *acc, const int32_t *o, size_t ldo, float a, float b, uint32_t head_dim)
+
+/* out[d] = (acc[d] * r - v_offset[d]) * v_scale[d]; without v_offset nothing is taken off, without
+ * v_scale the product with r is the result. */
+#define OCT_DECL_ATTN_FINISH(name)                                                                 \
+    void(name)(float *out, const float *acc, float r, const float *v_offset, const float *v_scale, \
+               uint32_t head_dim)
 
 typedef OCT_DECL_ATTN_Q24(*oct_attn_q24_fn);
 typedef OCT_DECL_ATTN_SOFTMAX_I8(*oct_attn_softmax_i8_fn);
@@ -81,6 +88,7 @@ typedef OCT_DECL_ATTN_QK(*oct_attn_qk_fn);
 typedef OCT_DECL_ATTN_PV(*oct_attn_pv_fn);
 typedef OCT_DECL_ATTN_MERGE_F32(*oct_attn_merge_f32_fn);
 typedef OCT_DECL_ATTN_MERGE_I32(*oct_attn_merge_i32_fn);
+typedef OCT_DECL_ATTN_FINISH(*oct_attn_finish_fn);
 
 typedef struct oct_kern_attn_slots {
     oct_attn_q24_fn q24;
@@ -90,6 +98,7 @@ typedef struct oct_kern_attn_slots {
     oct_attn_pv_fn pv_f32, pv_bf16;
     oct_attn_merge_f32_fn merge_f32;
     oct_attn_merge_i32_fn merge_i32;
+    oct_attn_finish_fn finish;
 } oct_kern_attn_slots;
 
 #endif

@@ -104,6 +104,14 @@ static void attn_merge_i32_ref(float *acc, const int32_t *o, size_t ldo, float a
         acc[d] = fmaf(acc[d], a, fmaf((float)o[d], 256.0f, (float)o[ldo + d]) * b);
 }
 
+static void attn_finish_ref(float *out, const float *acc, float r, const float *v_offset,
+                            const float *v_scale, uint32_t head_dim) {
+    for (uint32_t d = 0; d < head_dim; d++) {
+        const float o = acc[d] * r;
+        out[d] = v_scale ? (o - (v_offset ? v_offset[d] : 0.0f)) * v_scale[d] : o;
+    }
+}
+
 void oct_kern_init_attn_ref(oct_kern *k) {
     k->attn = (oct_kern_attn_slots){
         .q24 = attn_q24_ref,
@@ -115,5 +123,6 @@ void oct_kern_init_attn_ref(oct_kern *k) {
         .pv_bf16 = attn_pv_bf16_ref,
         .merge_f32 = attn_merge_f32_ref,
         .merge_i32 = attn_merge_i32_ref,
+        .finish = attn_finish_ref,
     };
 }

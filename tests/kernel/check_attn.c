@@ -170,6 +170,24 @@ static void check_merge(kcheck *t, const oct_kern *ref, const oct_kern *k) {
     }
 }
 
+static void check_finish(kcheck *t, const oct_kern *ref, const oct_kern *k) {
+    if (!kc_begin(t, (kc_fn)ref->attn.finish, (kc_fn)k->attn.finish, "attn_finish")) return;
+    for (size_t h = 0; h < KC_COUNT(heads); h++)
+        for (unsigned options = 0; options < 4; options++) {
+            const uint32_t hd = heads[h];
+            float *acc = buffer(t, 0, hd, 4), *off = buffer(t, 1, hd, 4), *s = buffer(t, 2, hd, 4);
+            float *want = buffer(t, 3, hd, 4), *got = buffer(t, 4, hd, 4);
+            kc_fill_f32(t, acc, hd, 1e6f, KC_RANDOM);
+            kc_fill_f32(t, off, hd, 1.0f, KC_RANDOM);
+            kc_fill_f32(t, s, hd, 2.0f, KC_RANDOM);
+            const float *v_offset = options & 1 ? off : NULL, *v_scale = options & 2 ? s : NULL;
+            kc_case(t, "hd=%u options=%x", hd, options);
+            ref->attn.finish(want, acc, 0.37f, v_offset, v_scale, hd);
+            k->attn.finish(got, acc, 0.37f, v_offset, v_scale, hd);
+            kc_same_f32(t, want, got, hd);
+        }
+}
+
 void check_attn(kcheck *t, const oct_kern *ref, const oct_kern *k) {
     check_q24(t, ref->attn.q24, k->attn.q24);
     check_softmax_i8(t, ref->attn.softmax_i8, k->attn.softmax_i8);
@@ -179,4 +197,5 @@ void check_attn(kcheck *t, const oct_kern *ref, const oct_kern *k) {
     check_pv(t, "attn_pv_f32", ref->attn.pv_f32, k->attn.pv_f32, 4);
     check_pv(t, "attn_pv_bf16", ref->attn.pv_bf16, k->attn.pv_bf16, 2);
     check_merge(t, ref, k);
+    check_finish(t, ref, k);
 }

@@ -209,3 +209,14 @@ void V16_NAME(attn_merge_i32)(float *acc, const int32_t *o, size_t ldo, float a,
         put(acc + d, v16_fma(get(acc + d, left), v16_set1(a), v16_mul(x, v16_set1(b))), left);
     }
 }
+
+void V16_NAME(attn_finish)(float *out, const float *acc, float r, const float *v_offset,
+                           const float *v_scale, uint32_t head_dim) {
+    for (uint32_t d = 0; d < head_dim; d += 16) {
+        const size_t left = head_dim - d;
+        v16 o = v16_mul(get(acc + d, left), v16_set1(r));
+        if (v_scale && v_offset) o = v16_sub(o, get(v_offset + d, left));
+        if (v_scale) o = v16_mul(o, get(v_scale + d, left));
+        put(out + d, o, left);
+    }
+}

@@ -29,7 +29,8 @@
     OCT_DECL_ATTN_PV(oct_attn_pv_f32_##set);             \
     OCT_DECL_ATTN_PV(oct_attn_pv_bf16_##set);            \
     OCT_DECL_ATTN_MERGE_F32(oct_attn_merge_f32_##set);   \
-    OCT_DECL_ATTN_MERGE_I32(oct_attn_merge_i32_##set)
+    OCT_DECL_ATTN_MERGE_I32(oct_attn_merge_i32_##set);   \
+    OCT_DECL_ATTN_FINISH(oct_attn_finish_##set)
 
 #define OCT_ELEM_SLOTS(set)                                                                   \
     (oct_kern_elem){                                                                          \
@@ -45,7 +46,7 @@
         .softmax_f32 = oct_attn_softmax_f32_##set, .qk_f32 = oct_attn_qk_f32_##set,          \
         .qk_bf16 = oct_attn_qk_bf16_##set, .pv_f32 = oct_attn_pv_f32_##set,                  \
         .pv_bf16 = oct_attn_pv_bf16_##set, .merge_f32 = oct_attn_merge_f32_##set,            \
-        .merge_i32 = oct_attn_merge_i32_##set}
+        .merge_i32 = oct_attn_merge_i32_##set, .finish = oct_attn_finish_##set}
 /* clang-format on */
 
 OCT_DECL_ELEM_ATTN(avx2);

@@ -155,10 +155,13 @@ INLINE __m512i row_group(const int16_t *a) {
     return _mm512_set1_epi64(four);
 }
 
-/* Joins the two partial sums of 8 outputs. */
-INLINE void put8(int32_t *c, __m512i pairs) {
-    const __m512i sum = _mm512_add_epi32(pairs, _mm512_srli_epi64(pairs, 32));
-    _mm256_storeu_si256((__m256i *)c, _mm512_cvtepi64_epi32(sum));
+/* Joins the two partial sums of 16 outputs. */
+INLINE void put_pairs(int32_t *c, __m512i lo, __m512i hi) {
+    const __m512i even =
+        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    _mm512_storeu_si512(c, _mm512_add_epi32(_mm512_permutex2var_epi32(lo, even, hi),
+                                            _mm512_permutex2var_epi32(lo, odd, hi)));
 }
 
 /* n rows x np panels, np at most 2; two vectors of sums a row and panel. */
@@ -189,7 +192,8 @@ INLINE void tile16(const int n, const int np, const int16_t *a, size_t lda, cons
 #pragma GCC unroll 8
     for (int r = 0; r < n; r++)
 #pragma GCC unroll 8
-        for (int v = 0; v < 2 * np; v++) put8(c + (size_t)r * ldc + v * 8, s[r][v]);
+        for (int p = 0; p < np; p++)
+            put_pairs(c + (size_t)r * ldc + p * J, s[r][2 * p], s[r][2 * p + 1]);
 }
 
 OCT_DECL_GEMM_I16(oct_gemm_i16_avx512) {
