@@ -61,7 +61,7 @@ static oct_status describe_layer(oct_checkpoint *ckpt, oct_scheme *s, oct_arena 
     snprintf(name, sizeof name, "model.layers.%u.self_attn", l);
     OCT_TRY(oct_scheme_kv(s, arena, name, c->n_kv_heads, c->head_dim, &kv, err));
     if (used < text_bytes)
-        snprintf(text + used, text_bytes - used, "; KV %s", kv.int8 ? "INT8 per channel" : "float");
+        snprintf(text + used, text_bytes - used, "; KV %s", oct_kv_source_text(&kv));
     return OCT_OK;
 }
 

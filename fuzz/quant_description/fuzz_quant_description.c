@@ -96,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (oct_scheme_linear(s, &arena, "p", 2, 4, false, &lin, &err) == OCT_OK &&
             lin.kind == OCT_LINEAR_INT8 && (!lin.weight || !lin.col_scale))
             abort();
-        if (oct_scheme_kv(s, &arena, "a", 1, 2, &kv, &err) == OCT_OK && kv.int8 &&
+        if (oct_scheme_kv(s, &arena, "a", 1, 2, &kv, &err) == OCT_OK && kv.kind == OCT_KV_KIND_I8 &&
             !(kv.k_scale[1] > 0 && kv.v_scale[1] > 0))
             abort();
     }

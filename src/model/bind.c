@@ -12,6 +12,7 @@
 #include "base/checked.h"
 #include "base/log.h"
 #include "model/parts.h"
+#include "quant/float_types.h"
 #include "quant/weights.h"
 #include "store/scheme.h"
 
@@ -71,6 +72,11 @@ static void progress(binder *b, uint64_t bytes) {
                                b->total);
 }
 
+/* Stored in eight bits, but meant for float activations here: FP8, and INT8 weights alone. */
+static bool is_narrow(const oct_linear_source *src) {
+    return src->kind == OCT_LINEAR_FP8 || src->kind == OCT_LINEAR_W8A16;
+}
+
 /* The storage on the device of a source, and how its input is quantised. */
 static uint32_t storage_of(const binder *b, const oct_linear_source *src, uint32_t *quant) {
     *quant = (uint32_t)src->act;
@@ -80,9 +86,10 @@ static uint32_t storage_of(const binder *b, const oct_linear_source *src, uint32
         return OCTET_I8;
     }
     *quant = OCTET_QUANT_NONE;
-    return src->weight->dtype == OCT_DTYPE_BF16  ? OCTET_BF16
-           : src->weight->dtype == OCT_DTYPE_F16 ? OCTET_F16
-                                                 : OCTET_F32;
+    return is_narrow(src)                         ? OCTET_BF16
+           : src->weight->dtype == OCT_DTYPE_BF16 ? OCTET_BF16
+           : src->weight->dtype == OCT_DTYPE_F16  ? OCTET_F16
+                                                  : OCTET_F32;
 }
 
 static size_t stored_element(uint32_t dtype) {
@@ -91,7 +98,8 @@ static size_t stored_element(uint32_t dtype) {
 
 /* True when the checkpoint's bytes are already what the device wants. */
 static bool is_raw(const oct_linear_source *src, uint32_t dtype) {
-    return src->kind == OCT_LINEAR_INT8 || dtype == OCTET_BF16 || dtype == OCTET_F16;
+    return src->kind == OCT_LINEAR_INT8 ||
+           (!is_narrow(src) && (dtype == OCTET_BF16 || dtype == OCTET_F16));
 }
 
 static oct_status ensure_piece(binder *b, uint64_t k, oct_err *err) {
@@ -108,6 +116,16 @@ static oct_status ensure_piece(binder *b, uint64_t k, oct_err *err) {
     return OCT_FAIL(err, OCT_E_NOMEM, "model: no memory to load a piece of %zu bytes", need);
 }
 
+/* n float32 become n bfloat16 where they lie. */
+static void narrow_piece(unsigned char *piece, uint64_t n) {
+    for (uint64_t i = 0; i < n; i++) {
+        float v;
+        memcpy(&v, piece + 4 * i, sizeof v);
+        const uint16_t h = oct_f32_to_bf16(v);
+        memcpy(piece + 2 * i, &h, sizeof h);
+    }
+}
+
 /* Writes all rows of one source into the matrix from row `at`. */
 static oct_status write_rows(binder *b, octet_weight w, uint32_t dtype, uint64_t at,
                              const oct_linear_source *src, oct_err *err) {
@@ -122,13 +140,17 @@ static oct_status write_rows(binder *b, octet_weight w, uint32_t dtype, uint64_t
                                   .row = at + row,
                                   .n_rows = n,
                                   .data = b->piece,
-                                  .col_scale = src->col_scale ? src->col_scale + row : NULL,
+                                  .col_scale =
+                                      src->kind == OCT_LINEAR_INT8 ? src->col_scale + row : NULL,
                                   .int_bias = src->int_bias ? src->int_bias + row : NULL,
                                   .bias = src->bias ? src->bias + row : NULL};
-        if (raw)
+        if (raw && src->kind == OCT_LINEAR_INT8)
+            OCT_TRY(oct_scheme_read_i8(b->ckpt, src, row, n, (int8_t *)b->piece, err));
+        else if (raw)
             OCT_TRY(oct_checkpoint_read_raw_rows(b->ckpt, src->weight, row, n, b->piece, err));
         else
-            OCT_TRY(oct_checkpoint_read_rows(b->ckpt, src->weight, row, n, (float *)b->piece, err));
+            OCT_TRY(oct_scheme_read_rows(b->ckpt, src, row, n, (float *)b->piece, err));
+        if (!raw && dtype == OCTET_BF16) narrow_piece(b->piece, n * src->k);
         if (!raw && dtype == OCTET_I8) {
             for (uint64_t r = 0; r < n; r++)
                 b->q_scale[r] =
@@ -240,12 +262,12 @@ static oct_status bind_kv(binder *b, const char *prefix, oct_layer *layer, oct_e
 
     snprintf(name, sizeof name, "%sself_attn", prefix);
     OCT_TRY(oct_scheme_kv(b->scheme, &b->arena, name, c->n_kv_heads, c->head_dim, &kv, err));
-    if (m->options.kv == OCT_KV_C8 && !kv.int8)
+    if (m->options.kv == OCT_KV_C8 && kv.offered != OCT_KV_KIND_I8)
         return OCT_FAIL(err, OCT_E_CORRUPT,
                         "%s: --kv-cache-dtype int8_per_channel needs k_proj.kv_cache_scale and "
                         "v_proj.kv_cache_scale, and the checkpoint has none",
                         name);
-    const bool int8 = kv.int8 && m->options.kv <= OCT_KV_C8;
+    const bool int8 = kv.offered == OCT_KV_KIND_I8 && m->options.kv <= OCT_KV_C8;
     layer->kv = (octet_kv_desc){
         .struct_bytes = sizeof layer->kv,
         .kind = int8                                     ? OCTET_KV_I8_CHANNEL

@@ -59,9 +59,26 @@ static void read_eos(oct_generation_config *out, const json_t *obj, const char *
         add_eos(out, json_array_get(eos, i), where, vocab);
 }
 
+/* True when sampling is switched off in so many words. An absent do_sample says nothing here: the
+ * files of many sampled models leave it out. */
+static bool is_greedy(oct_generation_config *out, const json_t *obj, const char *where) {
+    char shown[OCT_JSON_SHOWN];
+    const json_t *v = json_object_get(obj, "do_sample");
+    if (!v || json_is_null(v) || json_is_true(v)) return false;
+    if (json_is_false(v)) return true;
+    oct_warn("%s: do_sample must be true or false (got %s); ignored", where,
+             oct_json_show(v, shown));
+    out->n_warnings++;
+    return false;
+}
+
 static void read_fields(oct_generation_config *out, const json_t *obj, const char *where) {
     int64_t whole = 0;
     out->has_temperature = number(out, obj, "temperature", where, 0, 100, &out->temperature);
+    if (is_greedy(out, obj, where)) {
+        out->has_temperature = true;
+        out->temperature = 0;
+    }
     out->has_top_p = number(out, obj, "top_p", where, 1e-9, 1, &out->top_p);
     out->has_min_p = number(out, obj, "min_p", where, 0, 1, &out->min_p);
     out->has_repetition_penalty =

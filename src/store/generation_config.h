@@ -14,7 +14,8 @@
 /* A has_* of false: the file says nothing usable. */
 typedef struct oct_generation_config {
     bool has_temperature, has_top_p, has_top_k, has_min_p, has_repetition_penalty, has_max_new;
-    double temperature;        /* 0..100; do_sample is not read, as other servers do not */
+    double temperature;        /* 0..100; 0 when the file says "do_sample": false, whatever it says
+                                  of the temperature: such a model is meant to be greedy */
     double top_p;              /* (0, 1] */
     int32_t top_k;             /* 0: all */
     double min_p;              /* [0, 1] */

@@ -109,6 +109,17 @@ oct_status oct_scheme_kv(oct_scheme *s, oct_arena *arena, const char *attn, uint
     return s->has_kv ? s->ops->kv(s, arena, attn, n_kv_heads * head_dim, out, err) : OCT_OK;
 }
 
+const char *oct_kv_source_text(const oct_kv_source *kv) {
+    static const char *const texts[4][3] = {
+        [OCT_KV_KIND_FLOAT] = {"float", "float", "float"},
+        [OCT_KV_KIND_I8] = {"INT8 per tensor", "INT8 per head", "INT8 per channel"},
+        [OCT_KV_KIND_I8_HEAD] = {"INT8 per token and head", "INT8 per token and head",
+                                 "INT8 per token and head"},
+        [OCT_KV_KIND_FP8] = {"FP8 per tensor", "FP8 per head", "FP8 per channel"},
+    };
+    return texts[kv->kind][kv->grain];
+}
+
 /* ---- values ---------------------------------------------------------------------------------- */
 
 bool oct_scheme_join(char out[OCT_SCHEME_NAME], const char *prefix, const char *tail) {

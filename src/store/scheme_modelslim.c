@@ -363,7 +363,8 @@ static oct_status modelslim_kv(oct_scheme *s, oct_arena *arena, const char *attn
                            &vo, err));
     out->k_offset = null_if_zero(ko, n);
     out->v_offset = null_if_zero(vo, n);
-    out->int8 = out->k_scale && out->v_scale;
+    if (out->k_scale && out->v_scale) out->kind = out->offered = OCT_KV_KIND_I8;
+    out->grain = OCT_KV_GRAIN_CHANNEL;
     return OCT_OK;
 }
 

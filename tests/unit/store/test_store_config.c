@@ -274,12 +274,29 @@ static void CF6_generation_config(void **state) {
     assert_int_equal(g.n_warnings, 8);
     PARSE("{\"temperature\":1e300,\"top_k\":-1,\"eos_token_id\":5}");
     assert_true(!g.has_temperature && g.has_top_k && g.top_k == 0 && g.n_eos == 1);
+    PARSE("{\"do_sample\":\"no\",\"temperature\":0.5}");
+    assert_true(g.n_warnings == 1 && g.has_temperature && g.temperature == 0.5);
     PARSE("{\"temp");
     assert_true(g.n_warnings == 1 && !g.has_temperature);
     PARSE("[]");
     assert_int_equal(g.n_warnings, 1);
     PARSE("");
     assert_int_equal(g.n_warnings, 1);
+}
+
+static void do_sample_false_is_greedy(void **state) {
+    (void)state;
+    oct_generation_config g;
+    PARSE("{\"do_sample\":false,\"temperature\":0.7,\"top_p\":0.8}");
+    assert_true(g.has_temperature && g.temperature == 0 && g.has_top_p && g.n_warnings == 0);
+    PARSE("{\"do_sample\":false}");
+    assert_true(g.has_temperature && g.temperature == 0);
+    PARSE("{\"do_sample\":true,\"temperature\":0.7}");
+    assert_true(g.has_temperature && g.temperature == 0.7);
+    PARSE("{\"do_sample\":true}");
+    assert_false(g.has_temperature);
+    PARSE("{\"do_sample\":null}");
+    assert_true(!g.has_temperature && g.n_warnings == 0);
 }
 
 /* ---- GGUF --------------------------------------------------------------------------------------
@@ -392,6 +409,7 @@ int main(void) {
         TEST(CF4_sizes),
         TEST(CF5_relations_and_ranges),
         TEST(CF6_generation_config),
+        TEST(do_sample_false_is_greedy),
         TEST(gguf_hyperparameters),
         TEST(gguf_refusals),
     };

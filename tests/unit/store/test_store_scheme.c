@@ -389,17 +389,17 @@ static void c8_scales_and_offsets(void **state) {
                        KV("v_proj.kv_cache_offset", I32, 1, {2}, vo)};
     put_model(e, OCT_COUNT(e), "{\"kv_cache_type\":\"C8\"}", "");
     must(&o, open_kv(&o, &kv));
-    assert_true(oct_scheme_has_kv(o.s) && kv.int8);
+    assert_true(oct_scheme_has_kv(o.s) && (kv.kind == OCT_KV_KIND_I8));
     assert_true(kv.k_scale[1] == 0.25f && kv.v_scale[0] == 0.125f && kv.v_scale[1] == 0.125f);
     assert_null(kv.k_offset);
     assert_true(kv.v_offset && kv.v_offset[1] == -3);
     must(&o, oct_scheme_kv(o.s, &o.arena, "b", 1, 2, &kv, &o.err));
-    assert_false(kv.int8); /* another layer keeps float */
+    assert_false((kv.kind == OCT_KV_KIND_I8)); /* another layer keeps float */
     assert_int_equal(oct_checkpoint_unused(o.c, NULL), 0);
     close_all(&o);
     put_model(e, OCT_COUNT(e), "{}", "");
     must(&o, open_kv(&o, &kv));
-    assert_false(kv.int8 || oct_scheme_has_kv(o.s));
+    assert_false((kv.kind == OCT_KV_KIND_I8) || oct_scheme_has_kv(o.s));
     close_all(&o);
 }
 
@@ -478,7 +478,7 @@ static void read_layer(opened *o, const oct_model_config *m, uint32_t layer) {
     }
     snprintf(name, sizeof name, "model.layers.%u.self_attn", layer);
     must(o, oct_scheme_kv(o->s, &o->arena, name, m->n_kv_heads, m->head_dim, &cache, &o->err));
-    assert_true(cache.int8 == oct_scheme_has_kv(o->s));
+    assert_true((cache.kind == OCT_KV_KIND_I8) == oct_scheme_has_kv(o->s));
 }
 
 static void read_golden(const char *folder) {
