@@ -55,7 +55,8 @@ int serve_choose_blocks(server *s);
 int serve_choose_defaults(server *s);
 /* Compiles the chat templates. A model's own that cannot be compiled is only warned of. */
 int serve_open_templates(server *s);
-/* Changes when weights, quantisation or version do. */
+/* Changes with the version, the device's kind, scheme, cache type and weights (as far as
+ * oct_checkpoint_fingerprint sees them). */
 int serve_fingerprint(server *s);
 
 /* ---- signals.c ---- */

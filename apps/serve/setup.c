@@ -199,39 +199,16 @@ int serve_open_templates(server *s) {
 
 /* ---- fingerprint ---- */
 
-enum { SAMPLE_BYTES = 4096 };
-
-/* The names, types and first bytes of all tensors: reading whole models would cost the start. */
-static oct_status hash_weights(const oct_checkpoint *c, XXH64_state_t *h, oct_err *err) {
-    const oct_allocator *mem = oct_system_allocator();
-    for (size_t i = 0; i < oct_checkpoint_n_tensors(c); i++) {
-        const oct_tensor *t = oct_checkpoint_tensor_at(c, i);
-        const uint64_t row_bytes = t->n_rows ? t->bytes / t->n_rows : 0;
-        XXH64_update(h, t->name.ptr, t->name.len);
-        XXH64_update(h, &t->dtype, sizeof t->dtype);
-        XXH64_update(h, &t->bytes, sizeof t->bytes);
-        if (row_bytes == 0 || row_bytes > (SAMPLE_BYTES << 8)) continue;
-        void *row = oct_alloc(mem, row_bytes, 1);
-        if (!row) return OCT_FAIL(err, OCT_E_NOMEM, "no memory for a row of weights");
-        const oct_status st = oct_checkpoint_read_raw_rows(c, t, 0, 1, row, err);
-        if (st == OCT_OK) XXH64_update(h, row, row_bytes);
-        oct_free(mem, row, row_bytes, 1);
-        OCT_TRY(st);
-    }
-    return OCT_OK;
-}
-
 int serve_fingerprint(server *s) {
     const oct_model_info *i = oct_model_get_info(s->m.model);
+    const char *device = s->m.device->info.name;
     oct_err err = {0};
-    XXH64_state_t *h = XXH64_createState();
-    if (!h) return cli_fail(EXIT_SYSTEM, "no memory");
-    XXH64_reset(h, i->kv_kind);
-    XXH64_update(h, i->scheme, strlen(i->scheme));
-    XXH64_update(h, s->m.device->info.name, strcspn(s->m.device->info.name, ":"));
-    const oct_status st = hash_weights(s->m.ckpt, h, &err);
+    uint64_t weights;
+    const oct_status st = oct_checkpoint_fingerprint(s->m.ckpt, &weights, &err);
+    if (st != OCT_OK) return cli_fail(cli_status_of(st), "%s", err.text);
+    uint64_t hash = XXH3_64bits_withSeed(i->scheme, strlen(i->scheme), weights + i->kv_kind);
+    hash = XXH3_64bits_withSeed(device, strcspn(device, ":"), hash);
     snprintf(s->fingerprint, sizeof s->fingerprint, "octet-%s-%08llx", OCT_VERSION,
-             (unsigned long long)(XXH64_digest(h) & 0xffffffff));
-    XXH64_freeState(h);
-    return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
+             (unsigned long long)(hash & 0xffffffff));
+    return -1;
 }

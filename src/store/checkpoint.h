@@ -55,6 +55,13 @@ OCT_MUST_CHECK oct_status oct_checkpoint_read_rows(const oct_checkpoint *c, cons
                                                    uint64_t row0, uint64_t n_rows, float *dst,
                                                    oct_err *err);
 
+/* A number for these weights, the same on every machine and however they are cut into shards. It
+ * covers every tensor's name, type and shape, all bytes of tensors of up to 12 KiB, and the first,
+ * middle and last 4 KiB of larger ones; not what lies between, nor configuration, tokenizer or
+ * template. It is no proof against a forger. */
+OCT_MUST_CHECK oct_status oct_checkpoint_fingerprint(const oct_checkpoint *c, uint64_t *out,
+                                                     oct_err *err);
+
 /* OCT_E_CORRUPT when a file was changed since open. Call it when everything was read. */
 OCT_MUST_CHECK oct_status oct_checkpoint_check_unchanged(const oct_checkpoint *c, oct_err *err);
 

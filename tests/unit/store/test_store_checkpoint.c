@@ -403,6 +403,64 @@ static void gguf_llama_rows_are_put_back(void **state) {
     oct_checkpoint_close(c);
 }
 
+static uint64_t fingerprint_of_folder(void) {
+    uint64_t hash = 0;
+    oct_checkpoint *c = must_open(test_dir);
+    assert_int_equal(oct_checkpoint_fingerprint(c, &hash, NULL), OCT_OK);
+    oct_checkpoint_close(c);
+    return hash;
+}
+
+/* One tensor of SAMPLED bytes, of which byte `changed` differs (none when there is no such byte).
+ */
+enum { SAMPLED = 40001 };
+
+static uint64_t fingerprint_with(size_t changed) {
+    static unsigned char v[SAMPLED + 16];
+    char header[256];
+    for (size_t i = 0; i < sizeof v; i++) v[i] = (unsigned char)(i * 7);
+    if (changed < SAMPLED) v[changed] ^= 1;
+    snprintf(header, sizeof header,
+             "{\"a\":{\"dtype\":\"U8\",\"shape\":[%d],\"data_offsets\":[0,%d]},"
+             "\"b\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[%d,%d]}}",
+             SAMPLED, SAMPLED, SAMPLED, SAMPLED + 16);
+    put_text("config.json", config);
+    put_safetensors("model.safetensors", header, v, sizeof v);
+    return fingerprint_of_folder();
+}
+
+static void fingerprint_is_of_the_weights(void **state) {
+    (void)state;
+    const uint64_t plain = fingerprint_with(SIZE_MAX);
+    assert_true(plain == fingerprint_with(SIZE_MAX));
+    static const size_t seen[] = {0,           4095,           SAMPLED / 2 - 2047, SAMPLED / 2,
+                                  SAMPLED - 1, SAMPLED - 4096, SAMPLED / 2 + 2000};
+    for (size_t i = 0; i < OCT_COUNT(seen); i++) assert_true(fingerprint_with(seen[i]) != plain);
+    assert_true(fingerprint_with(10000) == plain); /* between the samples, as documented */
+
+    /* Another order, another cut: the same. Another name or type: not. */
+    put_safetensors("model.safetensors",
+                    "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
+                    "\"b\":{\"dtype\":\"I8\",\"shape\":[2],\"data_offsets\":[2,4]}}",
+                    "wxyz", 4);
+    const uint64_t one = fingerprint_of_folder();
+    put_safetensors("model.safetensors",
+                    "{\"b\":{\"dtype\":\"I8\",\"shape\":[2],\"data_offsets\":[0,2]},"
+                    "\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[2,4]}}",
+                    "yzwx", 4);
+    assert_true(fingerprint_of_folder() == one);
+    put_safetensors("model.safetensors",
+                    "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
+                    "\"c\":{\"dtype\":\"I8\",\"shape\":[2],\"data_offsets\":[2,4]}}",
+                    "wxyz", 4);
+    assert_true(fingerprint_of_folder() != one);
+    put_safetensors("model.safetensors",
+                    "{\"a\":{\"dtype\":\"I8\",\"shape\":[2],\"data_offsets\":[0,2]},"
+                    "\"b\":{\"dtype\":\"I8\",\"shape\":[2],\"data_offsets\":[2,4]}}",
+                    "wxyz", 4);
+    assert_true(fingerprint_of_folder() != one);
+}
+
 static void every_allocation_may_fail(void **state) {
     (void)state;
     put_text("config.json", config);
@@ -477,6 +535,7 @@ int main(void) {
         TEST(gguf_llama_rows_are_put_back),
         TEST(every_allocation_may_fail),
         TEST(golden_folders_open),
+        TEST(fingerprint_is_of_the_weights),
     };
     return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);
 }
