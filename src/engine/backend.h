@@ -3,7 +3,7 @@
  * model (oct_engine_create, backend_model.c); tests put a scripted one here, so that the engine is
  * tested without weights.
  *
- * Threads    submit and collect: the engine thread, strictly in turn.
+ * Threads    submit, collect and probe: the engine thread, strictly in turn.
  */
 #ifndef OCT_ENGINE_BACKEND_H
 #define OCT_ENGINE_BACKEND_H
@@ -19,6 +19,8 @@ typedef struct oct_engine_backend {
     /* As oct_model_submit and oct_model_collect. A step that failed in either is over. */
     oct_status (*submit)(void *ctx, const oct_model_batch *batch, oct_err *err);
     oct_status (*collect)(void *ctx, oct_model_result *result, oct_err *err);
+    /* As oct_model_probe; NULL: a step that fails is never the end. */
+    oct_status (*probe)(void *ctx, oct_err *err);
 } oct_engine_backend;
 
 /* oct_engine_create over any backend. Copies *backend; its ctx must outlive the engine. */

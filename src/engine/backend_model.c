@@ -9,6 +9,8 @@ static oct_status model_collect(void *ctx, oct_model_result *result, oct_err *er
     return oct_model_collect(ctx, result, err);
 }
 
+static oct_status model_probe(void *ctx, oct_err *err) { return oct_model_probe(ctx, err); }
+
 oct_status oct_engine_create(const oct_allocator *mem, oct_model *model,
                              const oct_tokenizer *tokenizer, const oct_engine_options *options,
                              oct_engine **out, oct_err *err) {
@@ -24,6 +26,7 @@ oct_status oct_engine_create(const oct_allocator *mem, oct_model *model,
         .max_top = OCT_MODEL_MAX_TOP,
         .submit = model_submit,
         .collect = model_collect,
+        .probe = model_probe,
     };
     return oct_engine_create_on(mem, &backend, tokenizer, options, out, err);
 }

@@ -165,6 +165,7 @@ oct_status oct_engine_submit(oct_engine *e, const oct_request_spec *spec, oct_re
     if (handle_out) *handle_out = NULL;
     if (atomic_load(&e->stopping))
         return OCT_FAIL(err, OCT_E_CANCELLED, "engine: stopping, no more requests");
+    if (atomic_load(&e->lost)) return OCT_FAIL(err, OCT_E_DEVICE, "engine: the device is lost");
     if (!enter_queue(e)) return OCT_E_FULL; /* first: a flood is to be cheap */
 
     oct_request *r;
@@ -244,6 +245,20 @@ static oct_status compute(oct_engine *e, oct_model_result *result, oct_err *err)
     return e->backend.collect(e->backend.ctx, result, err);
 }
 
+static void fail_all(oct_engine *e, const char *sentence) {
+    while (e->live_head) oct_request_fail(e, e->live_head, OCT_E_DEVICE, sentence);
+}
+
+/* A step failed on the device. If that takes nothing else either, every answer would fail from now
+ * on: all requests end here, and whoever runs the engine is told. */
+static void check_lost(oct_engine *e, const oct_err *why) {
+    oct_err err = {0};
+    if (why->code != OCT_E_DEVICE || !e->backend.probe) return;
+    if (e->backend.probe(e->backend.ctx, &err) == OCT_OK) return;
+    oct_error("engine: the device is lost: %s", err.text);
+    atomic_store(&e->lost, true);
+}
+
 static void run_step(oct_engine *e, const oct_sched_plan *plan) {
     oct_model_result result = {0};
     oct_err err = {0};
@@ -268,13 +283,18 @@ static void run_step(oct_engine *e, const oct_sched_plan *plan) {
     } else {
         atomic_fetch_add(&e->n_failed_in_a_row, 1);
         oct_error("engine: a step of %u requests failed: %s", e->step.n_parts, err.text);
+        check_lost(e, &err);
         oct_step_fail(e, &e->step, &err);
+        if (!atomic_load(&e->lost)) return;
+        fail_all(e, err.text);
+        if (e->opt.on_lost) e->opt.on_lost(e->opt.on_lost_user, err.text);
     }
 }
 
 bool oct_engine_turn(oct_engine *e, uint64_t wait_ns) {
     take_messages(e, wait_ns);
     abort_cancelled(e);
+    if (atomic_load(&e->lost)) fail_all(e, "engine: the device is lost"); /* came in meanwhile */
     if (atomic_load(&e->stopping)) {
         if (e->live_head && oct_now_ns() >= atomic_load(&e->stop_at_ns)) abort_all(e);
         /* The inbox is closed before `stopping` can be seen: what it held has been taken in. */

@@ -53,7 +53,12 @@ typedef struct oct_engine_options {
     oct_logprobs_mode logprobs_mode;
     const int32_t *eos_ids; /* [n_eos], copied; the model's own first, then generation_config's */
     uint32_t n_eos;
-    uint64_t stuck_ns;     /* see oct_engine_health; 0: 10 s */
+    uint64_t stuck_ns; /* see oct_engine_health; 0: 10 s */
+    /* Called once, on the engine thread, when the device is lost: a step failed and the device
+     * takes no other work either. Every request has ended by then and none is taken any more. NULL:
+     * nobody is told. */
+    void (*on_lost)(void *user, const char *sentence);
+    void *on_lost_user;
     uint64_t log_every_ns; /* the throughput line in the log; 0: none */
 } oct_engine_options;
 
@@ -162,6 +167,7 @@ typedef struct oct_request_spec {
  * OCT_E_FULL       the queue is full; try later (no sentence)
  * OCT_E_INVALID    the request contradicts itself or can never fit
  * OCT_E_CANCELLED  the engine is stopping
+ * OCT_E_DEVICE     the device is lost
  * OCT_E_NOMEM
  */
 OCT_MUST_CHECK oct_status oct_engine_submit(oct_engine *e, const oct_request_spec *spec,
@@ -262,8 +268,11 @@ typedef struct oct_engine_stats {
 
 void oct_engine_get_stats(const oct_engine *e, oct_engine_stats *out);
 
-/* True while the engine makes progress: its thread runs, no step has been failing again and again,
- * and with work at hand a step has finished within stuck_ns. The sentence says what is wrong. */
+/* True while the engine makes progress: its thread runs, the device is not lost, no step has been
+ * failing again and again, and with work at hand a step has finished within stuck_ns. The sentence
+ * says what is wrong. */
 bool oct_engine_health(const oct_engine *e, oct_err *err);
+/* For how long there has been work and no step has finished; 0: all is well. Any thread. */
+uint64_t oct_engine_waiting_ns(const oct_engine *e);
 
 #endif

@@ -193,7 +193,8 @@ struct oct_engine {
     _Atomic uint64_t stop_at_ns;       /* stopping: when to abort what is left */
     _Atomic uint64_t last_progress_ns; /* a step ended, or work came to an idle engine */
     atomic_uint n_failed_in_a_row;
-    atomic_int life; /* oct_engine_life */
+    atomic_bool lost; /* the device takes no work any more */
+    atomic_int life;  /* oct_engine_life */
     oct_engine_counters count;
 
     /* The engine thread's. */

@@ -68,19 +68,28 @@ bool oct_engine_health(const oct_engine *e, oct_err *err) {
         (void)OCT_FAIL(err, OCT_E_CANCELLED, "engine: its thread does not run");
         return false;
     }
+    if (atomic_load(&e->lost)) {
+        (void)OCT_FAIL(err, OCT_E_DEVICE, "engine: the device is lost");
+        return false;
+    }
     if (atomic_load(&e->n_failed_in_a_row) >= OCT_ENGINE_FAILED_STEPS) {
         (void)OCT_FAIL(err, OCT_E_DEVICE, "engine: the last %u steps failed",
                        atomic_load(&e->n_failed_in_a_row));
         return false;
     }
-    const uint32_t n_live = atomic_load(&e->n_live);
-    const uint64_t last = atomic_load(&e->last_progress_ns), now = oct_now_ns();
-    if (n_live > 0 && now > last && now - last > e->opt.stuck_ns) {
+    const uint64_t waiting = oct_engine_waiting_ns(e);
+    if (waiting > e->opt.stuck_ns) {
         (void)OCT_FAIL(err, OCT_E_DEVICE, "engine: %u requests and no step has finished for %.1f s",
-                       n_live, (double)(now - last) / 1e9);
+                       atomic_load(&e->n_live), (double)waiting / 1e9);
         return false;
     }
     return true;
+}
+
+uint64_t oct_engine_waiting_ns(const oct_engine *e) {
+    const uint32_t n_live = atomic_load(&e->n_live);
+    const uint64_t last = atomic_load(&e->last_progress_ns), now = oct_now_ns();
+    return n_live > 0 && now > last ? now - last : 0;
 }
 
 /* Dashboards and scripts look for these words: they are those of the serving surface, 3.4. */

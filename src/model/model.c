@@ -104,23 +104,24 @@ static oct_status ensure_batch(oct_model *m, uint64_t bytes, oct_err *err) {
     const octet_device_ops *ops = m->device->ops;
     const uint64_t want = bytes + bytes / 4;
     octet_buffer buffer;
+    bool fast;
     OCT_TRY(make_buffer(m, want, "batch buffer", &buffer, err));
-    unsigned char *host = ops->host_alloc(m->device->dev, want);
+    unsigned char *host = oct_device_host_alloc(m->device, want, &fast);
     if (!host) {
         ops->buffer_destroy(m->device->dev, buffer);
         return OCT_FAIL(err, OCT_E_NOMEM, "model: no host memory for a batch of %llu bytes",
                         (unsigned long long)want);
     }
     ops->buffer_destroy(m->device->dev, m->batch_buffer);
-    ops->host_free(m->device->dev, m->batch_host);
+    oct_device_host_free(m->device, m->batch_host, m->batch_bytes, m->batch_fast);
     m->batch_buffer = buffer;
     m->batch_host = host;
+    m->batch_fast = fast;
     m->batch_bytes = want;
     return OCT_OK;
 }
 
 static oct_status make_step_buffers(oct_model *m, oct_err *err) {
-    const octet_device_ops *ops = m->device->ops;
     layout l = {0};
     lay_scratch(m, &l, &m->s);
     m->scratch_bytes = l.used;
@@ -142,7 +143,7 @@ static oct_status make_step_buffers(oct_model *m, oct_err *err) {
     m->result_bytes =
         (uint64_t)m->info.max_logits * (sizeof(octet_sample_out) + MAX_TOP * 8ull + 64);
     OCT_TRY(make_buffer(m, m->result_bytes, "result buffer", &m->result_buffer, err));
-    m->result_host = ops->host_alloc(m->device->dev, m->result_bytes);
+    m->result_host = oct_device_host_alloc(m->device, m->result_bytes, &m->result_fast);
     if (!m->result_host) return OCT_FAIL(err, OCT_E_NOMEM, "model: no host memory for results");
 
     const uint32_t half = m->config.rope.rotary_dim / 2;
@@ -269,8 +270,8 @@ void oct_model_destroy(oct_model *m) {
     const octet_buffer buffers[] = {m->constants,    m->scratch_buffer, m->kv_buffer,
                                     m->batch_buffer, m->result_buffer,  m->rope_buffer};
     for (size_t i = 0; i < OCT_COUNT(buffers); i++) ops->buffer_destroy(dev, buffers[i]);
-    ops->host_free(dev, m->batch_host);
-    ops->host_free(dev, m->result_host);
+    oct_device_host_free(m->device, m->batch_host, m->batch_bytes, m->batch_fast);
+    oct_device_host_free(m->device, m->result_host, m->result_bytes, m->result_fast);
     oct_free(m->mem, m->staged, m->staged_cap, 1);
     oct_free(m->mem, m->tap_rows, m->tap_cap, sizeof *m->tap_rows);
     oct_free(m->mem, m->rope_frequencies, m->config.rope.rotary_dim / 2 + 1,
@@ -418,6 +419,14 @@ oct_status oct_model_collect(oct_model *m, oct_model_result *result, oct_err *er
     result->top_logprob =
         (const void *)(m->result_host + lay(&r, 4ull * m->n_logits * m->max_top).offset);
     return OCT_OK;
+}
+
+oct_status oct_model_probe(oct_model *m, oct_err *err) {
+    const octet_device_ops *ops = m->device->ops;
+    const octet_ref at = {m->batch_buffer ? m->batch_buffer : m->constants, 0};
+    float word;
+    OCT_TRY(oct_device_check(m->device, ops->read(m->stream, &word, at, sizeof word), "read", err));
+    return oct_device_check(m->device, ops->stream_wait(m->stream), "stream_wait", err);
 }
 
 oct_status oct_model_read_logits(oct_model *m, float *out, oct_err *err) {

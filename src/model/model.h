@@ -127,6 +127,9 @@ OCT_MUST_CHECK oct_status oct_model_submit(oct_model *m, const oct_model_batch *
                                            oct_err *err);
 /* Waits for the submitted step. */
 OCT_MUST_CHECK oct_status oct_model_collect(oct_model *m, oct_model_result *result, oct_err *err);
+/* After a step that failed: whether the device still takes work, told by a small transfer.
+ * OCT_E_DEVICE: it is lost. */
+OCT_MUST_CHECK oct_status oct_model_probe(oct_model *m, oct_err *err);
 /* After collect of a step without sampling: copies its logits, [n_logits][n_vocab], to out. */
 OCT_MUST_CHECK oct_status oct_model_read_logits(oct_model *m, float *out, oct_err *err);
 

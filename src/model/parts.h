@@ -91,9 +91,11 @@ struct oct_model {
     octet_buffer batch_buffer;
     unsigned char *batch_host;
     uint64_t batch_bytes;
+    bool batch_fast; /* the host's side is the device's own memory */
     octet_buffer result_buffer;
     unsigned char *result_host;
     uint64_t result_bytes;
+    bool result_fast;
 
     bool pending;      /* submitted, not collected */
     uint32_t n_logits; /* of the pending or last step */
