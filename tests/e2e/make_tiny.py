@@ -7,6 +7,7 @@ sampled text and every logprob depend on the whole context. Standard library onl
     make_tiny.py FOLDER
 """
 import json
+import math
 import os
 import random
 import struct
@@ -167,6 +168,38 @@ def make(folder):
     dump("generation_config.json", {"eos_token_id": [end]})
     write_safetensors(os.path.join(folder, "model.safetensors"), weights(n_vocab, end))
     return n_vocab
+
+
+def make_large(folder, layers=24, mlp=16384):
+    """A model whose loading takes a while: zeros that take no room on disk. Bytes of its weights."""
+    n_vocab = make(folder)
+    path = os.path.join(folder, "config.json")
+    with open(path, encoding="utf-8") as f:
+        config = json.load(f)
+    config.update(num_hidden_layers=layers, intermediate_size=mlp, tie_word_embeddings=True)
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(config, f)
+    q, kv = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
+    shapes = {"model.embed_tokens.weight": [n_vocab, HIDDEN], "model.norm.weight": [HIDDEN]}
+    for i in range(layers):
+        p = f"model.layers.{i}."
+        for name, shape in (("input_layernorm", [HIDDEN]), ("post_attention_layernorm", [HIDDEN]),
+                            ("self_attn.q_proj", [q, HIDDEN]), ("self_attn.k_proj", [kv, HIDDEN]),
+                            ("self_attn.v_proj", [kv, HIDDEN]), ("self_attn.o_proj", [HIDDEN, q]),
+                            ("mlp.gate_proj", [mlp, HIDDEN]), ("mlp.up_proj", [mlp, HIDDEN]),
+                            ("mlp.down_proj", [HIDDEN, mlp])):
+            shapes[p + name + ".weight"] = shape
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        end = at + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(os.path.join(folder, "model.safetensors"), "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text)
+        f.truncate(8 + len(text) + at)
+    return at
 
 
 if __name__ == "__main__":
