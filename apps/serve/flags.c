@@ -5,6 +5,7 @@
 #include "serve.h"
 
 enum { MAX_FLAGS = 24 }; /* of one group */
+_Static_assert((int)MAX_FLAGS >= (int)SERVE_N_LIMIT_FLAGS, "room for every group");
 
 /* ---- checks ---- */
 
@@ -28,6 +29,9 @@ static int check_flags(serve_options *o) {
     if (o->n_blocks > 0 && o->open.kv_cache_memory > 0)
         return cli_fail(EXIT_USAGE, "--num-gpu-blocks-override and --kv-cache-memory-bytes: only "
                                     "one of them can be given");
+    if (o->device_s < o->stuck_s)
+        return cli_fail(EXIT_USAGE, "--device-timeout: less than --stuck-timeout (got %g and %g)",
+                        o->device_s, o->stuck_s);
     for (unsigned i = 0; i < o->names.n; i++)
         if (is_blank(o->names.at[i]))
             return cli_fail(EXIT_USAGE, "--served-model-name: the name is empty");
@@ -78,7 +82,6 @@ static unsigned server_flags(serve_options *o, cli_flag *out) {
                    .min = 0,
                    .max = 86400,
                    .help = "seconds that running requests have to finish after SIGTERM"},
-        count_flag("max-connections", &o->max_connections, 1, 65536, "most connections at a time"),
         count_flag("http-workers", &o->http_workers, 1, 256,
                    "threads that read requests, render and tokenize"),
         switch_flag("enable-request-id-headers", &o->request_id_headers,
@@ -180,7 +183,6 @@ static unsigned ignored_flags(serve_options *o, cli_flag *out) {
 int serve_read_flags(const cli_command *self, int argc, char **argv, serve_options *o) {
     *o = (serve_options){.open = OPEN_OPTIONS_DEFAULT,
                          .port = 8000,
-                         .max_connections = 1024,
                          .http_workers = 2,
                          .shutdown_timeout = 30,
                          .max_num_seqs = 128,
@@ -190,16 +192,18 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                          .response_role = "assistant",
                          .max_logprobs = 20,
                          .logprobs_mode = "raw_logprobs"};
+    serve_default_limits(o);
     cli_flag http[MAX_FLAGS], engine[MAX_FLAGS], chat[MAX_FLAGS], ignored[MAX_FLAGS];
+    cli_flag limits[SERVE_N_LIMIT_FLAGS];
     cli_flag model[OPEN_N_FLAGS];
     const char *pos[1];
     unsigned n_pos;
     open_flags(&o->open, model);
-    const cli_group groups[] = {{"Server", http, server_flags(o, http)},
-                                {"Engine", engine, engine_flags(o, engine)},
-                                {"Chat", chat, chat_flags(o, chat)},
-                                {"Model", model, OPEN_N_FLAGS},
-                                {"vLLM", ignored, ignored_flags(o, ignored)}};
+    serve_limit_flags(o, limits);
+    const cli_group groups[] = {
+        {"Server", http, server_flags(o, http)}, {"Engine", engine, engine_flags(o, engine)},
+        {"Chat", chat, chat_flags(o, chat)},     {"Limits", limits, SERVE_N_LIMIT_FLAGS},
+        {"Model", model, OPEN_N_FLAGS},          {"vLLM", ignored, ignored_flags(o, ignored)}};
     const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 1, &n_pos);
     if (status >= 0) return status;
     if (n_pos == 1 && o->model)

@@ -4,7 +4,8 @@
  *
  * Up: flags, signals, the socket (an occupied port fails before a model byte is read), model,
  * cache, engine, HTTP. Down: no new requests, running ones finish within --shutdown-timeout, the
- * rest is aborted and told so, everything is given back.
+ * rest is aborted and told so, everything is given back. A device that is lost ends the process
+ * with status 5.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +58,7 @@ static int bind_socket(server *s) {
     oct_http_config c = {.host = o->host,
                          .port = (uint32_t)o->port,
                          .uds_path = o->uds,
-                         .limits = oct_http_limits_default,
+                         .limits = serve_http_limits(o),
                          .n_workers = (uint32_t)o->http_workers,
                          .ctx = &s->slot,
                          .guard = oct_api_guard,
@@ -65,7 +66,6 @@ static int bind_socket(server *s) {
                          .decorate = oct_api_decorate};
     oct_err err = {0};
     uint32_t port;
-    c.limits.connections = (uint32_t)o->max_connections;
     const oct_status st = oct_http_server_bind(oct_system_allocator(), &c, &s->http, &port, &err);
     oct_err_prefix(&err, "%s", o->uds ? "--uds" : "--host, --port");
     if (st != OCT_OK)
@@ -83,9 +83,9 @@ static int load_model(server *s) {
     oct_err err = {0};
     int status = open_model(&s->o.open, s->o.model, &mo, &s->m);
     if (status < 0) status = serve_choose_blocks(s);
-    if (status < 0 && oct_model_kv_create(s->m.model, s->n_blocks, &err) != OCT_OK)
-        status = cli_fail(EXIT_SYSTEM, "%s", err.text);
-    return status;
+    if (status >= 0) return status;
+    const oct_status st = oct_model_kv_create(s->m.model, s->n_blocks, &err);
+    return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
 }
 
 static oct_logprobs_mode logprobs_mode(const char *name) {
@@ -93,6 +93,14 @@ static oct_logprobs_mode logprobs_mode(const char *name) {
     if (strcmp(name, "raw_logits") == 0) return OCT_RAW_LOGITS;
     if (strcmp(name, "processed_logits") == 0) return OCT_PROCESSED_LOGITS;
     return OCT_RAW_LOGPROBS;
+}
+
+/* On the engine thread. */
+static void lose_device(void *ctx, const char *sentence) {
+    server *s = ctx;
+    snprintf(s->why, sizeof s->why, "%s", sentence);
+    atomic_store(&s->lost, true);
+    serve_signals_wake();
 }
 
 static int start_engine(server *s) {
@@ -113,6 +121,9 @@ static int start_engine(server *s) {
                                    .logprobs_mode = logprobs_mode(s->o.logprobs_mode),
                                    .eos_ids = eos,
                                    .n_eos = n_eos,
+                                   .stuck_ns = (uint64_t)(s->o.stuck_s * 1e9),
+                                   .on_lost = lose_device,
+                                   .on_lost_user = s,
                                    .log_every_ns = s->o.disable_log_stats ? 0 : ten_seconds};
     oct_status st = oct_engine_create(oct_system_allocator(), s->m.model, s->m.tokenizer, &eo,
                                       &s->engine, &err);
@@ -151,6 +162,7 @@ static int start_api(server *s) {
         .n_keys = o->keys.n,
         .origins = origins,
         .n_origins = n_origins,
+        .limits = serve_api_limits(o),
         .force_include_usage = o->force_usage,
         .prompt_tokens_details = o->prompt_details,
         .tokens_as_token_ids = o->tokens_as_ids,
@@ -181,15 +193,34 @@ static int come_up(server *s) {
 
 /* ---- going down ---- */
 
+enum { TOLD_MS = 1000 }; /* for the last events to leave */
+
+/* The device does not come back and neither will the engine's thread: nothing can be taken down in
+ * order. Clients are told, and the process ends. */
+static _Noreturn void give_up(server *s) {
+    oct_api_begin_drain(s->slot.api);
+    oct_api_fail_all(s->slot.api, "the engine failed to answer this request");
+    (void)!oct_http_server_drain(s->http, TOLD_MS);
+    (void)cli_fail(EXIT_DEVICE, "--device: no step has finished for %.1f s (got %s)",
+                   (double)oct_engine_waiting_ns(s->engine) / 1e9, s->m.device->source);
+    fflush(NULL);
+    _exit(EXIT_DEVICE);
+}
+
+static bool is_stuck(const server *s, double seconds) {
+    return (double)oct_engine_waiting_ns(s->engine) > seconds * 1e9;
+}
+
 static void go_down(server *s) {
-    const uint32_t told_ms = 1000; /* for the last events to leave */
-    const uint32_t wait_ms = (uint32_t)(s->o.shutdown_timeout * 1000);
+    const bool lost = atomic_load(&s->lost);
+    const uint32_t wait_ms = lost ? TOLD_MS : (uint32_t)(s->o.shutdown_timeout * 1000);
     if (s->slot.api) oct_api_begin_drain(s->slot.api);
     if (s->slot.api && oct_http_server_drain(s->http, wait_ms) != OCT_OK)
         oct_warn("%u requests did not finish within %g s and are aborted",
                  oct_api_n_jobs(s->slot.api), s->o.shutdown_timeout);
+    if (s->slot.api && is_stuck(s, s->o.stuck_s)) give_up(s);
     if (s->engine) oct_engine_stop(s->engine, 0);
-    if (s->slot.api && oct_http_server_drain(s->http, told_ms) != OCT_OK)
+    if (s->slot.api && oct_http_server_drain(s->http, TOLD_MS) != OCT_OK)
         oct_warn("some clients did not take their last bytes");
     oct_http_server_destroy(s->http);
     oct_engine_destroy(s->engine);
@@ -200,18 +231,30 @@ static void go_down(server *s) {
     opened_close(&s->m);
 }
 
+/* Until a signal comes or the device is lost: the exit status. */
+static int watch(server *s) {
+    enum { LOOK_MS = 500 };
+    for (;;) {
+        const int sig = serve_signals_wait(LOOK_MS);
+        if (atomic_load(&s->lost)) return cli_fail(EXIT_DEVICE, "--device: lost (%s)", s->why);
+        if (sig != 0) {
+            oct_info("%s: finishing what runs; a second signal ends at once", strsignal(sig));
+            return EXIT_CLEAN;
+        }
+        if (is_stuck(s, s->o.device_s)) give_up(s);
+    }
+}
+
 static int serve(server *s) {
     const uint64_t begun = oct_now_ns();
     int status = come_up(s);
     if (status < 0) {
+        serve_signals_ready(); /* before anybody can know that it may be signalled */
         printf("serving %s on %s (ready after %.2f s)\n",
                s->o.names.n ? s->o.names.at[0] : s->o.model, oct_http_server_address(s->http),
                (double)(oct_now_ns() - begun) / 1e9);
         fflush(stdout);
-        serve_signals_ready();
-        const int sig = serve_signals_wait();
-        oct_info("%s: finishing what runs; a second signal ends at once", strsignal(sig));
-        status = EXIT_CLEAN;
+        status = watch(s);
     }
     go_down(s);
     return status;

@@ -1,7 +1,9 @@
-/* apps/serve/serve.h - the parts of `octet serve`: flow in serve.c, flags in flags.c, what is
- * chosen from model and machine in setup.c, signals in signals.c. */
+/* apps/serve/serve.h - the parts of `octet serve`: flow in serve.c, flags in flags.c, limits
+ * in limits.c, what is chosen from model and machine in setup.c, signals in signals.c. */
 #ifndef OCT_APPS_SERVE_H
 #define OCT_APPS_SERVE_H
+
+#include <stdatomic.h>
 
 #include "api/api.h"
 #include "open.h"
@@ -11,9 +13,15 @@ typedef struct serve_options {
     const char *model; /* the argument */
 
     const char *host, *uds;
-    uint64_t port, max_connections, http_workers;
+    uint64_t port, http_workers;
     cli_strings names, keys, origins;
     double shutdown_timeout;
+
+    /* limits.c: what connections and requests may cost; the counts are for the flags' sake */
+    uint64_t max_connections, line_bytes, header_bytes, header_fields, body_bytes, unsent_bytes;
+    double header_s, body_idle_s, body_s, keep_alive_s, stall_s, stuck_s, device_s;
+    uint64_t json_depth, prompts, n, choices, stop_strings, stop_bytes, logit_bias, bad_words,
+        tools;
 
     uint64_t max_num_seqs, max_num_batched_tokens, max_num_queued_reqs, chunk_tokens;
     uint64_t n_blocks;
@@ -40,12 +48,22 @@ typedef struct server {
     oct_api_defaults defaults;
     char fingerprint[64];
     uint32_t n_blocks;
+    atomic_bool lost; /* the device; why says what it said */
+    char why[OCT_ERR_TEXT];
 } server;
 
 /* ---- flags.c ---- */
 
 /* -1 to go on, else the exit status. */
 int serve_read_flags(const cli_command *self, int argc, char **argv, serve_options *o);
+
+/* ---- limits.c ---- */
+
+enum { SERVE_N_LIMIT_FLAGS = 22 };
+void serve_default_limits(serve_options *o);
+void serve_limit_flags(serve_options *o, cli_flag flags[SERVE_N_LIMIT_FLAGS]);
+oct_http_limits serve_http_limits(const serve_options *o);
+oct_api_limits serve_api_limits(const serve_options *o);
 
 /* ---- setup.c: each returns -1, or the exit status after having said why ---- */
 
@@ -65,7 +83,9 @@ int serve_fingerprint(server *s);
  * them. Until serve_signals_ready a signal ends the process. */
 int serve_signals_start(void);
 void serve_signals_ready(void);
-/* Waits for the first signal after that; a second one ends the process. */
-int serve_signals_wait(void);
+/* Waits for the first signal after that (a second one ends the process), at most ms. 0: none came,
+ * or serve_signals_wake was called, which any thread may. */
+int serve_signals_wait(uint32_t ms);
+void serve_signals_wake(void);
 
 #endif

@@ -7,6 +7,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -59,7 +60,14 @@ int serve_signals_start(void) {
 
 void serve_signals_ready(void) { atomic_store(&ready, true); }
 
-int serve_signals_wait(void) {
-    while (sem_wait(&stop) != 0 && errno == EINTR) continue;
+int serve_signals_wait(uint32_t ms) {
+    struct timespec until; /* monotonic: the wall clock may jump */
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
+    while (sem_clockwait(&stop, CLOCK_MONOTONIC, &until) != 0 && errno == EINTR) continue;
     return atomic_load(&caught);
 }
+
+void serve_signals_wake(void) { sem_post(&stop); }

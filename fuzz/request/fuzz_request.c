@@ -115,7 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     oct_api_job *job = NULL;
     oct_api_error e = {0};
     check(oct_api_job_create(api, NULL, chat ? OCT_API_CHAT : OCT_API_COMPLETION, &job) == OCT_OK);
-    oct_status st = oct_api_parse_body(body, &job->body, &e);
+    oct_status st = oct_api_parse_body(api, body, &job->body, &e);
     if (st == OCT_OK) st = chat ? oct_api_read_chat(job, &e) : oct_api_read_completion(job, &e);
     if (st != OCT_OK) check_refusal(&e);
     for (uint32_t i = 0; st == OCT_OK && i < job->n_choices; i++) {

@@ -6,7 +6,35 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+const oct_api_limits oct_api_limits_default = {
+    .body_bytes = 32u << 20,
+    .json_depth = 64,
+    .prompts = 1024,
+    .n = 128,
+    .choices = 1024,
+    .stop_strings = 16,
+    .stop_bytes = 1024,
+    .logit_bias = 1024,
+    .bad_words = 256,
+    .tools = 128,
+};
+
 /* ---- life ---- */
+
+static void set_limits(oct_api_limits *l) {
+    const oct_api_limits *d = &oct_api_limits_default;
+    if (l->body_bytes == 0) l->body_bytes = d->body_bytes;
+    if (l->json_depth == 0) l->json_depth = d->json_depth;
+    if (l->json_depth > OCT_JSON_DEPTH_MAX) l->json_depth = OCT_JSON_DEPTH_MAX;
+    if (l->prompts == 0) l->prompts = d->prompts;
+    if (l->n == 0) l->n = d->n;
+    if (l->choices == 0) l->choices = d->choices;
+    if (l->stop_strings == 0) l->stop_strings = d->stop_strings;
+    if (l->stop_bytes == 0) l->stop_bytes = d->stop_bytes;
+    if (l->logit_bias == 0) l->logit_bias = d->logit_bias;
+    if (l->bad_words == 0) l->bad_words = d->bad_words;
+    if (l->tools == 0) l->tools = d->tools;
+}
 
 static const char *copy(oct_api *api, const char *s, bool *ok) {
     if (!s) return NULL;
@@ -26,6 +54,7 @@ static bool copy_config(oct_api *api, const oct_api_config *c) {
     bool ok = true;
     oct_api_config *own = &api->cfg;
     *own = *c;
+    set_limits(&own->limits);
     own->template_error =
         copy(api, c->template_error ? c->template_error : "the model has no chat template", &ok);
     own->response_role = copy(api, c->response_role ? c->response_role : "assistant", &ok);
@@ -73,6 +102,7 @@ oct_status oct_api_create(const oct_allocator *mem, const oct_api_config *config
     api->created = oct_unix_seconds();
     if (config->engine) api->info = *oct_engine_get_info(config->engine);
     oct_arena_init(&api->arena, mem, 0);
+    pthread_mutex_init(&api->jobs_lock, NULL);
     if (!copy_config(api, config) ||
         oct_api_metrics_create(mem, api->info.max_model_len, &api->metrics) != OCT_OK) {
         oct_api_destroy(api);
@@ -90,6 +120,7 @@ void oct_api_destroy(oct_api *api) {
     json_decref(api->template_kwargs);
     oct_api_metrics_destroy(api->metrics);
     oct_arena_fini(&api->arena);
+    pthread_mutex_destroy(&api->jobs_lock);
     oct_free(api->mem, api, 1, sizeof *api);
 }
 

@@ -38,6 +38,22 @@ typedef struct oct_api_defaults {
 
 #define OCT_API_DEFAULTS ((oct_api_defaults){.temperature = 1, .top_p = 1, .repetition_penalty = 1})
 
+/* What one request may hold; 0: the default. Lists of ids are bounded by the vocabulary. */
+typedef struct oct_api_limits {
+    size_t body_bytes;     /* 32 MiB; the HTTP server's own limit comes first */
+    uint32_t json_depth;   /* 64; at most OCT_JSON_DEPTH_MAX */
+    uint32_t prompts;      /* 1024 */
+    uint32_t n;            /* 128 answers to one prompt */
+    uint32_t choices;      /* 1024, n times prompts */
+    uint32_t stop_strings; /* 16 */
+    uint32_t stop_bytes;   /* 1024, of a stop string or a bad word */
+    uint32_t logit_bias;   /* 1024 entries */
+    uint32_t bad_words;    /* 256 */
+    uint32_t tools;        /* 128 */
+} oct_api_limits;
+
+extern const oct_api_limits oct_api_limits_default;
+
 typedef struct oct_api_config {
     oct_engine *engine;
     const oct_tokenizer *tokenizer; /* NULL: prompts as token ids only, answers without text */
@@ -59,6 +75,8 @@ typedef struct oct_api_config {
     uint32_t n_keys;
     const char *const *origins; /* [n_origins] CORS; "*": every one */
     uint32_t n_origins;
+
+    oct_api_limits limits;
 
     bool force_include_usage;
     bool prompt_tokens_details;
@@ -86,6 +104,9 @@ void oct_api_decorate(void *ctx, oct_http_exchange *x);
 
 /* From now on generation is refused with 503 and /health says 503. Any thread. */
 void oct_api_begin_drain(oct_api *api);
+/* Ends every request that generates with a 500 (or the error event of a stream), whatever the
+ * engine does: for one that does not come back. Any thread but the engine's. */
+void oct_api_fail_all(oct_api *api, const char *sentence);
 /* HTTP requests that generate and are not over. Any thread. */
 uint32_t oct_api_n_jobs(const oct_api *api);
 

@@ -38,15 +38,15 @@ static oct_status read_ids(oct_api_job *job, oct_api_prompt *p, const json_t *id
 static oct_status read_many(oct_api_job *job, const json_t *prompts, oct_api_error *e) {
     const size_t n = json_array_size(prompts);
     const bool strings = json_is_string(json_array_get(prompts, 0));
-    if (n > OCT_API_MAX_PROMPTS)
+    const oct_api_limits *l = &job->api->cfg.limits;
+    if (n > l->prompts)
         return oct_api_refuse(e, OCT_API_REFUSED, "prompt",
-                              "prompt: too many (got %zu, want at most %d)", n,
-                              OCT_API_MAX_PROMPTS);
-    if (n * (uint64_t)job->fields.n > OCT_API_MAX_CHOICES)
+                              "prompt: too many (got %zu, want at most %u)", n, l->prompts);
+    if (n * (uint64_t)job->fields.n > l->choices)
         return oct_api_refuse(e, OCT_API_REFUSED, "n",
                               "n: too many answers (got %lld for each of %zu prompts, want at most "
-                              "%d in all)",
-                              (long long)job->fields.n, n, OCT_API_MAX_CHOICES);
+                              "%u in all)",
+                              (long long)job->fields.n, n, l->choices);
     OCT_TRY(oct_api_job_set_prompts(job, (uint32_t)n, e));
     for (size_t i = 0; i < n; i++) {
         const json_t *one = json_array_get(prompts, i);

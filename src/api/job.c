@@ -34,6 +34,27 @@ static void make_id(oct_api_job *job) {
                    (unsigned long long)bits[1]);
 }
 
+static void list_job(oct_api_job *job) {
+    oct_api *api = job->api;
+    pthread_mutex_lock(&api->jobs_lock);
+    job->next = api->jobs;
+    if (job->next) job->next->prev = job;
+    api->jobs = job;
+    pthread_mutex_unlock(&api->jobs_lock);
+    atomic_fetch_add(&api->n_jobs, 1);
+}
+
+static void unlist_job(oct_api_job *job) {
+    oct_api *api = job->api;
+    pthread_mutex_lock(&api->jobs_lock);
+    if (job->prev)
+        job->prev->next = job->next;
+    else
+        api->jobs = job->next;
+    if (job->next) job->next->prev = job->prev;
+    pthread_mutex_unlock(&api->jobs_lock);
+}
+
 oct_status oct_api_job_create(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
                               oct_api_job **out) {
     oct_api_job *job = oct_calloc(api->mem, 1, sizeof *job);
@@ -50,7 +71,7 @@ oct_status oct_api_job_create(oct_api *api, oct_http_exchange *x, oct_api_shape 
     oct_buf_init(&job->out, api->mem, 0);
     pthread_mutex_init(&job->lock, NULL);
     atomic_init(&job->n_refs, 1);
-    atomic_fetch_add(&api->n_jobs, 1);
+    list_job(job);
     if (x) oct_http_acquire(x);
     return OCT_OK;
 }
@@ -97,11 +118,12 @@ static void choice_fini(oct_api_choice *c) {
 
 oct_status oct_api_job_set_choices(oct_api_job *job, oct_api_error *e) {
     const uint64_t n = (uint64_t)job->n_prompts * (uint64_t)job->fields.n;
-    if (n > OCT_API_MAX_CHOICES)
+    const uint32_t most = job->api->cfg.limits.choices;
+    if (n > most)
         return oct_api_refuse(e, OCT_API_REFUSED, "n",
                               "n: too many answers (got %lld for each of %u prompts, want at most "
-                              "%d in all)",
-                              (long long)job->fields.n, job->n_prompts, OCT_API_MAX_CHOICES);
+                              "%u in all)",
+                              (long long)job->fields.n, job->n_prompts, most);
     job->choices = oct_arena_alloc(&job->arena, n, sizeof *job->choices);
     if (!job->choices) return oct_api_no_memory(e);
     job->n_choices = job->n_open = (uint32_t)n;
@@ -118,6 +140,7 @@ oct_status oct_api_job_set_choices(oct_api_job *job, oct_api_error *e) {
 void oct_api_job_unref(oct_api_job *job) {
     if (!job || atomic_fetch_sub(&job->n_refs, 1) != 1) return;
     oct_api *api = job->api;
+    unlist_job(job);
     for (uint32_t i = 0; i < job->n_choices; i++) choice_fini(&job->choices[i]);
     for (uint32_t i = 0; i < job->n_prompts; i++) {
         oct_ids_fini(&job->prompts[i].ids);
@@ -151,6 +174,20 @@ static void fail_job(oct_api_job *job, const oct_api_error *e) {
     else if (job->x)
         oct_api_answer_error(job->api, job->x, e);
     cancel_all(job);
+}
+
+/* A job stays whole until it has left the list, so its lock may be taken here even when nobody
+ * holds it any more. */
+void oct_api_fail_all(oct_api *api, const char *sentence) {
+    oct_api_error e = {0};
+    (void)oct_api_refuse(&e, OCT_API_FAILED, NULL, "%.*s", OCT_API_REASON, sentence);
+    pthread_mutex_lock(&api->jobs_lock);
+    for (oct_api_job *job = api->jobs; job; job = job->next) {
+        pthread_mutex_lock(&job->lock);
+        if (job->running) fail_job(job, &e);
+        pthread_mutex_unlock(&job->lock);
+    }
+    pthread_mutex_unlock(&api->jobs_lock);
 }
 
 static void on_close(void *ctx, oct_http_end how) {
@@ -344,6 +381,9 @@ static bool submit(oct_api_job *job, oct_api_choice *c) {
 void oct_api_job_run(oct_api_job *job) {
     make_id(job);
     atomic_fetch_add(&job->n_refs, 1);
+    pthread_mutex_lock(&job->lock);
+    job->running = true;
+    pthread_mutex_unlock(&job->lock);
     oct_http_on_close(job->x, on_close, job);
     for (uint32_t i = 0; i < job->n_choices; i++)
         if (!submit(job, &job->choices[i])) break;
@@ -371,7 +411,7 @@ void oct_api_start(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
     oct_status st = check_queue(api, &e);
     if (st == OCT_OK && oct_api_job_create(api, x, shape, &job) != OCT_OK)
         st = oct_api_no_memory(&e);
-    if (st == OCT_OK) st = oct_api_parse_body(oct_http_request_body(x), &job->body, &e);
+    if (st == OCT_OK) st = oct_api_parse_body(api, oct_http_request_body(x), &job->body, &e);
     if (st == OCT_OK) st = read(job, &e);
     if (st == OCT_OK && job->id.failed) st = oct_api_no_memory(&e);
     if (st == OCT_OK) {

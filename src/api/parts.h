@@ -16,18 +16,9 @@
 #include "codec/json.h"
 #include "text/ids.h"
 
-/* Default limits of the bad-input table. */
 enum {
-    OCT_API_MAX_N = 128,
-    OCT_API_MAX_CHOICES = 1024, /* n times prompts */
-    OCT_API_MAX_PROMPTS = 1024,
-    OCT_API_MAX_STOP = 16,
-    OCT_API_MAX_STOP_BYTES = 1024,
-    OCT_API_MAX_BIAS = 1024,
-    OCT_API_MAX_BAD_WORDS = 256,
     OCT_API_MAX_LABEL = 128, /* cache_salt, request id: bytes */
-    OCT_API_MAX_TOOLS = 128,
-    OCT_API_REASON = 256, /* bytes of a template's reason that are shown */
+    OCT_API_REASON = 256,    /* bytes of a template's reason that are shown */
 };
 
 /* ---- errors.c ---- */
@@ -109,6 +100,8 @@ struct oct_api {
     oct_api_metrics *metrics;
     atomic_bool draining;
     atomic_uint n_jobs;
+    pthread_mutex_t jobs_lock;     /* taken before a job's */
+    struct oct_api_job *jobs;      /* all there are */
     atomic_ullong last_warning_ns; /* see oct_api_raise_temperature */
     atomic_uint n_unsaid;
 };
@@ -164,10 +157,12 @@ typedef struct oct_api_fields {
     uint32_t n_stop, n_stop_ids, n_bias, n_allowed, n_bad_words;
 } oct_api_fields;
 
-/* Whole numbers: a JSON integer, or a real without a fraction. */
+/* Whole numbers: a JSON integer, or a real without a fraction; one that int64 cannot hold becomes
+ * the nearest that it can, which no field's range holds. */
 bool oct_api_integer(const json_t *v, int64_t *out);
 /* The text of the body as an object; the caller's to json_decref. */
-OCT_MUST_CHECK oct_status oct_api_parse_body(oct_str body, json_t **out, oct_api_error *e);
+OCT_MUST_CHECK oct_status oct_api_parse_body(const oct_api *api, oct_str body, json_t **out,
+                                             oct_api_error *e);
 /* Reads all sampling fields of body. */
 OCT_MUST_CHECK oct_status oct_api_read_fields(oct_api *api, oct_api_shape shape, const json_t *body,
                                               oct_arena *arena, oct_api_fields *f,
@@ -239,7 +234,8 @@ typedef struct oct_api_choice {
 
 struct oct_api_job {
     oct_api *api;
-    oct_http_exchange *x; /* NULL in tests: nothing is sent */
+    oct_api_job *prev, *next; /* in api->jobs */
+    oct_http_exchange *x;     /* NULL in tests: nothing is sent */
     oct_api_shape shape;
     oct_arena arena;
     json_t *body; /* until submitted */
@@ -256,6 +252,7 @@ struct oct_api_job {
 
     atomic_uint n_refs;
     pthread_mutex_t lock; /* the rest */
+    bool running;         /* read whole; its choices are being submitted or were */
     uint32_t n_open;      /* choices without their last output */
     bool streaming;       /* the head of a stream was sent */
     bool over;            /* the answer is complete, or given up */

@@ -18,10 +18,10 @@ static oct_status check_tools(const oct_api *api, const json_t *body, const json
     *tools = NULL;
     if (v && !json_is_array(v))
         return oct_api_refuse(e, OCT_API_MALFORMED, "tools", "tools: must be an array");
-    if (json_array_size(v) > OCT_API_MAX_TOOLS)
+    if (json_array_size(v) > api->cfg.limits.tools)
         return oct_api_refuse(e, OCT_API_REFUSED, "tools",
-                              "tools: too many entries (got %zu, want at most %d)",
-                              json_array_size(v), OCT_API_MAX_TOOLS);
+                              "tools: too many entries (got %zu, want at most %u)",
+                              json_array_size(v), api->cfg.limits.tools);
     if (choice && !json_is_string(choice) && !json_is_object(choice))
         return oct_api_refuse(e, OCT_API_MALFORMED, "tool_choice",
                               "tool_choice: must be a string or an object");

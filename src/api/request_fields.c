@@ -8,6 +8,7 @@
 #include <float.h>
 #include <math.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "api/parts.h"
 
@@ -35,7 +36,6 @@ static const field table[] = {
     {"presence_penalty", NUMBER, BOTH, AT(presence_penalty), -2, 2, false, "-2 to 2"},
     {"repetition_penalty", NUMBER, BOTH, AT(repetition_penalty), 0, 100, true,
      "above 0, up to 100"},
-    {"n", INTEGER, BOTH, AT(n), 1, OCT_API_MAX_N, false, "1 to 128"},
     {"min_tokens", INTEGER, BOTH, AT(min_tokens), 0, 9e18, false, "0 or more"},
     {"truncate_prompt_tokens", INTEGER, BOTH, AT(truncate), -1, 9e18, false, "-1, or 1 or more"},
     {"stream", SWITCH, BOTH, AT(stream), 0, 0, false, NULL},
@@ -63,7 +63,9 @@ bool oct_api_integer(const json_t *v, int64_t *out) {
     const double limit = 9007199254740992.0; /* 2^53: below it a real is exact */
     if (json_is_integer(v)) return *out = json_integer_value(v), true;
     const double d = json_real_value(v);
-    if (!json_is_real(v) || !(d >= -limit && d <= limit) || d != floor(d)) return false;
+    if (!json_is_real(v) || d != floor(d)) return false;
+    if (d > limit) return *out = INT64_MAX, true;
+    if (d < -limit) return *out = INT64_MIN, true;
     return *out = (int64_t)d, true;
 }
 
@@ -126,6 +128,17 @@ static oct_status read_row(const field *row, const json_t *body, oct_api_fields 
     return OCT_OK;
 }
 
+static oct_status read_n(const oct_api *api, const json_t *body, oct_api_fields *f,
+                         oct_api_error *e) {
+    char want[32];
+    const json_t *v = given(body, "n");
+    if (!v) return OCT_OK;
+    OCT_TRY(read_integer(body, "n", &f->n, e));
+    if (f->n >= 1 && f->n <= api->cfg.limits.n) return OCT_OK;
+    snprintf(want, sizeof want, "1 to %u", api->cfg.limits.n);
+    return bad_value("n", want, v, e);
+}
+
 /* ---- lengths ---- */
 
 static oct_status read_max_tokens(const oct_api *api, oct_api_shape shape, const json_t *body,
@@ -143,10 +156,11 @@ static oct_status read_max_tokens(const oct_api *api, oct_api_shape shape, const
         f->max_tokens = 1;
     }
     if (f->max_tokens < 1) return bad_value(name, "at least 1", v, e);
+    char shown[OCT_JSON_SHOWN];
     if (f->max_tokens > api->info.max_model_len)
         return oct_api_refuse(e, OCT_API_REFUSED, name,
-                              "%s: maximum context length is %u tokens (got %lld)", name,
-                              api->info.max_model_len, (long long)f->max_tokens);
+                              "%s: maximum context length is %u tokens (got %s)", name,
+                              api->info.max_model_len, oct_json_show(v, shown));
     return OCT_OK;
 }
 
@@ -301,6 +315,7 @@ oct_status oct_api_read_fields(oct_api *api, oct_api_shape shape, const json_t *
     set_defaults(api, shape, f);
     for (size_t i = 0; i < OCT_COUNT(table); i++)
         if (table[i].shapes & bit) OCT_TRY(read_row(&table[i], body, f, e));
+    OCT_TRY(read_n(api, body, f, e));
     OCT_TRY(check_unsupported(body, e));
     OCT_TRY(read_seed(body, f, e));
     OCT_TRY(read_max_tokens(api, shape, body, f, e));
@@ -319,10 +334,13 @@ oct_status oct_api_read_fields(oct_api *api, oct_api_shape shape, const json_t *
 
 /* ---- the body ---- */
 
-oct_status oct_api_parse_body(oct_str body, json_t **out, oct_api_error *e) {
+oct_status oct_api_parse_body(const oct_api *api, oct_str body, json_t **out, oct_api_error *e) {
+    oct_json_limits limits = oct_json_request_limits;
     oct_err err = {0};
     *out = NULL;
-    const oct_status st = oct_json_parse(body, "body", &oct_json_request_limits, out, &err);
+    limits.max_bytes = api->cfg.limits.body_bytes;
+    limits.max_depth = api->cfg.limits.json_depth;
+    const oct_status st = oct_json_parse(body, "body", &limits, out, &err);
     if (st == OCT_E_NOMEM) return oct_api_no_memory(e);
     if (st != OCT_OK) return oct_api_refuse(e, OCT_API_MALFORMED, NULL, "%s", err.text);
     if (json_is_object(*out)) return OCT_OK;

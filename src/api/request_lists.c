@@ -29,15 +29,16 @@ static const json_t *given(const json_t *body, const char *name) {
 static oct_status read_id(const oct_api *api, const json_t *array, size_t i, const char *name,
                           int32_t *out, oct_api_error *e) {
     const json_t *v = json_array_get(array, i);
+    const bool wide = fabs(json_real_value(v)) >= 0x1p63; /* an integer that int64 cannot hold */
     char shown[OCT_JSON_SHOWN];
-    if (!json_is_integer(v))
+    if (!json_is_integer(v) && !wide)
         return oct_api_refuse(e, OCT_API_MALFORMED, name, "%s[%zu]: must be a token id (got %s)",
                               name, i, oct_json_show(v, shown));
     const json_int_t id = json_integer_value(v);
-    if (id < 0 || id >= (json_int_t)api->info.n_vocab)
+    if (wide || id < 0 || id >= (json_int_t)api->info.n_vocab)
         return oct_api_refuse(e, OCT_API_REFUSED, name,
-                              "%s[%zu]: no such token (got %lld, want 0 to %u)", name, i,
-                              (long long)id, api->info.n_vocab - 1);
+                              "%s[%zu]: no such token (got %s, want 0 to %u)", name, i,
+                              oct_json_show(v, shown), api->info.n_vocab - 1);
     *out = (int32_t)id;
     return OCT_OK;
 }
@@ -69,14 +70,15 @@ static oct_status read_id_list(const oct_api *api, const json_t *body, const cha
     return OCT_OK;
 }
 
-static oct_status read_stop(const json_t *body, oct_arena *arena, oct_api_fields *f,
-                            oct_api_error *e) {
+static oct_status read_stop(const oct_api *api, const json_t *body, oct_arena *arena,
+                            oct_api_fields *f, oct_api_error *e) {
     const json_t *v = given(body, "stop");
     if (!v) return OCT_OK;
     if (!json_is_string(v) && !json_is_array(v))
         return wrong_type("stop", "a string or an array of strings", v, e);
     const size_t n = json_is_array(v) ? json_array_size(v) : 1;
-    if (n > OCT_API_MAX_STOP) return too_many("stop", n, OCT_API_MAX_STOP, e);
+    const uint32_t most = api->cfg.limits.stop_strings, most_bytes = api->cfg.limits.stop_bytes;
+    if (n > most) return too_many("stop", n, most, e);
     f->stop = oct_arena_alloc(arena, n, sizeof *f->stop);
     if (!f->stop) return oct_api_no_memory(e);
     for (size_t i = 0; i < n; i++) {
@@ -84,10 +86,10 @@ static oct_status read_stop(const json_t *body, oct_arena *arena, oct_api_fields
         if (!json_is_string(one))
             return wrong_type("stop", "a string or an array of strings", one, e);
         f->stop[i] = oct_json_str(one);
-        if (f->stop[i].len == 0 || f->stop[i].len > OCT_API_MAX_STOP_BYTES)
+        if (f->stop[i].len == 0 || f->stop[i].len > most_bytes)
             return oct_api_refuse(e, OCT_API_REFUSED, "stop",
-                                  "stop[%zu]: out of range (got %zu bytes, want 1 to %d)", i,
-                                  f->stop[i].len, OCT_API_MAX_STOP_BYTES);
+                                  "stop[%zu]: out of range (got %zu bytes, want 1 to %u)", i,
+                                  f->stop[i].len, most_bytes);
     }
     f->n_stop = (uint32_t)n;
     return OCT_OK;
@@ -101,7 +103,8 @@ static oct_status read_bias(const oct_api *api, const json_t *body, oct_arena *a
     if (!v) return OCT_OK;
     if (!json_is_object(v)) return wrong_type("logit_bias", "an object", v, e);
     const size_t n = json_object_size(v);
-    if (n > OCT_API_MAX_BIAS) return too_many("logit_bias", n, OCT_API_MAX_BIAS, e);
+    if (n > api->cfg.limits.logit_bias)
+        return too_many("logit_bias", n, api->cfg.limits.logit_bias, e);
     f->bias = oct_arena_alloc(arena, n, sizeof *f->bias);
     if (!f->bias) return oct_api_no_memory(e);
     json_object_foreach((json_t *)(uintptr_t)v, key, value) {
@@ -164,7 +167,9 @@ static oct_status read_bad_words(const oct_api *api, const json_t *body, oct_are
     if (!v) return OCT_OK;
     if (!json_is_array(v)) return wrong_type("bad_words", "an array of strings", v, e);
     const size_t n = json_array_size(v);
-    if (n > OCT_API_MAX_BAD_WORDS) return too_many("bad_words", n, OCT_API_MAX_BAD_WORDS, e);
+    const uint32_t most_bytes = api->cfg.limits.stop_bytes;
+    if (n > api->cfg.limits.bad_words)
+        return too_many("bad_words", n, api->cfg.limits.bad_words, e);
     if (n > 0 && !api->cfg.tokenizer)
         return oct_api_refuse(e, OCT_API_REFUSED, "bad_words",
                               "bad_words: the model has no tokenizer");
@@ -175,10 +180,10 @@ static oct_status read_bad_words(const oct_api *api, const json_t *body, oct_are
         if (!json_is_string(json_array_get(v, i)))
             return wrong_type("bad_words", "an array of strings", json_array_get(v, i), e);
         while (word.len > 0 && word.ptr[0] == ' ') word.ptr++, word.len--;
-        if (word.len == 0 || word.len > OCT_API_MAX_STOP_BYTES)
+        if (word.len == 0 || word.len > most_bytes)
             return oct_api_refuse(e, OCT_API_REFUSED, "bad_words",
-                                  "bad_words[%zu]: out of range (got %zu bytes, want 1 to %d)", i,
-                                  word.len, OCT_API_MAX_STOP_BYTES);
+                                  "bad_words[%zu]: out of range (got %zu bytes, want 1 to %u)", i,
+                                  word.len, most_bytes);
         OCT_TRY(add_word(api, word, false, arena, f, e));
         OCT_TRY(add_word(api, word, true, arena, f, e));
     }
@@ -187,7 +192,7 @@ static oct_status read_bad_words(const oct_api *api, const json_t *body, oct_are
 
 oct_status oct_api_read_lists(oct_api *api, const json_t *body, oct_arena *arena, oct_api_fields *f,
                               oct_api_error *e) {
-    OCT_TRY(read_stop(body, arena, f, e));
+    OCT_TRY(read_stop(api, body, arena, f, e));
     if (f->n_stop > 0 && !api->cfg.tokenizer)
         return oct_api_refuse(e, OCT_API_REFUSED, "stop", "stop: the model has no tokenizer");
     OCT_TRY(read_id_list(api, body, "stop_token_ids", arena, &f->stop_ids, &f->n_stop_ids, e));

@@ -160,7 +160,7 @@ static void run(oct_api *api, oct_http_exchange *x,
     oct_buf_init(&b, api->mem, 0);
     oct_buf_init(&a.text, api->mem, 0);
     oct_ids_init(&a.ids, api->mem);
-    oct_status st = oct_api_parse_body(oct_http_request_body(x), &body, &e);
+    oct_status st = oct_api_parse_body(api, oct_http_request_body(x), &body, &e);
     if (st == OCT_OK) st = fn(api, body, &a, &b, &e);
     json_decref(body);
     if (st == OCT_OK)

@@ -54,7 +54,7 @@ oct_status oct_json_parse(oct_str text, const char *where, const oct_json_limits
     oct_buf changed;
     oct_buf_init(&changed, oct_system_allocator(), 0);
     if (rewrite) {
-        oct_json_rewrite(text, &changed);
+        oct_json_rewrite(text, limits, &changed);
         if (changed.failed) {
             oct_buf_fini(&changed);
             return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory to read it", where);
@@ -65,7 +65,7 @@ oct_status oct_json_parse(oct_str text, const char *where, const oct_json_limits
     const oct_status status = load(seen, where, limits, out, &why);
     if (status != OCT_OK) {
         size_t at = why.position > 0 ? (size_t)why.position : 0;
-        if (rewrite) at = oct_json_rewrite_origin(text, at);
+        if (rewrite) at = oct_json_rewrite_origin(text, limits, at);
         (void)OCT_FAIL(err, status, "%s: %s (at byte %zu)", where, why.text, at);
     }
     oct_buf_fini(&changed);

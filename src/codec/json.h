@@ -5,7 +5,8 @@
  *
  * What a value becomes
  *   integer that fits int64   JSON integer
- *   larger integer            files: JSON real (tokenizer settings hold 10^30); requests: refused
+ *   larger integer            JSON real: tokenizer settings hold 10^30, and what a request's field
+ *                             may hold is its reader's to say, by name
  *   NaN, Infinity, -Infinity  files: the JSON *string* of that name, because jansson's reals are
  *                             finite; so a reader that wants a number refuses it by type
  *   1e400                     refused
@@ -28,7 +29,7 @@
 typedef struct oct_json_limits {
     size_t max_bytes;
     uint32_t max_depth;   /* of nested arrays and objects; at most OCT_JSON_DEPTH_MAX */
-    bool allow_nonfinite; /* NaN, Infinity, -Infinity and integers beyond int64 are read */
+    bool allow_nonfinite; /* NaN, Infinity, -Infinity are read */
     bool warn_duplicates; /* a repeated key: last wins, one warning; false: refused */
 } oct_json_limits;
 

@@ -102,7 +102,7 @@ oct_status oct_json_scan(oct_str text, const char *where, const oct_json_limits 
             at++;
         } else if (is_word(c)) {
             const oct_str w = word_at(text, at);
-            if (limits->allow_nonfinite && (is_nonfinite(w) || is_wide_integer(w))) *rewrite = true;
+            if ((limits->allow_nonfinite && is_nonfinite(w)) || is_wide_integer(w)) *rewrite = true;
             at += w.len;
         } else {
             at++;
@@ -113,7 +113,8 @@ oct_status oct_json_scan(oct_str text, const char *where, const oct_json_limits 
 
 /* Walks text as oct_json_rewrite does. With out it writes; without, it stops where the output would
  * pass out_at and returns the place in text. */
-static size_t rewrite_walk(oct_str text, oct_buf *out, size_t out_at) {
+static size_t rewrite_walk(oct_str text, const oct_json_limits *limits, oct_buf *out,
+                           size_t out_at) {
     size_t n_out = 0, at = 0;
     while (at < text.len) {
         size_t end = at + 1, extra = 0;
@@ -124,7 +125,7 @@ static size_t rewrite_walk(oct_str text, oct_buf *out, size_t out_at) {
         } else if (is_word(text.ptr[at])) {
             const oct_str w = word_at(text, at);
             end = at + w.len;
-            quoted = is_nonfinite(w);
+            quoted = limits->allow_nonfinite && is_nonfinite(w);
             extra = quoted || is_wide_integer(w) ? 2 : 0;
         }
         if (out) {
@@ -141,8 +142,10 @@ static size_t rewrite_walk(oct_str text, oct_buf *out, size_t out_at) {
     return text.len;
 }
 
-void oct_json_rewrite(oct_str text, oct_buf *out) { (void)rewrite_walk(text, out, 0); }
+void oct_json_rewrite(oct_str text, const oct_json_limits *limits, oct_buf *out) {
+    (void)rewrite_walk(text, limits, out, 0);
+}
 
-size_t oct_json_rewrite_origin(oct_str text, size_t out_at) {
-    return rewrite_walk(text, NULL, out_at);
+size_t oct_json_rewrite_origin(oct_str text, const oct_json_limits *limits, size_t out_at) {
+    return rewrite_walk(text, limits, NULL, out_at);
 }

@@ -38,7 +38,7 @@ class Fields(Case):
         self.refused(s.complete(prompt=["a"] * 1025), "prompt", "1024")
 
     def test_RQ3_n(self):
-        for n in (0, -1, 10**9):
+        for n in (0, -1, 129, 10**9, 2**63):
             self.all_refused("n", n=n, temperature=1)
         for n in (1.5, "3", True, [1]):
             self.all_malformed("n", n=n)
@@ -46,14 +46,17 @@ class Fields(Case):
         self.all_refused("n", n=2, temperature=0)
 
     def test_RQ4_max_and_min_tokens(self):
-        for v in (0, -1, 2**31):
-            self.all_refused("max_tokens", max_tokens=v)
+        for v in (0, -1, 2**31, 2**63, 2**64, -2**70, 10**300):
+            self.all_refused("max_tokens", ["max_tokens", str(v)[:9] if abs(v) < 2**62 else "e"],
+                             max_tokens=v)
+        self.refused(self.server.chat(max_completion_tokens=2**63), "max_completion_tokens",
+                     "9.2233720368547758e18")
         self.refused(self.server.chat(max_completion_tokens=0, max_tokens=5),
                      "max_completion_tokens")
-        self.all_malformed(None, max_tokens=2**63)  # no integer of 64 bits
         self.all_malformed("max_tokens", max_tokens=1.5)
         self.all_refused("min_tokens", max_tokens=4, min_tokens=5)
-        self.all_refused("min_tokens", min_tokens=-1)
+        for v in (-1, 2**63, -2**63):
+            self.all_refused("min_tokens", min_tokens=v)
         self.refused(self.server.chat(min_tokens=BIG), "min_tokens")
         self.refused(self.server.complete(prompt="a", max_tokens=None, min_tokens=17), "min_tokens")
 
@@ -151,8 +154,7 @@ class Fields(Case):
         self.assertEqual(s.chat(model="other")[1]["error"]["message"],
                          "The model `other` does not exist.")
         self.all_malformed("model", model=3)
-        self.all_malformed(None, seed=2**63)
-        for v in (1.5, "1", True):
+        for v in (1.5, "1", True, 2**63, -2**63 - 1):
             self.all_malformed("seed", seed=v)
 
     def test_RQ13_request_id(self):
@@ -320,11 +322,12 @@ class Fields(Case):
 
     def test_TK8_ids(self):
         s = self.server
-        for ids in ([-1], [400], [2**40]):
+        for ids in ([-1], [400], [2**32], [2**40], [2**63], [-2**64]):
             self.refused(s.post("/detokenize", {"tokens": [1] + ids}), "tokens", "tokens[1]")
             self.refused(s.complete(prompt=[1] + ids), "prompt", "prompt[1]")
-        for ids in ([1.5], ["a"], [True]):
-            self.malformed(s.post("/detokenize", {"tokens": ids}), "tokens")
+        for ids in ([1.5], ["a"], [True], [None], [[1]]):
+            self.malformed(s.post("/detokenize", {"tokens": ids}), "tokens", "tokens[0]")
+            self.malformed(s.complete(prompt=[1] + ids), "prompt", "prompt[1]")
         for body in ({}, {"tokens": "a"}):
             self.malformed(s.post("/detokenize", body), "tokens")
         self.malformed(s.post("/tokenize", {}), "prompt")

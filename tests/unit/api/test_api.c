@@ -65,7 +65,7 @@ static oct_status make_api(const fixture *f, const oct_allocator *mem, oct_api *
 static oct_status read_job(oct_api *api, oct_api_shape shape, const char *body, oct_api_error *e) {
     oct_api_job *job = NULL;
     if (oct_api_job_create(api, NULL, shape, &job) != OCT_OK) return oct_api_no_memory(e);
-    oct_status st = oct_api_parse_body(oct_str_of(body), &job->body, e);
+    oct_status st = oct_api_parse_body(api, oct_str_of(body), &job->body, e);
     if (st == OCT_OK)
         st = shape == OCT_API_CHAT ? oct_api_read_chat(job, e) : oct_api_read_completion(job, e);
     for (uint32_t i = 0; st == OCT_OK && i < job->n_choices; i++) {

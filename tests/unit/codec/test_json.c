@@ -81,7 +81,26 @@ static void CF1_HT8_malformed(void **state) {
         for (size_t k = 0; k < 2; k++) refused(rows[i].text, both[k], rows[i].word, rows[i].at);
     refused(OCT_STR("{\"a\":1,\"b\":2,\"a\":3}"), &oct_json_request_limits, "duplicate", 16);
     refused(OCT_STR("[NaN]"), &oct_json_request_limits, "", 4);
-    refused(OCT_STR("[18446744073709551616]"), &oct_json_request_limits, "big integer", -1);
+    refused(OCT_STR("[18446744073709551616,NaN]"), &oct_json_request_limits, "", 25);
+}
+
+/* Beyond int64 a request's integer is a real: its field says by name what it may be. */
+static void HT8_wide_integers(void **state) {
+    (void)state;
+    oct_err err;
+    oct_buf b;
+    json_t *v = parse(OCT_STR("{\"max_tokens\":9223372036854775808,\"n\":-1}"),
+                      &oct_json_request_limits, &err);
+    assert_non_null(v);
+    assert_true(json_real_value(json_object_get(v, "max_tokens")) == 0x1p63);
+    assert_int_equal(json_integer_value(json_object_get(v, "n")), -1);
+    json_decref(v);
+    oct_buf_init(&b, oct_system_allocator(), 0);
+    oct_buf_cstr(&b, "{\"n\":1");
+    for (int i = 0; i < 1000000; i++) oct_buf_char(&b, '0');
+    oct_buf_char(&b, '}');
+    for (size_t k = 0; k < 2; k++) refused(oct_buf_view(&b), both[k], "overflow", -1);
+    oct_buf_fini(&b);
 }
 
 static void TK6_lone_surrogates(void **state) {
@@ -231,11 +250,9 @@ static void typed_fields(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(CF1_HT8_malformed),
-        cmocka_unit_test(TK6_lone_surrogates),
-        cmocka_unit_test(CF1_files_are_read_wider),
-        cmocka_unit_test(CF2_bombs),
-        cmocka_unit_test(SM7_quote),
+        cmocka_unit_test(CF1_HT8_malformed),   cmocka_unit_test(HT8_wide_integers),
+        cmocka_unit_test(TK6_lone_surrogates), cmocka_unit_test(CF1_files_are_read_wider),
+        cmocka_unit_test(CF2_bombs),           cmocka_unit_test(SM7_quote),
         cmocka_unit_test(typed_fields),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,266 @@
+"""Rows DV3, DV4, DV5, KV10 and OS2: a device that fails, is lost or never comes back."""
+import http.client
+import json
+import mmap
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+from harness import FOLDER, PATIENCE, Case, Server, main, run_octet, tiny_model  # noqa: E402
+
+PLUGIN = os.environ.get("FAULT_PLUGIN", "")
+ONCE, EVER, NEVER_RETURNS, NO_MEMORY = 1, 2, 3, 4
+
+
+class Fault:
+    """What the plug-in of one process does; see plugin_fault.c."""
+
+    def __init__(self, name, kind=0, countdown=0):
+        self.path = os.path.join(FOLDER, name)
+        with open(self.path, "wb") as f:
+            f.write(struct.pack("<4i", kind, countdown, 0, 0))
+        with open(self.path, "r+b") as f:
+            self.map = mmap.mmap(f.fileno(), 16)
+        self.env = {"OCTET_FAULT_FILE": self.path}
+
+    def arm(self, kind, countdown):
+        self.map[12:16] = struct.pack("<i", 0)
+        self.map[4:8] = struct.pack("<i", countdown)
+        self.map[0:4] = struct.pack("<i", kind)
+
+    def calls(self):
+        return struct.unpack("<i", self.map[8:12])[0]
+
+    def happened(self):
+        return struct.unpack("<i", self.map[12:16])[0] == 1
+
+
+def start(fault, *flags):
+    return Server("--device", PLUGIN, "--num-gpu-blocks-override", "4096", *flags, env=fault.env)
+
+
+LONG = {"prompt": "the a", "max_tokens": 30000, "ignore_eos": True, "temperature": 0}
+
+
+class Load(unittest.TestCase):
+    def test_DV4_every_call_while_loading(self):
+        """Each ends the start with status 5 and names the call, nothing is left behind."""
+        fault = Fault("load")
+        server = start(fault)
+        n_calls = fault.calls()
+        self.assertEqual(server.stop(), 0, server.log_text())
+        self.assertGreater(n_calls, 20)
+        step = max(1, n_calls // 40)  # each costs a process
+        for n in sorted(set(list(range(1, 12)) + list(range(12, n_calls + 1, step)))):
+            fault = Fault("load", ONCE, n)
+            r = run_octet(tiny_model(), "--device", PLUGIN, "-q", "int8", "--port", "0",
+                          "--num-gpu-blocks-override", "64", "--host", "127.0.0.1", env=fault.env)
+            last = r.stderr.strip().splitlines()[-1]
+            self.assertEqual(r.returncode, 5, (n, r.stderr))
+            self.assertTrue(last.startswith("octet: error: "), r.stderr)
+            self.assertIn("fault in ", last)
+            self.assertNotIn("serving", r.stdout)
+
+    def test_DV3_no_memory_for_weights(self):
+        fault = Fault("memory", NO_MEMORY, 12)
+        r = run_octet(tiny_model(), "--device", PLUGIN, "-q", "int8", "--port", "0", env=fault.env)
+        self.assertIn(r.returncode, (4, 5), r.stderr)
+        self.assertTrue(r.stderr.strip().splitlines()[-1].startswith("octet: error: "), r.stderr)
+
+    def test_DV1_refused_plug_ins(self):
+        for name, words in (("./plugin.so", "relative path"), ("/nonexistent/x.so", "no such"),
+                            (tiny_model() + "/config.json", "does not load")):
+            r = run_octet(tiny_model(), "--device", name, "--port", "0")
+            self.assertEqual(r.returncode, 5, r.stderr)
+            self.assertIn(words, r.stderr.strip().splitlines()[-1])
+
+    def test_DV2_no_such_device(self):
+        r = run_octet(tiny_model(), "--device", PLUGIN + ":7", "--port", "0")
+        self.assertEqual(r.returncode, 5, r.stderr)
+        self.assertIn("device 7", r.stderr.strip().splitlines()[-1])
+
+
+class Step(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.fault = Fault("step")
+        cls.server = start(cls.fault)
+        cls.server.known = cls.server.ask_known()
+
+    def test_DV4_every_call_of_a_request(self):
+        """A plain error fails the step's requests; the next one is answered as ever."""
+        s, fault = self.server, self.fault
+        body = {"prompt": "the a", "max_tokens": 2, "ignore_eos": True, "temperature": 0}
+        status, good = s.complete(**body)
+        self.assertEqual(status, 200, good)
+        before = fault.calls()
+        s.complete(**body)
+        n_calls = fault.calls() - before
+        self.assertGreater(n_calls, 20)
+        for n in range(1, n_calls + 1):
+            fault.arm(ONCE, n)
+            answer = s.complete(**body)
+            self.check_error(answer, 500, "InternalServerError")
+            self.assertNotIn("fault in", answer[1]["error"]["message"])  # that is for the log
+            self.assertTrue(fault.happened())
+            status, again = s.complete(**body)
+            self.assertEqual((status, again["choices"]), (200, good["choices"]))
+            self.assertEqual(s.request("GET", "/health")[0], 200)
+        s.wait_idle()
+
+    def test_DV4_no_memory_in_a_step(self):
+        s = self.server
+        self.fault.arm(NO_MEMORY, 9)
+        self.assertIn(s.complete(**dict(LONG, max_tokens=2))[0], (500, 503))
+        self.assertEqual(s.complete(**dict(LONG, max_tokens=2))[0], 200)
+
+    def test_DV4_neighbours_in_other_steps(self):
+        """A stream that began is ended by an event; what came later is served."""
+        s = self.server
+        c = s.connect()
+        c.request("POST", "/v1/completions", json.dumps(dict(LONG, stream=True)),
+                  {"Content-Type": "application/json"})
+        r = c.getresponse()
+        r.readline()
+        self.fault.arm(ONCE, 50)
+        events = r.read().decode().split("data: ")
+        c.close()
+        self.assertEqual(json.loads(events[-2])["error"]["code"], 500)
+        self.assertEqual(events[-1], "[DONE]\n\n")
+        self.assertEqual(s.complete(**dict(LONG, max_tokens=2))[0], 200)
+
+
+class Lost(unittest.TestCase):
+    def begin(self, server, bodies):
+        answers = [None] * len(bodies)
+
+        def ask(i):
+            answers[i] = server.request("POST", "/v1/completions", bodies[i])
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(bodies))]
+        for t in threads:
+            t.start()
+        end = time.monotonic() + PATIENCE
+        while server.metric("vllm:num_requests_running") < len(bodies):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+        return threads, answers
+
+    def check_answers(self, answers):
+        for status, _, raw in answers:
+            text = raw.decode()
+            if status == 200:  # a stream
+                events = text.split("data: ")
+                self.assertEqual(json.loads(events[-2])["error"]["code"], 500)
+                self.assertEqual(events[-1], "[DONE]\n\n")
+            else:
+                self.assertEqual(status, 500, text)
+                self.assertEqual(json.loads(text)["error"]["type"], "InternalServerError")
+
+    def check_end(self, server, words):
+        self.assertEqual(server.process.wait(PATIENCE), 5, server.log_text())
+        last = server.log_text().strip().splitlines()[-1]
+        self.assertTrue(last.startswith("octet: error: --device"), last)
+        self.assertIn(words, last)
+        server.stop()
+
+    def test_DV5_lost_device(self):
+        """Every later call fails: all requests get their 500 and the process ends with 5."""
+        fault = Fault("lost")
+        server = start(fault)
+        threads, answers = self.begin(server, [LONG, dict(LONG, stream=True), dict(LONG, n=1)])
+        fault.arm(EVER, 7)
+        for t in threads:
+            t.join()
+        self.check_answers(answers)
+        self.check_end(server, "lost")
+
+    def test_DV5_never_healthy_while_every_answer_fails(self):
+        fault = Fault("lost2")
+        server = start(fault)
+        seen = []
+
+        def watch():
+            try:
+                while True:
+                    seen.append((fault.happened(), server.request("GET", "/health")[0]))
+            except OSError:
+                pass
+
+        fault.arm(EVER, 60)
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        status, _, raw = server.request("POST", "/v1/completions", LONG)
+        answered = len(seen)
+        self.assertEqual(status, 500, raw)
+        self.check_end(server, "lost")
+        watcher.join()
+        for happened, health in seen[answered + 1:]:
+            self.assertEqual((happened, health), (True, 503))
+
+    def test_DV5_KV10_call_that_never_returns(self):
+        fault = Fault("stuck")
+        server = start(fault, "--stuck-timeout", "1", "--device-timeout", "3")
+        threads, answers = self.begin(server, [LONG, dict(LONG, stream=True)])
+        fault.arm(NEVER_RETURNS, 7)
+        end = time.monotonic() + PATIENCE
+        while server.request("GET", "/health")[0] == 200:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+        begin = time.monotonic()
+        self.assertEqual(server.request("GET", "/metrics")[0], 200)  # LG5
+        self.assertLess(time.monotonic() - begin, 1)
+        for t in threads:
+            t.join()
+        self.check_answers(answers)
+        self.check_end(server, "no step has finished")
+
+    def test_OS2_second_signal_while_the_device_hangs(self):
+        fault = Fault("signal")
+        server = start(fault)
+        thread = self.ask_in_vain(server)
+        fault.arm(NEVER_RETURNS, 1)
+        while not fault.happened():
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        self.assertIsNone(server.process.poll())
+        begin = time.monotonic()
+        self.assertEqual(server.stop(signal.SIGTERM), -signal.SIGTERM)
+        self.assertLess(time.monotonic() - begin, 1)
+        thread.join()
+
+    def ask_in_vain(self, server):
+        def ask():
+            try:
+                server.request("POST", "/v1/completions", LONG)
+            except (OSError, http.client.HTTPException):
+                pass  # the server is killed
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        return thread
+
+    def test_OS2_signal_while_the_device_hangs_in_loading(self):
+        fault = Fault("loading", NEVER_RETURNS, 15)
+        p = subprocess.Popen([os.environ["OCTET"], "serve", tiny_model(), "--device", PLUGIN,
+                              "--host", "127.0.0.1", "--port", "0"],
+                             env={**os.environ, **fault.env}, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+        end = time.monotonic() + PATIENCE
+        while not fault.happened() and time.monotonic() < end:
+            time.sleep(0.01)
+        begin = time.monotonic()
+        p.send_signal(signal.SIGTERM)
+        self.assertEqual(p.wait(PATIENCE), -signal.SIGTERM)
+        self.assertLess(time.monotonic() - begin, 1)
+
+
+if __name__ == "__main__":
+    main()
