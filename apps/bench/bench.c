@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/num.h"
 #include "commands.h"
 #include "kern/bench.h"
 #include "kern/cpu.h"
@@ -65,14 +66,12 @@ static void print_row(void *ctx, const oct_kern_bench_row *r) {
 static int run_kernels(const open_options *o, bool csv) {
     oct_err err = {0};
     table t = {csv};
-    char *end = NULL;
-    uint32_t mask = oct_cpu_mask();
-    if (o->cpu_mask) mask &= (uint32_t)strtoul(o->cpu_mask, &end, 16);
-    if (end && *end)
+    uint64_t allowed = UINT32_MAX;
+    if (o->cpu_mask && !oct_parse_hex(oct_str_of(o->cpu_mask), &allowed))
         return cli_fail(EXIT_USAGE, "--cpu-mask: not a hexadecimal number (got %.64s)",
                         o->cpu_mask);
     const oct_kern_bench_options bo = {
-        .cpu_mask = mask,
+        .cpu_mask = oct_cpu_mask() & (uint32_t)allowed,
         .n_threads = o->threads ? (uint32_t)o->threads : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN)};
     if (csv) puts("name,threads,m,k,n,value,of_peak,of_read");
     const oct_status st = oct_kern_bench_run(oct_system_allocator(), &bo, print_row, &t, &err);

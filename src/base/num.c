@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
+
 bool oct_parse_u64(oct_str s, uint64_t *out) {
     uint64_t v = 0;
     if (s.len == 0) return false;
@@ -15,6 +17,20 @@ bool oct_parse_u64(oct_str s, uint64_t *out) {
         if (__builtin_mul_overflow(v, 10u, &v) ||
             __builtin_add_overflow(v, (uint64_t)(s.ptr[i] - '0'), &v))
             return false;
+    }
+    *out = v;
+    return true;
+}
+
+bool oct_parse_hex(oct_str s, uint64_t *out) {
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+    uint64_t v = 0;
+    const size_t first = oct_str_starts(s, OCT_STR("0x")) ? 2 : 0;
+    if (s.len == first) return false;
+    for (size_t i = first; i < s.len; i++) {
+        const char *at = memchr(digits, s.ptr[i], sizeof digits - 1);
+        if (!at || v >> 60 != 0) return false;
+        v = v << 4 | (uint64_t)(at - digits) % 16;
     }
     *out = v;
     return true;
@@ -70,10 +86,13 @@ int oct_format_f64(double v, char out[32]) {
     do snprintf(digits, sizeof digits, "%.*e", precision, v);
     while (strtod(digits, NULL) != v && ++precision < 17);
 
-    const int exponent = atoi(strchr(digits, 'e') + 1);
+    const char *tail = strchr(digits, 'e') + 1;
+    int64_t exponent = 0;
+    const bool read = oct_parse_i64(oct_str_of(tail + (*tail == '+')), &exponent);
+    OCT_ASSERT(read);
     if (exponent < -4 || exponent >= 16) { /* d.ddde-07, no trailing ".0" */
         return snprintf(out, 32, "%.*e", precision, v);
     }
-    const int decimals = precision - exponent;
+    const int decimals = precision - (int)exponent;
     return snprintf(out, 32, "%.*f", decimals > 0 ? decimals : 1, v);
 }

@@ -14,6 +14,8 @@
 /* Decimal integer with optional '-'. False on junk, overflow or an empty span. */
 bool oct_parse_i64(oct_str s, int64_t *out);
 bool oct_parse_u64(oct_str s, uint64_t *out);
+/* Hexadecimal digits of either case, with or without "0x" before them. */
+bool oct_parse_hex(oct_str s, uint64_t *out);
 /* Decimal float; "nan", "inf" and what overflows are refused. */
 bool oct_parse_f64(oct_str s, double *out);
 /* Integer with an optional decimal part and suffix: k m g t are powers of 1000, K M G T of 1024

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "device/conform_side.h"
 
 enum { MAX_SEQS = 5 };
@@ -95,6 +96,7 @@ static octet_batch make_batch(oct_cf_side *s, const world *w, const uint32_t *be
     octet_batch b = {.struct_bytes = sizeof b, .n_seqs = w->n_seqs, .table_stride = w->stride};
     const uint32_t bt = w->heads->block_tokens;
     int32_t seq_row[MAX_SEQS + 1] = {0}, kv_len[MAX_SEQS];
+    OCT_ASSERT(w->n_seqs <= MAX_SEQS);
     for (uint32_t i = 0; i < w->n_seqs; i++) {
         b.n_rows += rows[i];
         if (rows[i] > b.max_seq_rows) b.max_seq_rows = rows[i];
@@ -138,7 +140,7 @@ static octet_rows write_rows(oct_cf_side *s, const world *w, const octet_batch *
 enum { N_ROPE = 64 };
 
 static void case_attn_input(oct_cf_side *s, unsigned index) {
-    static const uint32_t before[] = {0, 20, 5}, rows[] = {17, 1, 3};
+    static const uint32_t before[MAX_SEQS] = {0, 20, 5}, rows[MAX_SEQS] = {17, 1, 3};
     const shape *h = &head_shapes[index % 5];
     const uint32_t kind = kinds[index / 5 % 3], qk_norm = index / 2 % 3, act = s->d->info.act_dtype;
     const uint32_t rotary = index % 4 == 0 ? 0 : index % 4 == 1 ? h->head_dim / 2 : h->head_dim;
@@ -247,7 +249,7 @@ static void case_attention(oct_cf_side *s, unsigned index) {
 /* Rows that can only give NaN, zero queries, extremes of the int8 range, and a sequence without a
  * row: neighbours must not notice. */
 static void case_attention_edges(oct_cf_side *s, unsigned index) {
-    static const uint32_t before[] = {0, 3, 0}, rows[] = {5, 0, 40};
+    static const uint32_t before[MAX_SEQS] = {0, 3, 0}, rows[MAX_SEQS] = {5, 0, 40};
     const uint32_t kind = kinds[index % 3];
     const shape *h = &head_shapes[index / 3 % 5];
     const size_t width = ((size_t)h->n_heads + 2 * h->n_kv_heads) * h->head_dim;

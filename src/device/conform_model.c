@@ -303,6 +303,11 @@ static void case_model(oct_cf_side *s, unsigned index) {
     }
 }
 
+/* Not as numbers: -0 is not 0 here, and a NaN equals itself. */
+static bool same_bits(const void *a, const void *b, size_t bytes) {
+    return memcmp(a, b, bytes) == 0;
+}
+
 /* The whole prompt at once; in chunks beside another sequence; token by token. */
 static void case_chunks(oct_cf_side *s, unsigned index) {
     static const uint32_t cuts[] = {0, 1, 13, 14, 29, 30};
@@ -316,14 +321,14 @@ static void case_chunks(oct_cf_side *s, unsigned index) {
         const step part = {{cuts[c], cuts[c] * 2},
                            {cuts[c + 1] - cuts[c], 2 * (cuts[c + 1] - cuts[c])}};
         const float *got = logits_of(s, &m, &part, LAYERS);
-        same &= memcmp(got, want + cuts[c] * VOCAB, part.rows[0] * row) == 0;
+        same &= same_bits(got, want + cuts[c] * VOCAB, part.rows[0] * row);
     }
     out_held(s, "chunks beside others give the bits of the whole", same);
     same = true;
     for (uint32_t t = 0; t < 30 && !s->failed[0]; t += 7) {
         const step one = {{t, 0}, {1, 0}};
         const float *got = logits_of(s, &m, &one, LAYERS);
-        same &= memcmp(got, want + t * VOCAB, row) == 0;
+        same &= same_bits(got, want + t * VOCAB, row);
     }
     out_held(s, "a decode gives the bits of the prompt", same);
 }
@@ -353,7 +358,7 @@ static void case_replay(oct_cf_side *s, unsigned index) {
         oct_cf_check(s, s->d->ops->read(s->stream, replayed, m.logits, sizeof replayed), "read");
         oct_cf_check(s, s->d->ops->stream_wait(s->stream), "replay wait");
         const float *called = logits_of(s, &m, &next, LAYERS);
-        same &= memcmp(replayed, called, sizeof replayed) == 0;
+        same &= same_bits(replayed, called, sizeof replayed);
         if (i == 3) out_logits(s, "replayed logits", replayed, 2, LAYERS);
     }
     if (!graph) {

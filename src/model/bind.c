@@ -169,14 +169,12 @@ static oct_status write_rows(binder *b, octet_weight w, uint32_t dtype, uint64_t
     return OCT_OK;
 }
 
-static bool same_bits(const float *a, const float *b) { return memcmp(a, b, sizeof *a) == 0; }
-
 /* Whether two sources can share a matrix. */
 static bool alike(const binder *b, const oct_linear_source *x, const oct_linear_source *y) {
     uint32_t qx, qy;
     return storage_of(b, x, &qx) == storage_of(b, y, &qy) && qx == qy &&
-           same_bits(&x->input_scale, &y->input_scale) &&
-           same_bits(&x->input_offset, &y->input_offset) && !x->input_mul && !y->input_mul;
+           x->input_scale == y->input_scale && x->input_offset == y->input_offset &&
+           !x->input_mul && !y->input_mul;
 }
 
 /* Makes one matrix of sources first..last-1, whose result starts at column col. */

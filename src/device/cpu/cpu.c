@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/str.h"
+#include "base/num.h"
 #include "quant/contract.h"
 
 _Static_assert(OCT_NUMERICS_REV == OCTET_NUMERICS_REV, "one arithmetic inside and out");
@@ -28,15 +28,14 @@ static oct_status read_settings(const char *settings, uint32_t *mask, oct_err *e
     for (const char *at = settings; at && *at;) {
         const size_t len = strcspn(at, ",");
         const oct_str item = {at, len};
-        unsigned value = 0;
-        int used = 0;
-        char text[32];
-        snprintf(text, sizeof text, "%.*s", (int)(len < 31 ? len : 31), at);
-        if (len >= sizeof text || !oct_str_starts(item, OCT_STR("mask=")) ||
-            sscanf(text + 5, "%8x%n", &value, &used) != 1 || (size_t)used + 5 != len)
+        const oct_str head = OCT_STR("mask=");
+        uint64_t value;
+        if (!oct_str_starts(item, head) ||
+            !oct_parse_hex((oct_str){at + head.len, len - head.len}, &value) || value > UINT32_MAX)
             return OCT_FAIL(err, OCT_E_INVALID,
-                            "device cpu: bad setting (got \"%s\", want mask=HEX)", text);
-        *mask &= value;
+                            "device cpu: bad setting (got \"%.*s\", want mask=HEX)",
+                            (int)(len < 31 ? len : 31), at);
+        *mask &= (uint32_t)value;
         at += len + (at[len] == ',');
     }
     return OCT_OK;
@@ -87,14 +86,22 @@ int32_t oct_cpu_open(const octet_host *host, const octet_open_options *options,
     return OCTET_OK;
 }
 
+/* Of a line "MemTotal:   123456 kB". */
+static void read_kib(const char *line, const char *key, uint64_t *bytes) {
+    const size_t n = strlen(key);
+    uint64_t kib;
+    if (strncmp(line, key, n) != 0) return;
+    const char *at = line + n + strspn(line + n, " ");
+    if (oct_parse_u64((oct_str){at, strcspn(at, " ")}, &kib)) *bytes = kib * 1024;
+}
+
 /* What the system could give without swapping; its caches count as free. */
 static void read_memory(octet_device_info *info) {
     FILE *f = fopen("/proc/meminfo", "re");
     char line[128];
-    unsigned long long kib = 0;
     while (f && fgets(line, sizeof line, f)) {
-        if (sscanf(line, "MemTotal: %llu", &kib) == 1) info->mem_total_bytes = kib * 1024;
-        if (sscanf(line, "MemAvailable: %llu", &kib) == 1) info->mem_free_bytes = kib * 1024;
+        read_kib(line, "MemTotal:", &info->mem_total_bytes);
+        read_kib(line, "MemAvailable:", &info->mem_free_bytes);
     }
     if (f) fclose(f);
 }

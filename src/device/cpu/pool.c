@@ -211,13 +211,18 @@ static unsigned find_cores(hwloc_topology_t t, hwloc_bitmap_t *core, unsigned ca
 
 /* A container may be given the time of fewer processors than it sees; 0: no limit found. */
 static unsigned quota_cores(void) {
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re"); /* "max 100000" or "150000 100000" */
+    char line[64] = "";
+    uint64_t quota, period;
     if (!f) return 0;
-    long long quota = 0, period = 0;
-    const int n = fscanf(f, "%lld %lld", &quota, &period);
+    line[fread(line, 1, sizeof line - 1, f)] = '\0';
     fclose(f);
-    if (n != 2 || quota <= 0 || period <= 0) return 0;
-    return (unsigned)((quota + period - 1) / period);
+    const size_t n = strcspn(line, " ");
+    const char *rest = line + n + (line[n] == ' ');
+    if (!oct_parse_u64((oct_str){line, n}, &quota) ||
+        !oct_parse_u64((oct_str){rest, strcspn(rest, "\n")}, &period) || period == 0)
+        return 0;
+    return (unsigned)(quota / period + (quota % period != 0));
 }
 
 static unsigned env_threads(void) {
@@ -251,7 +256,7 @@ unsigned oct_usable_cores(void) {
 static void choose_cores(oct_pool *pool, unsigned bind, unsigned n_cores) {
     const bool wanted = bind == 1 || (bind == 0 && pool->n_threads == n_cores);
     if (!wanted || !pool->have_topology || pool->n_threads == 1) return;
-    pool->core = oct_calloc(pool->mem, pool->n_threads, sizeof *pool->core);
+    pool->core = oct_calloc(pool->mem, pool->n_threads, sizeof(hwloc_bitmap_t));
     if (!pool->core) return; /* pinning is a favour, not a need */
     pool->n_cores = find_cores(pool->topology, pool->core, pool->n_threads);
     pool->bind_caller = bind == 1;
@@ -259,7 +264,7 @@ static void choose_cores(oct_pool *pool, unsigned bind, unsigned n_cores) {
 
 static void free_cores(oct_pool *pool) {
     for (unsigned i = 0; pool->core && i < pool->n_cores; i++) hwloc_bitmap_free(pool->core[i]);
-    oct_free(pool->mem, pool->core, pool->n_threads, sizeof *pool->core);
+    oct_free(pool->mem, pool->core, pool->n_threads, sizeof(hwloc_bitmap_t));
     if (pool->have_topology) hwloc_topology_destroy(pool->topology);
 }
 

@@ -34,6 +34,11 @@ static void numbers(void **state) {
     char text[32];
     assert_true(oct_parse_i64(OCT_STR("-9223372036854775808"), &i) && i == INT64_MIN);
     assert_false(oct_parse_i64(OCT_STR("9223372036854775808"), &i));
+    assert_true(oct_parse_hex(OCT_STR("fFff0000ffff000a"), &u) && u == 0xffff0000ffff000a);
+    assert_true(oct_parse_hex(OCT_STR("0x1"), &u) && u == 1);
+    assert_false(oct_parse_hex(OCT_STR("10000000000000000"), &u) ||
+                 oct_parse_hex(OCT_STR(""), &u) || oct_parse_hex(OCT_STR("0x"), &u) ||
+                 oct_parse_hex(OCT_STR("-1"), &u) || oct_parse_hex(OCT_STR("g"), &u));
     assert_false(oct_parse_i64(OCT_STR("1x"), &i) || oct_parse_i64(OCT_STR(""), &i) ||
                  oct_parse_i64(OCT_STR("+1"), &i) || oct_parse_i64(OCT_STR("-"), &i));
     assert_true(oct_parse_scaled(OCT_STR("25.6k"), &u) && u == 25600);
