@@ -10,6 +10,7 @@
 #if defined(__x86_64__)
 #include "kern/x86/elem_attn_x86.h"
 #include "kern/x86/kern_x86.h"
+#include "kern/x86/kv_x86.h"
 #endif
 
 void oct_kern_init(oct_kern *k, uint32_t cpu_mask) {
@@ -19,8 +20,10 @@ void oct_kern_init(oct_kern *k, uint32_t cpu_mask) {
     oct_kern_init_linear_ref(k);
     oct_kern_init_elem_ref(k);
     oct_kern_init_attn_ref(k);
+    oct_kern_init_kv_ref(k);
 #if defined(__x86_64__)
     oct_kern_init_linear_x86(k, cpu_mask);
     oct_kern_init_elem_attn_x86(k, cpu_mask);
+    oct_kern_init_kv_x86(k, cpu_mask);
 #endif
 }

@@ -78,6 +78,12 @@ V16_INLINE v16i v16i_sub(v16i x, v16i y) {
 V16_INLINE v16i v16i_sra8(v16i x) {
     return (v16i){_mm256_srai_epi32(x.a, 8), _mm256_srai_epi32(x.b, 8)};
 }
+V16_INLINE v16i v16i_sra20(v16i x) {
+    return (v16i){_mm256_srai_epi32(x.a, 20), _mm256_srai_epi32(x.b, 20)};
+}
+V16_INLINE v16i v16i_sra31(v16i x) {
+    return (v16i){_mm256_srai_epi32(x.a, 31), _mm256_srai_epi32(x.b, 31)};
+}
 V16_INLINE v16i v16i_shl8(v16i x) {
     return (v16i){_mm256_slli_epi32(x.a, 8), _mm256_slli_epi32(x.b, 8)};
 }
@@ -92,6 +98,9 @@ V16_INLINE v16i v16i_xor(v16i x, v16i y) {
 }
 V16_INLINE v16i v16i_max(v16i x, v16i y) {
     return (v16i){_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)};
+}
+V16_INLINE v16i v16i_min(v16i x, v16i y) {
+    return (v16i){_mm256_min_epi32(x.a, y.a), _mm256_min_epi32(x.b, y.b)};
 }
 V16_INLINE v16i v16i_shl23(v16i x) {
     return (v16i){_mm256_slli_epi32(x.a, 23), _mm256_slli_epi32(x.b, 23)};
@@ -111,6 +120,9 @@ V16_INLINE v16 v16_select(v16m m, v16 yes, v16 no) {
 V16_INLINE v16i v16i_keep(v16m m, v16i x) { /* zero where m is not set */
     return (v16i){_mm256_and_si256(x.a, _mm256_castps_si256(m.a)),
                   _mm256_and_si256(x.b, _mm256_castps_si256(m.b))};
+}
+V16_INLINE v16i v16i_select(v16m m, v16i yes, v16i no) {
+    return v16_bits(v16_select(m, v16_from_bits(yes), v16_from_bits(no)));
 }
 V16_INLINE v16m v16m_none(void) { return (v16m){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 V16_INLINE v16m v16m_or(v16m x, v16m y) {
@@ -158,6 +170,24 @@ V16_INLINE v16 v16_load_bf16_n(const uint16_t *p, size_t n) {
     uint16_t whole[16] = {0};
     memcpy(whole, p, n * sizeof *p);
     return v16_load_bf16(whole);
+}
+V16_INLINE v16 v16_widen_f16(__m256i h) {
+    return (v16){_mm256_cvtph_ps(_mm256_castsi256_si128(h)),
+                 _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1))};
+}
+V16_INLINE v16 v16_load_f16(const uint16_t *p) {
+    return v16_widen_f16(_mm256_loadu_si256((const __m256i *)p));
+}
+/* Sixteen E4M3 bytes as halves with the same exponent and mantissa fields. */
+V16_INLINE v16 v16_load_half_of_e4m3(const uint8_t *p) {
+    const __m256i b = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+    return v16_widen_f16(
+        _mm256_and_si256(_mm256_slli_epi16(b, 7), _mm256_set1_epi16((int16_t)0xBFFF)));
+}
+V16_INLINE void v16_store_f16_n(uint16_t *p, v16 x, size_t n) {
+    const __m128i h[2] = {_mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT),
+                          _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT)};
+    memcpy(p, h, (n < 16 ? n : 16) * sizeof *p);
 }
 V16_INLINE v16 v16_load_i32(const int32_t *p) {
     return (v16){_mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)p)),

@@ -42,11 +42,14 @@ V16_INLINE v16i v16i_set1(int32_t x) { return _mm512_set1_epi32(x); }
 V16_INLINE v16i v16i_add(v16i x, v16i y) { return _mm512_add_epi32(x, y); }
 V16_INLINE v16i v16i_sub(v16i x, v16i y) { return _mm512_sub_epi32(x, y); }
 V16_INLINE v16i v16i_sra8(v16i x) { return _mm512_srai_epi32(x, 8); }
+V16_INLINE v16i v16i_sra20(v16i x) { return _mm512_srai_epi32(x, 20); }
+V16_INLINE v16i v16i_sra31(v16i x) { return _mm512_srai_epi32(x, 31); }
 V16_INLINE v16i v16i_shl8(v16i x) { return _mm512_slli_epi32(x, 8); }
 V16_INLINE v16i v16i_and(v16i x, v16i y) { return _mm512_and_si512(x, y); }
 V16_INLINE v16i v16i_or(v16i x, v16i y) { return _mm512_or_si512(x, y); }
 V16_INLINE v16i v16i_xor(v16i x, v16i y) { return _mm512_xor_si512(x, y); }
 V16_INLINE v16i v16i_max(v16i x, v16i y) { return _mm512_max_epi32(x, y); }
+V16_INLINE v16i v16i_min(v16i x, v16i y) { return _mm512_min_epi32(x, y); }
 V16_INLINE v16i v16i_shl23(v16i x) { return _mm512_slli_epi32(x, 23); }
 
 /* ---- masks ---- */
@@ -55,6 +58,9 @@ V16_INLINE v16m v16_lt(v16 x, v16 y) { return _mm512_cmp_ps_mask(x, y, _CMP_LT_O
 V16_INLINE v16m v16_nan(v16 x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q); }
 V16_INLINE v16 v16_select(v16m m, v16 yes, v16 no) { return _mm512_mask_blend_ps(m, no, yes); }
 V16_INLINE v16i v16i_keep(v16m m, v16i x) { return _mm512_maskz_mov_epi32(m, x); }
+V16_INLINE v16i v16i_select(v16m m, v16i yes, v16i no) {
+    return _mm512_mask_blend_epi32(m, no, yes);
+}
 V16_INLINE v16m v16m_none(void) { return 0; }
 V16_INLINE v16m v16m_or(v16m x, v16m y) { return (v16m)(x | y); }
 V16_INLINE int v16m_any(v16m m) { return m != 0; }
@@ -83,6 +89,18 @@ V16_INLINE v16 v16_load_bf16(const uint16_t *p) {
 }
 V16_INLINE v16 v16_load_bf16_n(const uint16_t *p, size_t n) {
     return v16_widen_bf16(_mm256_maskz_loadu_epi16(v16m_range(0, (int32_t)n), p));
+}
+V16_INLINE v16 v16_load_f16(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+V16_INLINE v16 v16_load_half_of_e4m3(const uint8_t *p) {
+    const __m256i b = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+    return _mm512_cvtph_ps(
+        _mm256_and_si256(_mm256_slli_epi16(b, 7), _mm256_set1_epi16((int16_t)0xBFFF)));
+}
+V16_INLINE void v16_store_f16_n(uint16_t *p, v16 x, size_t n) {
+    _mm256_mask_storeu_epi16(p, v16m_range(0, n < 16 ? (int32_t)n : 16),
+                             _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
 V16_INLINE v16 v16_load_i32(const int32_t *p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
 V16_INLINE v16 v16_load_i32_n(const int32_t *p, size_t n) {
