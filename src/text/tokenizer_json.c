@@ -361,7 +361,12 @@ oct_status oct_tokenizer_open(const oct_allocator *mem, const char *folder, oct_
     if (st == OCT_OK)
         st = read_file(folder, "chat_template.jinja", MAX_SMALL_BYTES, false, &bufs[3],
                        &files.chat_template, err);
-    if (st == OCT_OK) st = oct_tok_parse_files(mem, &files, out, err);
+    if (st == OCT_OK) {
+        st = oct_tok_parse_files(mem, &files, out, err);
+        /* What a part says of its member does not name the file. */
+        if (st != OCT_OK && st != OCT_E_NOMEM && err && !strstr(err->text, ".json: "))
+            oct_err_prefix(err, WHERE);
+    }
     for (size_t i = 0; i < OCT_COUNT(bufs); i++) oct_buf_fini(&bufs[i]);
     return st;
 }

@@ -1,0 +1,60 @@
+/*
+ * tests/fault/preload_read.c - pread between octet and the C library, for row ST13.
+ *
+ * OCTET_READ_FAULT=WHAT:N, counted over reads of *.safetensors only:
+ *     error:N      the N-th read fails with EIO
+ *     shorten:N    the file is cut in half before the N-th read
+ *     write:N      one of its bytes is written before the N-th read
+ *     interrupt:N  every N-th read is interrupted by a signal
+ *     short:N      every N-th read gives one byte
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef ssize_t pread_fn(int fd, void *buf, size_t n, off_t at);
+
+/* The path behind fd when its file is one of weights, else NULL. */
+static const char *weights(int fd, char path[4096]) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    const ssize_t n = readlink(link, path, 4095);
+    if (n < 12) return NULL;
+    path[n] = '\0';
+    return strcmp(path + n - 12, ".safetensors") == 0 ? path : NULL;
+}
+
+static void shorten(const char *path) {
+    struct stat st;
+    if (stat(path, &st) == 0 && truncate(path, st.st_size / 2) != 0) abort();
+}
+
+static void write_a_byte(const char *path) {
+    const int fd = open(path, O_RDWR | O_CLOEXEC);
+    usleep(20000); /* the clock of the file system has ticks */
+    if (fd < 0 || pwrite(fd, "x", 1, 4000) != 1) abort();
+    close(fd);
+}
+
+__attribute__((visibility("default"))) ssize_t pread(int fd, void *buf, size_t n, off_t at) {
+    static atomic_uint calls;
+    char path[4096], what[16] = "";
+    unsigned nth = 0;
+    pread_fn *next = (pread_fn *)dlsym(RTLD_NEXT, "pread");
+    const char *fault = getenv("OCTET_READ_FAULT");
+    if (!fault || !weights(fd, path) || sscanf(fault, "%15[a-z]:%u", what, &nth) != 2 || nth == 0)
+        return next(fd, buf, n, at);
+    const unsigned call = ++calls;
+    if (call == nth && strcmp(what, "error") == 0) return errno = EIO, -1;
+    if (call == nth && strcmp(what, "shorten") == 0) shorten(path);
+    if (call == nth && strcmp(what, "write") == 0) write_a_byte(path);
+    if (call % nth == 0 && strcmp(what, "interrupt") == 0) return errno = EINTR, -1;
+    if (call % nth == 0 && strcmp(what, "short") == 0 && n > 1) n = 1;
+    return next(fd, buf, n, at);
+}
