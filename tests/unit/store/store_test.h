@@ -21,6 +21,8 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "support/golden.h"
+#include "support/refused_memory.h"
 
 /* ---- a folder of its own for each test --------------------------------------------------------
  */
@@ -132,18 +134,27 @@ static inline void expect_text(const oct_err *err, const char *word) {
     }
 }
 
-/* The folder of the golden cases, or NULL after saying so. */
-static inline const char *golden_cases(void) {
-    static char path[1024];
-    const char *root = getenv("OCTET_GOLDEN");
-    struct stat st;
-    if (root && *root)
-        snprintf(path, sizeof path, "%s/cases", root);
-    else
-        snprintf(path, sizeof path, "%s/../shared/golden/cases", OCT_SOURCE_DIR);
-    if (stat(path, &st) == 0) return path;
-    print_message("SKIP: no golden cases at %s (set OCTET_GOLDEN)\n", path);
-    return NULL;
+/* The path of the i-th golden model of a folder that is read here; false behind the last. Ask
+ * golden_root() first. */
+static inline bool golden_folder(size_t i, char path[2048]) {
+    static const char *const names[] = {"llama-mha",
+                                        "llama-modelslim-w8a8-v0-i64",
+                                        "llama-rope-linear",
+                                        "llama-rope-llama3",
+                                        "llama-tied",
+                                        "qwen2-bias",
+                                        "qwen2-modelslim-w8a8-bias",
+                                        "qwen3",
+                                        "qwen3-modelslim-w8a8",
+                                        "qwen3-modelslim-w8a8-dynamic",
+                                        "qwen3-modelslim-w8a8c8",
+                                        "qwen3-modelslim-w8a8c8-offset",
+                                        "qwen3-modelslim-w8a8mix-c8-normbias",
+                                        "qwen3-normbias",
+                                        "qwen3-rope-yarn"};
+    if (i >= OCT_COUNT(names)) return false;
+    snprintf(path, 2048, "%.1900s/cases/%s", golden_root(), names[i]);
+    return true;
 }
 
 #endif

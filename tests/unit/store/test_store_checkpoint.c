@@ -461,22 +461,20 @@ static void fingerprint_is_of_the_weights(void **state) {
     assert_true(fingerprint_of_folder() != one);
 }
 
+static oct_status open_and_close(void *ctx, const oct_allocator *mem) {
+    oct_checkpoint *c;
+    const oct_status status = oct_checkpoint_open(mem, ctx, &c, NULL);
+    oct_checkpoint_close(c);
+    return status;
+}
+
 static void every_allocation_may_fail(void **state) {
     (void)state;
     put_text("config.json", config);
     put_text("generation_config.json", "{\"temperature\":0.5}");
     put_text("model.safetensors.index.json", "{\"weight_map\":{\"a\":\"x.safetensors\"}}");
     put_shard("x.safetensors", "a", 1);
-    for (size_t k = 0;; k++) {
-        oct_fault_alloc f;
-        oct_checkpoint *c;
-        oct_fault_alloc_init(&f, k, 0);
-        const oct_status status = oct_checkpoint_open(&f.allocator, test_dir, &c, NULL);
-        oct_checkpoint_close(c);
-        assert_int_equal(f.live_blocks, 0);
-        if (status == OCT_OK && f.n_requests <= k) break;
-        assert_true(status == OCT_E_NOMEM || status == OCT_OK);
-    }
+    refuse_each_request(open_and_close, test_dir);
 }
 
 /* ---- golden ------------------------------------------------------------------------------------
@@ -484,27 +482,10 @@ static void every_allocation_may_fail(void **state) {
 
 static void golden_folders_open(void **state) {
     (void)state;
-    static const char *const names[] = {"llama-mha",
-                                        "llama-modelslim-w8a8-v0-i64",
-                                        "llama-rope-linear",
-                                        "llama-rope-llama3",
-                                        "llama-tied",
-                                        "qwen2-bias",
-                                        "qwen2-modelslim-w8a8-bias",
-                                        "qwen3",
-                                        "qwen3-modelslim-w8a8",
-                                        "qwen3-modelslim-w8a8-dynamic",
-                                        "qwen3-modelslim-w8a8c8",
-                                        "qwen3-modelslim-w8a8c8-offset",
-                                        "qwen3-modelslim-w8a8mix-c8-normbias",
-                                        "qwen3-normbias",
-                                        "qwen3-rope-yarn"};
-    const char *cases = golden_cases();
-    if (!cases) skip();
-    for (size_t i = 0; i < OCT_COUNT(names); i++) {
-        char path[2048];
+    char path[2048];
+    if (!golden_root()) skip();
+    for (size_t i = 0; golden_folder(i, path); i++) {
         const uint64_t shape[2] = {256, 64};
-        snprintf(path, sizeof path, "%s/%s", cases, names[i]);
         oct_checkpoint *c = must_open(path);
         const oct_model_config *m = oct_checkpoint_config(c);
         assert_true(m->vocab == 256 && m->hidden == 64 && m->n_layers == 2);
