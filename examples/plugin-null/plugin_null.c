@@ -196,10 +196,18 @@ static int32_t transfer_fill(octet_stream *s, octet_ref dst, uint8_t value, uint
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
+/* A member that was appended: an older host's struct ends before it. */
+static uint32_t experts_of(const octet_weight_desc *d) {
+    return d->struct_bytes >= offsetof(octet_weight_desc, n_experts) + sizeof d->n_experts
+               ? d->n_experts
+               : 0;
+}
+
 static uint64_t weight_bytes(octet_device *dev, const octet_weight_desc *d) {
     const uint64_t size = d->dtype == OCTET_I8 ? 1 : d->dtype == OCTET_F32 ? 4 : 2;
+    const uint64_t n_experts = experts_of(d);
     (void)dev;
-    return d->n * d->k * size;
+    return d->n * d->k * size * (n_experts ? n_experts : 1);
 }
 static int32_t weight_create(octet_device *dev, const octet_weight_desc *d, octet_weight *out) {
     *out = 0;
@@ -209,7 +217,13 @@ static int32_t weight_create(octet_device *dev, const octet_weight_desc *d, octe
         d->dtype != OCTET_F16)
         return fail(dev, OCTET_E_UNSUPPORTED, "unknown storage of a weight");
     const int32_t code = object_add(dev, 1, 0, out);
-    if (code == OCTET_OK) dev->objects[*out - 1].desc = *d;
+    if (code != OCTET_OK) return code;
+    octet_weight_desc *mine = &dev->objects[*out - 1].desc;
+    mine->dtype = d->dtype;
+    mine->n = d->n;
+    mine->k = d->k;
+    mine->n_experts = experts_of(d);
+    mine->struct_bytes = sizeof *mine;
     return code;
 }
 static const octet_weight_desc *weight_get(octet_device *dev, octet_weight w) {
@@ -218,7 +232,8 @@ static const octet_weight_desc *weight_get(octet_device *dev, octet_weight w) {
 }
 static int32_t weight_write(octet_device *dev, octet_weight w, const octet_weight_rows *rows) {
     const octet_weight_desc *d = weight_get(dev, w);
-    if (!d || rows->row > d->n || rows->n_rows > d->n - rows->row)
+    const uint64_t n = d ? d->n * (d->n_experts ? d->n_experts : 1) : 0;
+    if (!d || rows->row > n || rows->n_rows > n - rows->row)
         return fail(dev, OCTET_E_INVALID, "rows outside the weight");
     return OCTET_OK;
 }
@@ -267,6 +282,11 @@ NOTHING(attn_input)
 NOTHING(attention)
 NOTHING(act)
 NOTHING(gather)
+NOTHING(route)
+NOTHING(permute)
+NOTHING(quantize_grouped)
+NOTHING(linear_grouped)
+NOTHING(combine)
 
 /* Logits (float32 asked for by name) come from the seed, the same for every row. */
 static int32_t linear(octet_stream *s, const octet_linear_op *op) {
@@ -410,6 +430,11 @@ static const octet_device_ops table = {
     .act = act,
     .gather = gather,
     .sample = sample,
+    .route = route,
+    .permute = permute,
+    .quantize_grouped = quantize_grouped,
+    .linear_grouped = linear_grouped,
+    .combine = combine,
 };
 
 EXPORT octet_device_plugin_fn octet_device_plugin_v1;

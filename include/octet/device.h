@@ -132,6 +132,11 @@ typedef struct octet_weight_desc {
     uint32_t struct_bytes;
     uint32_t dtype;
     uint64_t n, k;
+    /* 0: one matrix. Else that many matrices [n][k] under one handle, for linear_grouped; rows
+     * e * n .. (e + 1) * n - 1 of weight_write are those of expert e. Ask for it only where the
+     * table has linear_grouped: an older plug-in does not see this member. */
+    uint32_t n_experts;
+    uint32_t reserved;
 } octet_weight_desc;
 
 /* Some rows of a matrix, in host memory, borrowed for the call. */
@@ -371,6 +376,100 @@ typedef struct octet_sample_op {
     octet_ref top_logprob; /* float32 [n_rows][max_top] */
 } octet_sample_op;
 
+/* ---- mixture of experts ---------------------------------------------------------------------- */
+
+/*
+ * A layer of experts is: linear (logits of the router, float32), route, permute, then on rows that
+ * are grouped by expert: [quantize_grouped,] linear_grouped (gate, up), act, linear_grouped (down),
+ * and combine back onto the rows of the batch. All of it stays in device memory: the host knows how
+ * many grouped rows there are (n_rows * top_k) but not whose they are, and never waits for that.
+ *
+ * These five are optional, all or none: a device without them serves dense models.
+ */
+
+#define OCTET_MAX_TOP_K 64u
+
+#define OCTET_ROUTE_SOFTMAX 1u /* score = softmax of the row's logits over all experts */
+#define OCTET_ROUTE_SIGMOID 2u /* score = 1 / (1 + exp(-logit)) */
+
+/* The top_k experts of each row: the largest score + bias, the lowest id on ties, best first. The
+ * weight of an expert is its score without the bias, divided by the sum of the chosen ones if
+ * renormalise is 1, then times scale. A row with a NaN among its scores gets the experts 0, 1, ...
+ * and weights NaN. */
+typedef struct octet_route_op {
+    uint32_t struct_bytes;
+    uint32_t kind;
+    uint32_t n_rows, n_experts;
+    uint32_t top_k; /* 1 .. n_experts, at most OCTET_MAX_TOP_K */
+    uint32_t renormalise;
+    float scale; /* 1 for most families */
+    uint32_t reserved;
+    octet_rows logits; /* float32 [n_rows][n_experts], whatever act_dtype is */
+    octet_ref bias;    /* float32 [n_experts], for the choice alone; may be absent */
+    octet_ref expert;  /* out: int32 [n_rows][top_k] */
+    octet_ref weight;  /* out: float32 [n_rows][top_k] */
+} octet_route_op;
+
+/* Puts the n_rows * top_k (row, slot) pairs in the order of their experts, within an expert in the
+ * order of rows and slots. An id outside 0 .. n_experts-1 is an error. */
+typedef struct octet_permute_op {
+    uint32_t struct_bytes;
+    uint32_t n_rows, n_experts, top_k;
+    octet_ref expert; /* int32 [n_rows][top_k] */
+    octet_ref first;  /* out: int32 [n_experts + 1]: grouped rows of expert e are
+                         first[e] .. first[e + 1] - 1 */
+    octet_ref row;    /* out: int32 [n_rows * top_k]: the row of the batch behind a grouped row */
+    octet_ref place;  /* out: int32 [n_rows][top_k]: the grouped row of a slot */
+} octet_permute_op;
+
+/* quantize for grouped rows where each expert has its own static scale or its own factors: grouped
+ * row i = quantised x[row[i]] under the rule of its expert. With one dynamic rule for all experts
+ * the rows of the batch are quantised once instead, and linear_grouped picks them. */
+typedef struct octet_quantize_grouped_op {
+    uint32_t struct_bytes;
+    uint32_t n_rows; /* grouped rows */
+    uint32_t n_in;   /* rows of x */
+    uint32_t width, n_experts;
+    uint32_t reserved;
+    octet_ref first; /* of permute */
+    octet_ref row;   /* of permute; absent: x is grouped already (n_in = n_rows) */
+    octet_rows x;
+    octet_ref mul;     /* float32 [n_experts][width], or absent */
+    octet_quant quant; /* static: param is float32 [n_experts][2] */
+} octet_quantize_grouped_op;
+
+/* Grouped row i of out = x[row[i]] W[e]^T, e its expert, otherwise as linear. Reads only experts
+ * that have rows. */
+typedef struct octet_linear_grouped_op {
+    uint32_t struct_bytes;
+    uint32_t n_rows; /* grouped rows */
+    uint32_t n_in;   /* rows of x or qx */
+    uint32_t out_dtype;
+    uint32_t accumulate;
+    uint32_t reserved;
+    octet_weight weight; /* made with n_experts */
+    octet_ref first;     /* of permute */
+    octet_ref row;       /* of permute; absent: x or qx is grouped already (n_in = n_rows) */
+    octet_rows x;
+    octet_qrows qx;
+    octet_rows out;
+} octet_linear_grouped_op;
+
+/* out[r] (+)= sum over slots k, ascending, of weight[r][k] * x[place[r][k]]
+ *             + shared[r], times 1 / (1 + exp(-shared_gate[r])) where that is present. */
+typedef struct octet_combine_op {
+    uint32_t struct_bytes;
+    uint32_t n_rows, width, top_k;
+    uint32_t accumulate; /* 1: added to out, else stored */
+    uint32_t reserved;
+    octet_rows x;          /* n_rows * top_k grouped rows */
+    octet_ref place;       /* of permute */
+    octet_ref weight;      /* of route */
+    octet_rows shared;     /* data.buffer 0: none */
+    octet_ref shared_gate; /* float32 [n_rows], before the sigmoid; may be absent */
+    octet_rows out;
+} octet_combine_op;
+
 /* ---- the table ------------------------------------------------------------------------------ */
 
 /* Calls return 0 or a code of octet/status.h; error_text then tells why. A member marked optional
@@ -437,6 +536,13 @@ typedef struct octet_device_ops {
     int32_t (*act)(octet_stream *s, const octet_act_op *op);
     int32_t (*gather)(octet_stream *s, const octet_gather_op *op);
     int32_t (*sample)(octet_stream *s, const octet_sample_op *op);
+
+    /* Optional, all five or none: mixture of experts. */
+    int32_t (*route)(octet_stream *s, const octet_route_op *op);
+    int32_t (*permute)(octet_stream *s, const octet_permute_op *op);
+    int32_t (*quantize_grouped)(octet_stream *s, const octet_quantize_grouped_op *op);
+    int32_t (*linear_grouped)(octet_stream *s, const octet_linear_grouped_op *op);
+    int32_t (*combine)(octet_stream *s, const octet_combine_op *op);
 } octet_device_ops;
 
 /* True when the plug-in is new enough to have the member and chose to fill it. */

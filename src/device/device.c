@@ -156,6 +156,9 @@ static const char *missing_member(const octet_device_ops *ops) {
     if (!ops->host_alloc != !ops->host_free) return ops->host_alloc ? "host_free" : "host_alloc";
     if (ops->capture_begin && !(ops->capture_end && ops->replay && ops->graph_destroy))
         return "capture_end, replay or graph_destroy";
+    if (OCTET_HAS(ops, route) && !(OCTET_HAS(ops, permute) && OCTET_HAS(ops, quantize_grouped) &&
+                                   OCTET_HAS(ops, linear_grouped) && OCTET_HAS(ops, combine)))
+        return "permute, quantize_grouped, linear_grouped or combine";
     return NULL;
 }
 
@@ -299,6 +302,8 @@ oct_status oct_device_refresh(oct_device *d, oct_err *err) { return read_info(d,
 bool oct_device_can_capture(const oct_device *d) {
     return OCTET_HAS(d->ops, capture_begin) && OCTET_HAS(d->ops, graph_destroy);
 }
+
+bool oct_device_has_experts(const oct_device *d) { return OCTET_HAS(d->ops, route); }
 
 void *oct_device_host_alloc(oct_device *d, size_t bytes, bool *fast_out) {
     void *p = d->ops->host_alloc ? d->ops->host_alloc(d->dev, bytes) : NULL;

@@ -63,6 +63,9 @@ OCT_MUST_CHECK oct_status oct_device_refresh(oct_device *d, oct_err *err);
 /* True when steps can be recorded and replayed (optional in the contract). */
 bool oct_device_can_capture(const oct_device *d);
 
+/* True when layers of experts can be run (optional in the contract). */
+bool oct_device_has_experts(const oct_device *d);
+
 /* Host memory for transfers: the device's own if it has any to give (*fast_out true), else plain.
  * NULL when refused. Give back with the same bytes and answer; free accepts NULL. */
 OCT_MUST_CHECK void *oct_device_host_alloc(oct_device *d, size_t bytes, bool *fast_out);

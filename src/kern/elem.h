@@ -66,6 +66,11 @@ typedef struct oct_row_max {
 #define OCT_DECL_SOFT_SUM(name) \
     double(name)(float *p, const float *x, size_t n, float max, float inv_t)
 
+/* s = w[0] * x[0][i]; s = fmaf(w[t], x[t][i], s) for t = 1 .. n_x-1; y[i] = add ? y[i] + s : s.
+ * n_x >= 1. */
+#define OCT_DECL_WEIGHTED_SUM(name) \
+    void(name)(float *y, const float *const *x, const float *w, uint32_t n_x, size_t n, int add)
+
 typedef OCT_DECL_EXP(*oct_exp_fn);
 typedef OCT_DECL_ACT(*oct_act_fn);
 typedef OCT_DECL_NORM(*oct_norm_fn);
@@ -74,6 +79,7 @@ typedef OCT_DECL_QUANT_CHANNELS(*oct_quant_channels_fn);
 typedef OCT_DECL_ROPE(*oct_rope_fn);
 typedef OCT_DECL_ROW_MAX(*oct_row_max_fn);
 typedef OCT_DECL_SOFT_SUM(*oct_soft_sum_fn);
+typedef OCT_DECL_WEIGHTED_SUM(*oct_weighted_sum_fn);
 
 typedef struct oct_kern_elem {
     oct_exp_fn exp;
@@ -88,6 +94,7 @@ typedef struct oct_kern_elem {
     oct_rope_fn rope;
     oct_row_max_fn row_max;
     oct_soft_sum_fn soft_sum;
+    oct_weighted_sum_fn weighted_sum;
 } oct_kern_elem;
 
 #endif

@@ -122,6 +122,15 @@ static double soft_sum_ref(float *p, const float *x, size_t n, float max, float 
     return lane[0];
 }
 
+static void weighted_sum_ref(float *y, const float *const *x, const float *w, uint32_t n_x,
+                             size_t n, int add) {
+    for (size_t i = 0; i < n; i++) {
+        float s = w[0] * x[0][i];
+        for (uint32_t t = 1; t < n_x; t++) s = fmaf(w[t], x[t][i], s);
+        y[i] = add ? y[i] + s : s;
+    }
+}
+
 void oct_kern_init_elem_ref(oct_kern *k) {
     k->elem = (oct_kern_elem){
         .exp = exp_ref,
@@ -136,5 +145,6 @@ void oct_kern_init_elem_ref(oct_kern *k) {
         .rope = rope_ref,
         .row_max = row_max_ref,
         .soft_sum = soft_sum_ref,
+        .weighted_sum = weighted_sum_ref,
     };
 }

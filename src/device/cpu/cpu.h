@@ -29,9 +29,13 @@ typedef struct oct_cpu_buffer {
     bool mapped;         /* from mmap, else from the allocator */
 } oct_cpu_buffer;
 
-/* A matrix in the packed layout of kern/pack.h. */
+/* A matrix in the packed layout of kern/pack.h, or the matrices of a layer's experts, the arrays of
+ * one behind those of the other. */
 typedef struct oct_cpu_weight {
     uint32_t n, k;
+    uint32_t n_experts;   /* 0: one matrix */
+    uint32_t n_pad;       /* outputs of one matrix, padded: numbers an expert has in each array */
+    uint64_t panel_bytes; /* panels of one matrix */
     oct_pack_type type;
     uint32_t generation;
     octet_buffer store; /* one buffer: panels, then the numbers of each output */
@@ -121,6 +125,10 @@ void oct_cpu_weight_destroy(octet_device *dev, octet_weight w);
 uint64_t oct_cpu_weight_bytes(octet_device *dev, const octet_weight_desc *desc);
 /* NULL with the sentence set when w is no weight of this device. */
 oct_cpu_weight *oct_cpu_weight_get(octet_device *dev, octet_weight w);
+/* The same, and it must be one matrix, not the experts of a layer. */
+oct_cpu_weight *oct_cpu_weight_matrix(octet_device *dev, octet_weight w, const char *what);
+/* One expert's matrix of w; expert < n_experts (0 for a weight that is one matrix). */
+oct_cpu_weight oct_cpu_weight_expert(const oct_cpu_weight *w, uint32_t expert);
 
 /* ---- rows.c: what other operations use ---------------------------------------------------------
  */
@@ -133,6 +141,9 @@ typedef struct oct_cpu_quant {
     size_t stride;
 } oct_cpu_quant;
 
+/* The rule of a mode with the numbers of its param (static). */
+int32_t oct_cpu_quant_rule(octet_device *dev, uint32_t mode, const float param[2], const char *what,
+                           oct_row_quant *out);
 int32_t oct_cpu_quant_target(octet_device *dev, const octet_quant *q, uint64_t n_rows,
                              uint64_t width, const char *what, oct_cpu_quant *out);
 /* x (times mul, unless NULL) as row `row` of q, if q goes anywhere. */
@@ -157,5 +168,10 @@ int32_t oct_cpu_attention(octet_device *dev, const octet_attention_op *op);
 int32_t oct_cpu_act(octet_device *dev, const octet_act_op *op);
 int32_t oct_cpu_gather(octet_device *dev, const octet_gather_op *op);
 int32_t oct_cpu_sample(octet_device *dev, const octet_sample_op *op);
+int32_t oct_cpu_route(octet_device *dev, const octet_route_op *op);
+int32_t oct_cpu_permute(octet_device *dev, const octet_permute_op *op);
+int32_t oct_cpu_quantize_grouped(octet_device *dev, const octet_quantize_grouped_op *op);
+int32_t oct_cpu_linear_grouped(octet_device *dev, const octet_linear_grouped_op *op);
+int32_t oct_cpu_combine(octet_device *dev, const octet_combine_op *op);
 
 #endif

@@ -138,7 +138,7 @@ static int32_t prepare(octet_device *dev, const octet_linear_op *op, linear_job 
 
 int32_t oct_cpu_linear(octet_device *dev, const octet_linear_op *op) {
     const unsigned n_threads = oct_pool_n_threads(dev->pool);
-    const oct_cpu_weight *w = oct_cpu_weight_get(dev, op->weight);
+    const oct_cpu_weight *w = oct_cpu_weight_matrix(dev, op->weight, "linear");
     if (!w) return OCTET_E_INVALID;
     if (op->n_rows == 0) return OCTET_OK;
     if (op->out_dtype != 0 && op->out_dtype != OCTET_F32)

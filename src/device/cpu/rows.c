@@ -26,17 +26,30 @@ void oct_cpu_share_rows(octet_device *dev, uint64_t n_rows, uint64_t width, oct_
 
 /* ---- quantised copies ------------------------------------------------------------------------ */
 
-int32_t oct_cpu_quant_target(octet_device *dev, const octet_quant *q, uint64_t n_rows,
-                             uint64_t width, const char *what, oct_cpu_quant *out) {
+int32_t oct_cpu_quant_rule(octet_device *dev, uint32_t mode, const float param[2], const char *what,
+                           oct_row_quant *out) {
     static const oct_row_quant_mode modes[] = {OCT_ROW_QUANT_DYNAMIC, OCT_ROW_QUANT_DYNAMIC,
                                                OCT_ROW_QUANT_STATIC_BEFORE,
                                                OCT_ROW_QUANT_STATIC_AFTER};
+    if (mode >= OCT_COUNT(modes))
+        return CPU_FAIL(dev, OCT_E_UNSUPPORTED, "%s: unknown quantisation (got %u)", what, mode);
+    *out = (oct_row_quant){.mode = modes[mode]};
+    if (out->mode == OCT_ROW_QUANT_DYNAMIC) return OCTET_OK;
+    if (!(isfinite(param[0]) && param[0] > 0 && isfinite(param[1])))
+        return CPU_FAIL(dev, OCT_E_INVALID,
+                        "%s: bad static scale or offset (got %g, %g, want > 0 and finite)", what,
+                        (double)param[0], (double)param[1]);
+    out->inv = 1.0f / param[0];
+    out->offset = param[1];
+    return OCTET_OK;
+}
+
+int32_t oct_cpu_quant_target(octet_device *dev, const octet_quant *q, uint64_t n_rows,
+                             uint64_t width, const char *what, oct_cpu_quant *out) {
     const float *param = NULL;
     uint64_t bytes = 0;
     memset(out, 0, sizeof *out);
     if (q->mode == OCTET_QUANT_NONE || n_rows == 0) return OCTET_OK;
-    if (q->mode >= OCT_COUNT(modes))
-        return CPU_FAIL(dev, OCT_E_UNSUPPORTED, "%s: unknown quantisation (got %u)", what, q->mode);
     if ((n_rows > 1 && q->out.stride < width) || !oct_mul_u64(n_rows - 1, q->out.stride, &bytes) ||
         !oct_add_u64(bytes, width, &bytes))
         return CPU_FAIL(dev, OCT_E_INVALID, "%s: bad stride of int8 rows (got %llu, want >= %llu)",
@@ -45,16 +58,9 @@ int32_t oct_cpu_quant_target(octet_device *dev, const octet_quant *q, uint64_t n
     CPU_TRY(
         oct_cpu_at(dev, q->out.scale, n_rows * sizeof(float), sizeof(float), what, &out->scale));
     out->stride = q->out.stride;
-    out->rule.mode = modes[q->mode];
-    if (q->mode == OCTET_QUANT_DYNAMIC) return OCTET_OK;
-    CPU_TRY(oct_cpu_at(dev, q->param, 2 * sizeof(float), sizeof(float), what, &param));
-    if (!(isfinite(param[0]) && param[0] > 0 && isfinite(param[1])))
-        return CPU_FAIL(dev, OCT_E_INVALID,
-                        "%s: bad static scale or offset (got %g, %g, want > 0 and finite)", what,
-                        (double)param[0], (double)param[1]);
-    out->rule.inv = 1.0f / param[0];
-    out->rule.offset = param[1];
-    return OCTET_OK;
+    if (q->mode == OCTET_QUANT_STATIC_BEFORE || q->mode == OCTET_QUANT_STATIC_AFTER)
+        CPU_TRY(oct_cpu_at(dev, q->param, 2 * sizeof(float), sizeof(float), what, &param));
+    return oct_cpu_quant_rule(dev, q->mode, param, what, &out->rule);
 }
 
 void oct_cpu_quant_row(const octet_device *dev, const oct_cpu_quant *q, size_t row, const float *x,
@@ -97,7 +103,7 @@ static void embed_share(void *ctx, oct_share share) {
 }
 
 int32_t oct_cpu_embed(octet_device *dev, const octet_embed_op *op) {
-    embed_job j = {.w = oct_cpu_weight_get(dev, op->table),
+    embed_job j = {.w = oct_cpu_weight_matrix(dev, op->table, "embed"),
                    .ldo = op->out.stride,
                    .n_rows = op->n_rows,
                    .scale = op->scale};

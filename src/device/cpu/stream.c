@@ -23,6 +23,11 @@ typedef enum command_kind {
     CMD_ACT,
     CMD_GATHER,
     CMD_SAMPLE,
+    CMD_ROUTE,
+    CMD_PERMUTE,
+    CMD_QUANTIZE_GROUPED,
+    CMD_LINEAR_GROUPED,
+    CMD_COMBINE,
     CMD_COPY,
     CMD_FILL
 } command_kind;
@@ -45,6 +50,11 @@ typedef struct command {
         octet_act_op act;
         octet_gather_op gather;
         octet_sample_op sample;
+        octet_route_op route;
+        octet_permute_op permute;
+        octet_quantize_grouped_op quantize_grouped;
+        octet_linear_grouped_op linear_grouped;
+        octet_combine_op combine;
         transfer transfer;
     } u;
 } command;
@@ -84,6 +94,16 @@ static int32_t run(octet_device *dev, const command *c) {
         return oct_cpu_gather(dev, &c->u.gather);
     case CMD_SAMPLE:
         return oct_cpu_sample(dev, &c->u.sample);
+    case CMD_ROUTE:
+        return oct_cpu_route(dev, &c->u.route);
+    case CMD_PERMUTE:
+        return oct_cpu_permute(dev, &c->u.permute);
+    case CMD_QUANTIZE_GROUPED:
+        return oct_cpu_quantize_grouped(dev, &c->u.quantize_grouped);
+    case CMD_LINEAR_GROUPED:
+        return oct_cpu_linear_grouped(dev, &c->u.linear_grouped);
+    case CMD_COMBINE:
+        return oct_cpu_combine(dev, &c->u.combine);
     case CMD_COPY:
         return oct_cpu_copy(dev, c->u.transfer.dst, c->u.transfer.src, c->u.transfer.bytes);
     case CMD_FILL:
@@ -134,6 +154,11 @@ OPERATION(attention, ATTENTION)
 OPERATION(act, ACT)
 OPERATION(gather, GATHER)
 OPERATION(sample, SAMPLE)
+OPERATION(route, ROUTE)
+OPERATION(permute, PERMUTE)
+OPERATION(quantize_grouped, QUANTIZE_GROUPED)
+OPERATION(linear_grouped, LINEAR_GROUPED)
+OPERATION(combine, COMBINE)
 
 /* ---- streams and events ---------------------------------------------------------------------- */
 
@@ -290,6 +315,11 @@ const octet_device_ops *oct_cpu_device_ops(void) {
         .act = op_act,
         .gather = op_gather,
         .sample = op_sample,
+        .route = op_route,
+        .permute = op_permute,
+        .quantize_grouped = op_quantize_grouped,
+        .linear_grouped = op_linear_grouped,
+        .combine = op_combine,
     };
     return &table;
 }

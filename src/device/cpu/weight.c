@@ -5,6 +5,9 @@
  * sum, float bias), so a matrix has one address for life and a reload writes over it. Thread i
  * writes the panels it will read in a product (the same oct_share_of), so their pages lie near it.
  *
+ * The matrices of the experts of a layer lie one after the other: their panels, each expert's
+ * starting at a panel of its own, then the numbers of all outputs, n_pad an expert.
+ *
  * Checked once here, trusted by every product: the integer bias cannot push a sum out of int32, and
  * scales and biases are finite.
  */
@@ -18,9 +21,14 @@
 
 enum { MAX_N = INT32_MAX - OCT_PANEL_OUTPUTS };
 
+/* More experts than any model has; a bound for what is added up. */
+enum { MAX_EXPERTS = 65536 };
+
 typedef struct layout {
     oct_pack_type type;
-    uint64_t panels_bytes, n_pad, total_bytes;
+    uint32_t n_experts;   /* 0: one matrix */
+    uint64_t panel_bytes; /* of one matrix */
+    uint64_t numbers_at, n_pad, total_bytes;
 } layout;
 
 static bool pack_type_of(uint32_t dtype, oct_pack_type *out) {
@@ -42,10 +50,19 @@ static bool pack_type_of(uint32_t dtype, oct_pack_type *out) {
     }
 }
 
+/* The struct as version 1.0 had it. */
+#define DESC_V1_BYTES (offsetof(octet_weight_desc, k) + sizeof(uint64_t))
+
 static int32_t layout_of(octet_device *dev, const octet_weight_desc *d, layout *out) {
-    if (d->struct_bytes < sizeof *d)
+    if (d->struct_bytes < DESC_V1_BYTES)
         return CPU_FAIL(dev, OCT_E_INVALID, "weight: struct too small (got %u bytes, want %zu)",
-                        d->struct_bytes, sizeof *d);
+                        d->struct_bytes, DESC_V1_BYTES);
+    out->n_experts = d->struct_bytes >= offsetof(octet_weight_desc, n_experts) + sizeof d->n_experts
+                         ? d->n_experts
+                         : 0;
+    if (out->n_experts > MAX_EXPERTS)
+        return CPU_FAIL(dev, OCT_E_UNSUPPORTED, "weight: too many experts (got %u, want <= %d)",
+                        out->n_experts, MAX_EXPERTS);
     if (!pack_type_of(d->dtype, &out->type))
         return CPU_FAIL(dev, OCT_E_UNSUPPORTED, "weight: unknown storage (got type %u)", d->dtype);
     if (d->n == 0 || d->n > MAX_N || d->k == 0 || d->k > OCT_KERN_MAX_K)
@@ -54,16 +71,21 @@ static int32_t layout_of(octet_device *dev, const octet_weight_desc *d, layout *
                         (unsigned long long)d->n, (unsigned long long)d->k, (int)MAX_N,
                         (int)OCT_KERN_MAX_K);
     const uint32_t n = (uint32_t)d->n, k = (uint32_t)d->k;
+    const uint64_t n_matrices = out->n_experts ? out->n_experts : 1;
+    const uint64_t numbers = sizeof(float) * (out->type == OCT_PACK_I8 ? 4 : 1);
     out->n_pad = (uint64_t)oct_pack_n_panels(n) * OCT_PANEL_OUTPUTS;
-    out->panels_bytes = (oct_pack_bytes(out->type, n, k) + 63) / 64 * 64;
-    /* n_pad is a multiple of 16, so each array of 4-byte numbers starts on a multiple of 64. */
-    out->total_bytes =
-        out->panels_bytes + out->n_pad * sizeof(float) * (out->type == OCT_PACK_I8 ? 4 : 1);
+    out->panel_bytes = (oct_pack_bytes(out->type, n, k) + 63) / 64 * 64;
+    /* n_pad is a multiple of 16, so each array of 4-byte numbers starts on a multiple of 64. n and
+     * k are below 2^31 and 2^17: one matrix cannot overflow, many could. */
+    if (!oct_mul_u64(out->panel_bytes, n_matrices, &out->numbers_at) ||
+        !oct_add_u64(out->numbers_at, out->n_pad * n_matrices * numbers, &out->total_bytes))
+        return CPU_FAIL(dev, OCT_E_UNSUPPORTED, "weight: too large (got %u of %llu x %llu)",
+                        out->n_experts, (unsigned long long)d->n, (unsigned long long)d->k);
     return OCTET_OK;
 }
 
 uint64_t oct_cpu_weight_bytes(octet_device *dev, const octet_weight_desc *desc) {
-    layout l;
+    layout l = {0};
     return layout_of(dev, desc, &l) == OCTET_OK ? l.total_bytes : 0;
 }
 
@@ -82,7 +104,7 @@ static oct_cpu_weight *free_slot(octet_device *dev) {
 }
 
 int32_t oct_cpu_weight_create(octet_device *dev, const octet_weight_desc *desc, octet_weight *out) {
-    layout l;
+    layout l = {0};
     octet_buffer store = 0;
     char *at = NULL;
     *out = 0;
@@ -94,20 +116,37 @@ int32_t oct_cpu_weight_create(octet_device *dev, const octet_weight_desc *desc, 
     const uint32_t generation = w->generation;
     *w = (oct_cpu_weight){.n = (uint32_t)desc->n,
                           .k = (uint32_t)desc->k,
+                          .n_experts = l.n_experts,
+                          .n_pad = (uint32_t)l.n_pad,
+                          .panel_bytes = l.panel_bytes,
                           .type = l.type,
                           .store = store,
                           .panels = at,
                           .generation = generation,
                           .used = true};
-    at += l.panels_bytes;
+    at += l.numbers_at;
     w->bias = (float *)(void *)at;
     if (l.type == OCT_PACK_I8) {
-        w->col_scale = w->bias + l.n_pad;
-        w->int_bias = (int32_t *)(void *)(w->col_scale + l.n_pad);
-        w->col_sum = w->int_bias + l.n_pad;
+        const uint64_t n = l.n_pad * (l.n_experts ? l.n_experts : 1);
+        w->col_scale = w->bias + n;
+        w->int_bias = (int32_t *)(void *)(w->col_scale + n);
+        w->col_sum = w->int_bias + n;
     }
     *out = (uint64_t)generation << 32 | (uint64_t)(w - dev->weights + 1);
     return OCTET_OK;
+}
+
+oct_cpu_weight oct_cpu_weight_expert(const oct_cpu_weight *w, uint32_t expert) {
+    oct_cpu_weight one = *w;
+    const size_t n = (size_t)expert * w->n_pad;
+    one.n_experts = 0;
+    one.panels = (char *)w->panels + expert * w->panel_bytes;
+    one.bias += n;
+    if (w->type != OCT_PACK_I8) return one;
+    one.col_scale += n;
+    one.int_bias += n;
+    one.col_sum += n;
+    return one;
 }
 
 oct_cpu_weight *oct_cpu_weight_get(octet_device *dev, octet_weight w) {
@@ -116,6 +155,14 @@ oct_cpu_weight *oct_cpu_weight_get(octet_device *dev, octet_weight w) {
         dev->weights[slot].generation == w >> 32)
         return &dev->weights[slot];
     (void)CPU_FAIL(dev, OCT_E_INVALID, "weight: not a weight of this device");
+    return NULL;
+}
+
+oct_cpu_weight *oct_cpu_weight_matrix(octet_device *dev, octet_weight handle, const char *what) {
+    oct_cpu_weight *w = oct_cpu_weight_get(dev, handle);
+    if (!w || !w->n_experts) return w;
+    (void)CPU_FAIL(dev, OCT_E_INVALID, "%s: a weight of %u experts (want one matrix)", what,
+                   w->n_experts);
     return NULL;
 }
 
@@ -133,10 +180,12 @@ static int32_t check_rows(octet_device *dev, const oct_cpu_weight *w, const octe
     if (r->struct_bytes < sizeof *r)
         return CPU_FAIL(dev, OCT_E_INVALID, "weight: struct too small (got %u bytes, want %zu)",
                         r->struct_bytes, sizeof *r);
-    if (r->row > w->n || r->n_rows > w->n - r->row)
+    const uint64_t n_all = (uint64_t)w->n * (w->n_experts ? w->n_experts : 1);
+    if (r->row > n_all || r->n_rows > n_all - r->row)
         return CPU_FAIL(dev, OCT_E_INVALID,
-                        "weight: rows outside the matrix (got %llu from %llu, want within %u)",
-                        (unsigned long long)r->n_rows, (unsigned long long)r->row, w->n);
+                        "weight: rows outside the matrix (got %llu from %llu, want within %llu)",
+                        (unsigned long long)r->n_rows, (unsigned long long)r->row,
+                        (unsigned long long)n_all);
     if (!r->data || (w->type == OCT_PACK_I8 && !r->col_scale))
         return CPU_FAIL(dev, OCT_E_INVALID, "weight: data or scales missing");
     if (w->type != OCT_PACK_I8 && (r->col_scale || r->int_bias))
@@ -162,16 +211,10 @@ typedef struct write_job {
     const octet_weight_rows *rows;
 } write_job;
 
-static void write_share(void *ctx, oct_share share) {
-    const write_job *job = ctx;
-    const oct_cpu_weight *w = job->w;
-    const octet_weight_rows *r = job->rows;
-    size_t begin, end;
-    oct_share_of(share, w->n, OCT_PANEL_OUTPUTS, &begin, &end);
-    begin = oct_max_size(begin, r->row);
-    end = oct_min_size(end, r->row + r->n_rows);
-    if (begin >= end) return;
-    const size_t from = begin - r->row, n = end - begin;
+/* Rows begin .. end-1 of one matrix, whose first row is row `first` of the handle. */
+static void write_rows(const oct_cpu_weight *w, const octet_weight_rows *r, uint64_t first,
+                       size_t begin, size_t end) {
+    const size_t from = first + begin - r->row, n = end - begin;
     const char *src = (const char *)r->data + from * w->k * oct_pack_elem_bytes(w->type);
     if (w->type == OCT_PACK_I8)
         oct_pack_i8(w->panels, w->col_sum, (const int8_t *)src, w->k, (uint32_t)n, w->k,
@@ -183,6 +226,22 @@ static void write_share(void *ctx, oct_share share) {
         if (w->type != OCT_PACK_I8) continue;
         w->col_scale[begin + i] = r->col_scale[from + i];
         w->int_bias[begin + i] = r->int_bias ? r->int_bias[from + i] : 0;
+    }
+}
+
+static void write_share(void *ctx, oct_share share) {
+    const write_job *job = ctx;
+    const oct_cpu_weight *w = job->w;
+    const octet_weight_rows *r = job->rows;
+    const uint64_t last = r->row + r->n_rows;
+    size_t begin, end;
+    oct_share_of(share, w->n, OCT_PANEL_OUTPUTS, &begin, &end);
+    for (uint64_t e = r->row / w->n; e * w->n < last; e++) {
+        const uint64_t first = e * w->n;
+        const oct_cpu_weight one = oct_cpu_weight_expert(w, (uint32_t)e);
+        const size_t b = oct_max_size(begin, r->row > first ? r->row - first : 0);
+        const size_t z = oct_min_size(end, last - first);
+        if (b < z) write_rows(&one, r, first, b, z);
     }
 }
 

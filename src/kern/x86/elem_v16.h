@@ -161,3 +161,12 @@ double V16_NAME(soft_sum)(float *p, const float *x, size_t n, float max, float i
     }
     return v16d_fold(sum);
 }
+
+void V16_NAME(weighted_sum)(float *y, const float *const *x, const float *w, uint32_t n_x, size_t n,
+                            int add) {
+    for (size_t i = 0; i < n; i += 16) {
+        v16 s = v16_mul(v16_set1(w[0]), get(x[0] + i, n - i));
+        for (uint32_t t = 1; t < n_x; t++) s = v16_fma(v16_set1(w[t]), get(x[t] + i, n - i), s);
+        put(y + i, add ? v16_add(get(y + i, n - i), s) : s, n - i);
+    }
+}
