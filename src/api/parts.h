@@ -186,6 +186,10 @@ OCT_MUST_CHECK oct_status oct_api_read_ids(const oct_api *api, const json_t *arr
 /* The prompt text of a body with messages (chat, /tokenize). */
 OCT_MUST_CHECK oct_status oct_api_render(oct_api *api, const json_t *body, const oct_api_fields *f,
                                          oct_buf *out, oct_api_error *e);
+/* Refuses a text that is too long to fit whatever its tokens are (bad-input TK10), before it is
+ * looked at. */
+OCT_MUST_CHECK oct_status oct_api_check_text(const oct_api *api, oct_str text, uint64_t reserve,
+                                             oct_api_error *e);
 /* Ids of a text, refused beforehand when it cannot fit (bad-input TK10). reserve: output tokens
  * that were asked for. */
 OCT_MUST_CHECK oct_status oct_api_encode(const oct_api *api, oct_str text, bool add_special,

@@ -176,6 +176,17 @@ oct_status oct_api_render(oct_api *api, const json_t *body, const oct_api_fields
 
 /* ---- ids ---- */
 
+oct_status oct_api_check_text(const oct_api *api, oct_str text, uint64_t reserve,
+                              oct_api_error *e) {
+    const uint64_t limit = api->info.max_model_len;
+    const uint64_t room = reserve < limit ? limit - reserve : 0;
+    if (text.len / oct_tokenizer_max_token_bytes(api->cfg.tokenizer) <= room) return OCT_OK;
+    return oct_api_refuse(e, OCT_API_REFUSED, "input_tokens",
+                          "maximum context length is %llu tokens, and a text of %zu bytes "
+                          "cannot fit",
+                          (unsigned long long)limit, text.len);
+}
+
 oct_status oct_api_encode(const oct_api *api, oct_str text, bool add_special, uint64_t reserve,
                           oct_ids *out, oct_api_error *e) {
     const oct_tokenizer *tok = api->cfg.tokenizer;
@@ -183,13 +194,7 @@ oct_status oct_api_encode(const oct_api *api, oct_str text, bool add_special, ui
     if (!tok)
         return oct_api_refuse(e, OCT_API_REFUSED, "prompt",
                               "prompt: the model has no tokenizer; give token ids");
-    const uint64_t limit = api->info.max_model_len;
-    const uint64_t room = reserve < limit ? limit - reserve : 0;
-    if (text.len / oct_tokenizer_max_token_bytes(tok) > room)
-        return oct_api_refuse(e, OCT_API_REFUSED, "input_tokens",
-                              "maximum context length is %llu tokens, and a text of %zu bytes "
-                              "cannot fit",
-                              (unsigned long long)limit, text.len);
+    OCT_TRY(oct_api_check_text(api, text, reserve, e));
     const unsigned flags = OCT_ENCODE_PARSE_SPECIAL | (add_special ? OCT_ENCODE_ADD_SPECIAL : 0);
     const oct_status st = oct_tokenizer_encode(tok, text, flags, out, &err);
     if (st == OCT_E_NOMEM || out->failed) return oct_api_no_memory(e);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "api/parts.h"
+#include "base/alloc.h"
 
 typedef struct route {
     const char *path;
@@ -133,5 +134,8 @@ void oct_api_guard(void *ctx, oct_http_exchange *x) {
 void oct_api_handle(void *ctx, oct_http_exchange *x) {
     oct_api *api = ((oct_api_slot *)ctx)->api;
     const route *r = find(x);
-    if (r) r->run(api, x);
+    const size_t large = 1u << 20;
+    if (!r) return;
+    r->run(api, x);
+    if (oct_http_request_body(x).len > large) oct_memory_trim();
 }

@@ -51,6 +51,7 @@ static oct_status encode(const oct_api *api, asked *a, oct_api_error *e) {
     const unsigned flags = (a->add_special ? OCT_ENCODE_ADD_SPECIAL : 0) |
                            (a->parse_special ? OCT_ENCODE_PARSE_SPECIAL : 0);
     if (a->text.failed) return oct_api_no_memory(e);
+    OCT_TRY(oct_api_check_text(api, oct_buf_view(&a->text), 0, e));
     const oct_status st =
         oct_tokenizer_encode(api->cfg.tokenizer, oct_buf_view(&a->text), flags, &a->ids, &err);
     if (st == OCT_E_NOMEM || a->ids.failed) return oct_api_no_memory(e);

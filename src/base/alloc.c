@@ -4,6 +4,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "base/checked.h"
 
@@ -20,6 +23,12 @@ static void system_free(void *ctx, void *ptr, size_t bytes) {
     (void)ctx;
     (void)bytes;
     free(ptr);
+}
+
+void oct_memory_trim(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 const oct_allocator *oct_system_allocator(void) {

@@ -20,6 +20,9 @@ typedef struct oct_allocator {
 
 /* The system's memory. */
 const oct_allocator *oct_system_allocator(void);
+/* Gives free memory back to the system, which the C library otherwise keeps after many small blocks
+ * came and went (a large JSON body). Costs milliseconds; any thread. */
+void oct_memory_trim(void);
 
 /* n * size bytes, zeroed, aligned for any type (64 bytes for 64 and more); NULL on overflow or
  * refusal. */

@@ -12,7 +12,8 @@
 
 const oct_json_limits oct_json_file_limits = {
     .max_bytes = 16u << 20, .max_depth = 64, .allow_nonfinite = true, .warn_duplicates = true};
-const oct_json_limits oct_json_request_limits = {.max_bytes = 32u << 20, .max_depth = 64};
+const oct_json_limits oct_json_request_limits = {
+    .max_bytes = 32u << 20, .max_depth = 64, .max_parts = 1u << 20};
 
 /* What needs no walk over the tokens. */
 static oct_status check_bytes(oct_str text, const char *where, const oct_json_limits *limits,

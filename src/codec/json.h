@@ -28,15 +28,18 @@
 
 typedef struct oct_json_limits {
     size_t max_bytes;
-    uint32_t max_depth;   /* of nested arrays and objects; at most OCT_JSON_DEPTH_MAX */
+    uint32_t max_depth; /* of nested arrays and objects; at most OCT_JSON_DEPTH_MAX */
+    uint32_t max_parts; /* strings (keys too), arrays and objects, each of which costs some hundred
+                           bytes of memory for two of text; 0: no limit */
     bool allow_nonfinite; /* NaN, Infinity, -Infinity are read */
     bool warn_duplicates; /* a repeated key: last wins, one warning; false: refused */
 } oct_json_limits;
 
 enum { OCT_JSON_DEPTH_MAX = 512 };
 
-extern const oct_json_limits oct_json_file_limits;    /* 16 MiB, depth 64 */
-extern const oct_json_limits oct_json_request_limits; /* 32 MiB, depth 64, duplicates refused */
+extern const oct_json_limits oct_json_file_limits; /* 16 MiB, depth 64 */
+extern const oct_json_limits
+    oct_json_request_limits; /* 32 MiB, depth 64, 2^20 parts, no duplicates */
 
 /* The whole text must be one value of any kind. On refusal *out is NULL, the status is
  * OCT_E_INVALID (OCT_E_NOMEM when memory was refused) and the sentence is

@@ -85,10 +85,15 @@ static bool is_wide_integer(oct_str w) {
 
 oct_status oct_json_scan(oct_str text, const char *where, const oct_json_limits *limits,
                          bool *rewrite, oct_err *err) {
-    uint32_t depth = 0;
+    uint32_t depth = 0, n_parts = 0;
     *rewrite = false;
     for (size_t at = 0; at < text.len;) {
         const char c = text.ptr[at];
+        if ((c == '"' || c == '[' || c == '{') && limits->max_parts > 0 &&
+            ++n_parts > limits->max_parts)
+            return OCT_FAIL(err, OCT_E_INVALID,
+                            "%s: too many strings, arrays and objects (at byte %zu, limit %u)",
+                            where, at, limits->max_parts);
         if (c == '"') {
             OCT_TRY(scan_string(text, &at, where, err));
         } else if (c == '[' || c == '{') {

@@ -103,6 +103,26 @@ static void HT8_wide_integers(void **state) {
     oct_buf_fini(&b);
 }
 
+/* What costs more memory than text is counted before any is taken. */
+static void HT8_many_parts(void **state) {
+    (void)state;
+    static const char *const units[] = {"[],", "{},", "\"\","};
+    oct_err err;
+    oct_buf b;
+    oct_buf_init(&b, oct_system_allocator(), 0);
+    for (size_t u = 0; u < OCT_COUNT(units); u++) {
+        oct_buf_clear(&b);
+        oct_buf_char(&b, '[');
+        for (uint32_t i = 0; i < oct_json_request_limits.max_parts; i++) oct_buf_cstr(&b, units[u]);
+        oct_buf_cstr(&b, "1]");
+        refused(oct_buf_view(&b), &oct_json_request_limits, "too many strings", -1);
+        json_t *v = parse(oct_buf_view(&b), &oct_json_file_limits, &err);
+        assert_non_null(v);
+        json_decref(v);
+    }
+    oct_buf_fini(&b);
+}
+
 static void TK6_lone_surrogates(void **state) {
     (void)state;
     for (size_t k = 0; k < 2; k++) {
@@ -250,9 +270,13 @@ static void typed_fields(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(CF1_HT8_malformed),   cmocka_unit_test(HT8_wide_integers),
-        cmocka_unit_test(TK6_lone_surrogates), cmocka_unit_test(CF1_files_are_read_wider),
-        cmocka_unit_test(CF2_bombs),           cmocka_unit_test(SM7_quote),
+        cmocka_unit_test(CF1_HT8_malformed),
+        cmocka_unit_test(HT8_wide_integers),
+        cmocka_unit_test(HT8_many_parts),
+        cmocka_unit_test(TK6_lone_surrogates),
+        cmocka_unit_test(CF1_files_are_read_wider),
+        cmocka_unit_test(CF2_bombs),
+        cmocka_unit_test(SM7_quote),
         cmocka_unit_test(typed_fields),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
