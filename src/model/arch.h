@@ -9,21 +9,44 @@
 #ifndef OCT_MODEL_ARCH_H
 #define OCT_MODEL_ARCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "store/config.h"
 
+/* Names of tensors are what follows "model.layers.L.", without ".weight". */
 typedef struct oct_arch {
     oct_family family;
     uint32_t act;     /* OCTET_ACT_... between gate and up */
     uint32_t qk_norm; /* OCTET_QK_NORM_... where the configuration asks for one */
+    /* Of the input of attention and MLP, and of what they give before it is added to the residual
+     * stream. NULL: there is no such norm. */
+    const char *attn_norm, *attn_post_norm, *mlp_norm, *mlp_post_norm;
+    bool fused_qkv;     /* q, k and v are one projection, self_attn.qkv_proj */
+    bool fused_gate_up; /* gate and up are one, mlp.gate_up_proj */
+    /* Layers with experts: MOE.gate is the router, MOE.experts.E.GATE and so on the projections. */
+    const char *moe, *expert_gate, *expert_up, *expert_down;
 } oct_arch;
 
 /* Never NULL for a family that the configuration reader accepts. */
 const oct_arch *oct_arch_of(oct_family family);
 
-/* Factor on q.k before the softmax. */
-float oct_arch_attention_scale(const oct_model_config *c);
+/* One projection of a layer as the checkpoint names it. */
+typedef struct oct_arch_projection {
+    const char *suffix; /* after "model.layers.L." */
+    uint64_t n, k;
+    bool need_bias;
+} oct_arch_projection;
+
+enum { OCT_ARCH_MAX_GROUP = 3 };
+
+/* Projections with one input, in the order of their results' columns; each function gives how many
+ * there are. Those of the MLP are a dense layer's. */
+uint32_t oct_arch_qkv(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_MAX_GROUP]);
+uint32_t oct_arch_o(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_MAX_GROUP]);
+uint32_t oct_arch_gate_up(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_MAX_GROUP]);
+uint32_t oct_arch_down(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_MAX_GROUP]);
+
 /* Tokens that a row of this layer sees, itself included; 0: all. */
 uint32_t oct_arch_window(const oct_model_config *c, uint32_t layer);
 

@@ -176,7 +176,7 @@ static oct_status attention_part(oct_model *m, uint32_t l, const oct_step *st, o
                                    .fresh = m->options.prefill_kv_float ? m->s.qkv : no_rows,
                                    .kv = layer->kv,
                                    .batch = st->batch,
-                                   .scale = oct_arch_attention_scale(c),
+                                   .scale = (float)c->attention_scale,
                                    .window = oct_arch_window(c, l),
                                    .mask = OCTET_MASK_CAUSAL,
                                    .out = float_rows(m, &layer->o, m->s.h),

@@ -191,6 +191,9 @@ static oct_status settle_limits(oct_model *m, oct_err *err) {
     const oct_model_options *o = &m->options;
     oct_model_info *i = &m->info;
 
+    if (c->family > OCT_FAMILY_MISTRAL)
+        return OCT_FAIL(err, OCT_E_UNSUPPORTED, "family %s: the forward pass does not have it yet",
+                        oct_family_name(c->family));
     if (o->max_model_len > c->max_position)
         return OCT_FAIL(
             err, OCT_E_INVALID,

@@ -106,6 +106,7 @@ static json_t *rope_scaling(const oct_rope_config *r) {
                          r->beta_slow, "attention_factor", r->attention_factor, "truncate",
                          (int)r->truncate);
     case OCT_ROPE_FACTORS:
+    case OCT_ROPE_LONG:
         return NULL; /* refused before */
     case OCT_ROPE_DEFAULT:
         break;
@@ -121,17 +122,15 @@ static json_t *eos_of(const int32_t *ids, uint32_t n) {
 }
 
 static json_t *config_of_gguf(const oct_model_config *c, bool own_head) {
-    static const char *const names[OCT_FAMILY_COUNT] = {"LlamaForCausalLM", "Qwen2ForCausalLM",
-                                                        "Qwen3ForCausalLM"};
     json_t *j = json_pack(
         "{s:[s], s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:s, s:b, s:b, s:s, s:b}",
-        "architectures", names[c->family], "model_type", oct_family_name(c->family), "hidden_size",
-        (int)c->hidden, "intermediate_size", (int)c->intermediate, "num_hidden_layers",
-        (int)c->n_layers, "num_attention_heads", (int)c->n_heads, "num_key_value_heads",
-        (int)c->n_kv_heads, "head_dim", (int)c->head_dim, "vocab_size", (int)c->vocab,
-        "max_position_embeddings", (int)c->max_position, "rms_norm_eps", c->rms_eps, "rope_theta",
-        c->rope.theta, "hidden_act", "silu", "tie_word_embeddings",
-        (int)(c->tie_word_embeddings && !own_head), "attention_bias",
+        "architectures", oct_family_architecture(c->family), "model_type",
+        oct_family_name(c->family), "hidden_size", (int)c->hidden, "intermediate_size",
+        (int)c->intermediate, "num_hidden_layers", (int)c->n_layers, "num_attention_heads",
+        (int)c->n_heads, "num_key_value_heads", (int)c->n_kv_heads, "head_dim", (int)c->head_dim,
+        "vocab_size", (int)c->vocab, "max_position_embeddings", (int)c->max_position,
+        "rms_norm_eps", c->rms_eps, "rope_theta", c->rope.theta, "hidden_act", "silu",
+        "tie_word_embeddings", (int)(c->tie_word_embeddings && !own_head), "attention_bias",
         (int)(c->qkv_bias && c->family != OCT_FAMILY_QWEN2), "torch_dtype", "bfloat16", "use_cache",
         1);
     if (!j) return NULL;

@@ -440,6 +440,25 @@ static oct_status calibrate(const oct_allocator *mem, oct_device *device, oct_ch
     return st;
 }
 
+/* Families whose norms and projections are where plan.c looks for them. */
+static oct_status check_family(const oct_model_config *c, oct_err *err) {
+    switch (c->family) {
+    case OCT_FAMILY_LLAMA:
+    case OCT_FAMILY_QWEN2:
+    case OCT_FAMILY_QWEN3:
+    case OCT_FAMILY_MISTRAL:
+        break;
+    default:
+        return OCT_FAIL(err, OCT_E_UNSUPPORTED,
+                        "quantize: family %s is not supported (want llama, qwen2, qwen3 or "
+                        "mistral); --quantization int8 of serve and run quantises it on load",
+                        oct_family_name(c->family));
+    }
+    if (c->rope.type == OCT_ROPE_FACTORS)
+        return OCT_FAIL(err, OCT_E_UNSUPPORTED, "rope_freqs.weight: config.json cannot say this");
+    return OCT_OK;
+}
+
 oct_status oct_quantize(const oct_allocator *mem, oct_device *device, oct_checkpoint *ckpt,
                         const oct_tokenizer *tokenizer, const char *out_folder,
                         const oct_quantize_options *options, oct_quantize_report *report,
@@ -462,10 +481,8 @@ oct_status oct_quantize(const oct_allocator *mem, oct_device *device, oct_checkp
         return OCT_FAIL(err, OCT_E_UNSUPPORTED, "%s: quantised already; want a float checkpoint",
                         oct_checkpoint_path(ckpt));
     }
-    oct_status st =
-        c->rope.type == OCT_ROPE_FACTORS
-            ? OCT_FAIL(err, OCT_E_UNSUPPORTED, "rope_freqs.weight: config.json cannot say this")
-            : oct_layout_make_folder(out_folder, oct_checkpoint_path(ckpt), err);
+    oct_status st = check_family(c, err);
+    if (st == OCT_OK) st = oct_layout_make_folder(out_folder, oct_checkpoint_path(ckpt), err);
     if (st == OCT_OK &&
         (options->scheme == OCT_QUANTIZE_W8A8 || options->kv_c8 || options->smooth_alpha > 0)) {
         st = calibrate(mem, device, ckpt, tokenizer, options, &model, &cal, err);

@@ -1,9 +1,10 @@
 /*
  * store/checkpoint.c - the table of tensors, reading them, and keeping count of what was asked for.
  *
- * Interleaved heads: where the usual order keeps dimension i and i + hd/2 of a head as a rotated
- * pair, GGUF's "llama" stores them side by side. Usual row a * hd/2 + b of a head is stored row
- * 2b + a. Heads are read whole and their rows copied to their places.
+ * Pair order: where the usual order keeps dimension i and i + r/2 of a head's r rotated ones as a
+ * pair, GGUF's "llama" and GLM-4 store them side by side. Usual row a * r/2 + b of a head is stored
+ * row 2b + a; rows from r on stay. Heads are read whole and their rows copied to their places. The
+ * products of queries and keys do not change by it, and rotation has one form.
  */
 #include "store/checkpoint.h"
 
@@ -17,11 +18,30 @@
 #include "base/checked.h"
 #include "quant/float_types.h"
 #include "store/checkpoint_parts.h"
+#include "store/config_parts.h"
 #include "store/gguf_quants.h"
 
 enum { PIECE_BYTES = 1 << 20, SHOWN_PROBLEMS = 5, SHOWN_UNUSED = 5 };
 
 /* ---- open and close -------------------------------------------------------------------------- */
+
+/* Everything that has a number for each row of q or k: weights, biases, scales, scales of the
+ * cache. What has another size is refused when it is asked for. */
+static void mark_pairs(oct_checkpoint *c) {
+    const oct_family_row *row = &oct_families[c->config.family];
+    if (!row->pairs && !(c->gguf && row->gguf_pairs)) return;
+    for (size_t i = 0; i < c->table.n; i++) {
+        oct_tensor *t = &c->table.v[i];
+        const uint32_t heads = strstr(t->name.ptr, ".self_attn.q_proj.")   ? c->config.n_heads
+                               : strstr(t->name.ptr, ".self_attn.k_proj.") ? c->config.n_kv_heads
+                                                                           : 0;
+        if (!heads || t->rank < 1 || t->shape[0] != (uint64_t)heads * c->config.head_dim ||
+            (t->rank == 1 && oct_dtype_block_elems(t->dtype) != 1))
+            continue;
+        t->n_pair_heads = heads;
+        t->pair_dims = c->config.rope.rotary_dim;
+    }
+}
 
 static oct_status load(oct_checkpoint *c, oct_err *err) {
     struct stat st;
@@ -40,11 +60,13 @@ static oct_status load(oct_checkpoint *c, oct_err *err) {
             return OCT_FAIL(err, OCT_E_CORRUPT, "%s: tensor %s is there under two names", c->path,
                             twice->name.ptr);
     }
+    mark_pairs(c);
     c->used = oct_calloc(c->mem, c->table.n, 1);
     if (!c->used) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", c->path);
     /* Read with the configuration, or computed from it. */
     for (size_t i = 0; i < c->table.n; i++)
         if (oct_str_is(c->table.v[i].name, "rope_freqs.weight") ||
+            oct_str_starts(c->table.v[i].name, OCT_STR("rope_factors_")) ||
             oct_str_ends(c->table.v[i].name, OCT_STR(".rotary_emb.inv_freq")))
             oct_checkpoint_consume(c, &c->table.v[i]);
     return OCT_OK;
@@ -98,6 +120,7 @@ size_t oct_checkpoint_n_tensors(const oct_checkpoint *c) { return c->table.n; }
 const oct_tensor *oct_checkpoint_tensor_at(const oct_checkpoint *c, size_t i) {
     return &c->table.v[i];
 }
+
 const oct_tensor *oct_checkpoint_find(const oct_checkpoint *c, const char *name) {
     return oct_tensor_table_find(&c->table, oct_str_of(name));
 }
@@ -123,27 +146,29 @@ oct_status oct_checkpoint_check_unchanged(const oct_checkpoint *c, oct_err *err)
 
 /* Stored units of one head: its rows, or the elements of a bias. */
 typedef struct head_shape {
-    uint64_t n_units, unit_bytes;
+    uint64_t n_units, n_pairs, unit_bytes;
 } head_shape;
 
 static head_shape head_of(const oct_tensor *t) {
-    const uint64_t n = t->shape[0] / t->n_interleaved_heads;
-    return (head_shape){n, t->bytes / t->shape[0]};
+    const uint64_t n = t->shape[0] / t->n_pair_heads;
+    OCT_ASSERT(t->pair_dims <= n && t->pair_dims % 2 == 0);
+    return (head_shape){n, t->pair_dims / 2, t->bytes / t->shape[0]};
 }
 
 /* Units first .. first + n - 1 of the usual order, from one stored head. */
 static void copy_head(const unsigned char *head, head_shape h, uint64_t first, uint64_t n,
                       unsigned char *dst) {
-    const uint64_t half = h.n_units / 2;
-    OCT_ASSERT(half > 0); /* a head has an even number of dimensions */
     for (uint64_t i = 0; i < n; i++) {
-        const uint64_t usual = first + i, a = usual / half, b = usual % half;
-        memcpy(dst + i * h.unit_bytes, head + (2 * b + a) * h.unit_bytes, h.unit_bytes);
+        const uint64_t usual = first + i;
+        const uint64_t stored = usual < h.n_pairs       ? 2 * usual
+                                : usual < 2 * h.n_pairs ? 2 * (usual - h.n_pairs) + 1
+                                                        : usual;
+        memcpy(dst + i * h.unit_bytes, head + stored * h.unit_bytes, h.unit_bytes);
     }
 }
 
-static oct_status read_interleaved(const oct_checkpoint *c, const oct_tensor *t, uint64_t first,
-                                   uint64_t n, unsigned char *dst, oct_err *err) {
+static oct_status read_pairs(const oct_checkpoint *c, const oct_tensor *t, uint64_t first,
+                             uint64_t n, unsigned char *dst, oct_err *err) {
     const head_shape h = head_of(t);
     const uint64_t head_bytes = h.n_units * h.unit_bytes;
     unsigned char *head = oct_alloc(c->mem, head_bytes, 1);
@@ -167,10 +192,10 @@ oct_status oct_checkpoint_read_raw_rows(const oct_checkpoint *c, const oct_tenso
                                         uint64_t n_rows, void *dst, oct_err *err) {
     OCT_ASSERT(row0 <= t->n_rows && n_rows <= t->n_rows - row0);
     oct_status status;
-    if (t->n_interleaved_heads && t->rank == 1)
-        status = n_rows ? read_interleaved(c, t, 0, t->shape[0], dst, err) : OCT_OK;
-    else if (t->n_interleaved_heads)
-        status = read_interleaved(c, t, row0, n_rows, dst, err);
+    if (t->n_pair_heads && t->rank == 1)
+        status = n_rows ? read_pairs(c, t, 0, t->shape[0], dst, err) : OCT_OK;
+    else if (t->n_pair_heads)
+        status = read_pairs(c, t, row0, n_rows, dst, err);
     else
         status = oct_file_read(oct_checkpoint_file_of(c, t), t->offset + row0 * t->row_bytes, dst,
                                n_rows * t->row_bytes, err);

@@ -1,6 +1,6 @@
 /*
- * store/checkpoint_gguf.c - a GGUF file seen as a Hugging Face checkpoint: names, and the row order
- * of q and k where the writer rearranged them.
+ * store/checkpoint_gguf.c - a GGUF file seen as a Hugging Face checkpoint: its names, and one
+ * tensor for each expert where a layer's experts are stacked.
  */
 #include <stdio.h>
 
@@ -8,19 +8,56 @@
 #include "store/config_parts.h"
 
 /* A part of a layer, or a tensor of the whole model, without ".weight" or ".bias". */
-static const struct {
+typedef struct part_name {
     const char *gguf, *usual;
-} layer_parts[] =
-    {
-        {"attn_norm", "input_layernorm"},    {"ffn_norm", "post_attention_layernorm"},
-        {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},
-        {"attn_v", "self_attn.v_proj"},      {"attn_output", "self_attn.o_proj"},
-        {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
-        {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
-        {"ffn_down", "mlp.down_proj"},
-},
-  model_parts[] = {
-      {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
+} part_name;
+
+static const part_name layer_parts[] = {
+    {"attn_norm", "input_layernorm"},
+    {"ffn_norm", "post_attention_layernorm"},
+    {"attn_q", "self_attn.q_proj"},
+    {"attn_k", "self_attn.k_proj"},
+    {"attn_v", "self_attn.v_proj"},
+    {"attn_qkv", "self_attn.qkv_proj"},
+    {"attn_output", "self_attn.o_proj"},
+    {"attn_q_norm", "self_attn.q_norm"},
+    {"attn_k_norm", "self_attn.k_norm"},
+    {"ffn_gate", "mlp.gate_proj"},
+    {"ffn_up", "mlp.up_proj"},
+    {"ffn_down", "mlp.down_proj"},
+    {"ffn_gate_inp", "mlp.gate"},
+    {"ffn_gate_inp_shexp", "mlp.shared_expert_gate"},
+    {"ffn_gate_shexp", "mlp.shared_expert.gate_proj"},
+    {"ffn_up_shexp", "mlp.shared_expert.up_proj"},
+    {"ffn_down_shexp", "mlp.shared_expert.down_proj"},
+    {"post_attention_norm", "post_attention_layernorm"},
+    {"post_ffw_norm", "post_feedforward_layernorm"},
+};
+
+static const part_name model_parts[] = {
+    {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
+
+/* Where a family calls a part otherwise; looked up first. */
+static const struct {
+    oct_family family;
+    part_name part;
+} family_parts[] = {
+    {OCT_FAMILY_PHI3, {"ffn_up", "mlp.gate_up_proj"}},
+    {OCT_FAMILY_GEMMA2, {"ffn_norm", "pre_feedforward_layernorm"}},
+    {OCT_FAMILY_GEMMA3, {"ffn_norm", "pre_feedforward_layernorm"}},
+    {OCT_FAMILY_GLM4, {"ffn_up", "mlp.gate_up_proj"}},
+    {OCT_FAMILY_GLM4, {"post_attention_norm", "post_self_attn_layernorm"}},
+    {OCT_FAMILY_GLM4, {"post_ffw_norm", "post_mlp_layernorm"}},
+    {OCT_FAMILY_MIXTRAL, {"ffn_gate_inp", "block_sparse_moe.gate"}},
+    {OCT_FAMILY_MINIMAX_M2, {"ffn_gate_inp", "block_sparse_moe.gate"}},
+};
+
+/* The experts of a layer, stacked in one tensor [experts][rows][columns]. */
+static const struct {
+    const char *gguf, *usual, *numbered; /* numbered: of block_sparse_moe */
+} expert_parts[] = {{"ffn_gate_exps", "gate_proj", "w1"},
+                    {"ffn_up_exps", "up_proj", "w3"},
+                    {"ffn_down_exps", "down_proj", "w2"}};
 
 /* Splits "blk.12.attn_q.weight" into layer 12, "attn_q", "weight"; layer -1 without "blk.". */
 static bool split(oct_str name, int *layer, oct_str *part, oct_str *last) {
@@ -42,50 +79,90 @@ static bool split(oct_str name, int *layer, oct_str *part, oct_str *last) {
     return true;
 }
 
+static const char *layer_part(oct_family family, oct_str part) {
+    for (size_t i = 0; i < OCT_COUNT(family_parts); i++)
+        if (family_parts[i].family == family && oct_str_is(part, family_parts[i].part.gguf))
+            return family_parts[i].part.usual;
+    for (size_t i = 0; i < OCT_COUNT(layer_parts); i++)
+        if (oct_str_is(part, layer_parts[i].gguf)) return layer_parts[i].usual;
+    return NULL;
+}
+
 /* The usual name in out, "" when the tensor has none. */
-static void usual_name(oct_str name, char out[OCT_ERR_TEXT]) {
+static void usual_name(oct_family family, oct_str name, char out[OCT_ERR_TEXT]) {
     int layer;
     oct_str part, last;
     out[0] = '\0';
     if (!split(name, &layer, &part, &last)) return;
-    for (size_t i = 0; layer >= 0 && i < OCT_COUNT(layer_parts); i++)
-        if (oct_str_is(part, layer_parts[i].gguf))
-            snprintf(out, OCT_ERR_TEXT, "model.layers.%d.%s.%s", layer, layer_parts[i].usual,
-                     last.ptr);
+    const char *usual = layer >= 0 ? layer_part(family, part) : NULL;
+    if (usual)
+        snprintf(out, OCT_ERR_TEXT, "model.layers.%d.%s.%s", layer, usual, last.ptr);
+    else if (layer >= 0 && oct_str_is(part, "exp_probs_b"))
+        snprintf(out, OCT_ERR_TEXT, "model.layers.%d.block_sparse_moe.e_score_correction_bias",
+                 layer);
     for (size_t i = 0; layer < 0 && i < OCT_COUNT(model_parts); i++)
         if (oct_str_is(part, model_parts[i].gguf))
             snprintf(out, OCT_ERR_TEXT, "%s.%s", model_parts[i].usual, last.ptr);
 }
 
-/* Heads whose rows are in pair order, or 0. */
-static uint32_t interleaved(const oct_model_config *c, const oct_tensor *t) {
+static oct_status add_named(oct_checkpoint *c, oct_tensor *t, const char *name, oct_err *err) {
+    if (name[0]) {
+        t->name.len = strlen(name);
+        t->name.ptr = oct_arena_strndup(&c->arena, name, t->name.len);
+    }
+    if (!t->name.ptr || !oct_tensor_table_add(&c->table, t))
+        return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", c->path);
+    return OCT_OK;
+}
+
+/* A stack of experts as one tensor for each; *done false when `from` is none. */
+static oct_status add_experts(oct_checkpoint *c, const oct_tensor *from, bool *done, oct_err *err) {
+    const bool numbered =
+        c->config.family == OCT_FAMILY_MIXTRAL || c->config.family == OCT_FAMILY_MINIMAX_M2;
     int layer;
     oct_str part, last;
-    if (!oct_families[c->family].gguf_interleaved || !split(t->name, &layer, &part, &last))
-        return 0;
-    const uint32_t heads = oct_str_is(part, "attn_q")   ? c->n_heads
-                           : oct_str_is(part, "attn_k") ? c->n_kv_heads
-                                                        : 0;
-    /* A tensor of another size is refused when the model asks for it. */
-    return layer >= 0 && heads && t->shape[0] == (uint64_t)heads * c->head_dim &&
-                   oct_dtype_block_elems(t->dtype) <= t->row_elems &&
-                   (t->rank > 1 || oct_dtype_block_elems(t->dtype) == 1)
-               ? heads
-               : 0;
+    *done = false;
+    if (!c->config.n_experts || from->rank != 3 || from->shape[0] != c->config.n_experts ||
+        !split(from->name, &layer, &part, &last) || layer < 0)
+        return OCT_OK;
+    for (size_t i = 0; i < OCT_COUNT(expert_parts); i++) {
+        if (!oct_str_is(part, expert_parts[i].gguf)) continue;
+        *done = true;
+        for (uint32_t e = 0; e < c->config.n_experts; e++) {
+            char name[OCT_ERR_TEXT];
+            oct_tensor t = *from;
+            t.rank = 2;
+            t.shape[0] = from->shape[1];
+            t.shape[1] = from->shape[2];
+            if (!oct_tensor_measure(&t))
+                return OCT_FAIL(err, OCT_E_CORRUPT, "%s: tensor %s: bad shape", c->path,
+                                from->name.ptr);
+            t.offset = from->offset + e * t.bytes;
+            snprintf(name, sizeof name, "model.layers.%d.%s.experts.%u.%s.%s", layer,
+                     numbered ? "block_sparse_moe" : "mlp", e,
+                     numbered ? expert_parts[i].numbered : expert_parts[i].usual, last.ptr);
+            OCT_TRY(add_named(c, &t, name, err));
+        }
+    }
+    return OCT_OK;
 }
 
 static oct_status add_tensor(oct_checkpoint *c, const oct_tensor *from, oct_err *err) {
     char name[OCT_ERR_TEXT];
     oct_tensor t = *from;
-    usual_name(from->name, name);
-    t.n_interleaved_heads = interleaved(&c->config, from);
-    if (name[0]) {
-        t.name.len = strlen(name);
-        t.name.ptr = oct_arena_strndup(&c->arena, name, t.name.len);
+    bool done;
+    OCT_TRY(add_experts(c, from, &done, err));
+    if (done) return OCT_OK;
+    usual_name(c->config.family, from->name, name);
+    if (t.rank == 1 && oct_str_ends(from->name, OCT_STR(".ffn_gate_inp_shexp.weight"))) {
+        t.rank = 2; /* a matrix of one row */
+        t.shape[1] = t.shape[0];
+        t.shape[0] = 1;
+        if (!oct_tensor_measure(&t))
+            return OCT_FAIL(err, OCT_E_CORRUPT, "%s: tensor %s: bad shape", c->path,
+                            from->name.ptr);
     }
-    if (!t.name.ptr || !oct_tensor_table_add(&c->table, &t))
-        return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", c->path);
-    return OCT_OK;
+    return add_named(c, &t, name, err);
 }
 
 oct_status oct_checkpoint_open_gguf(oct_checkpoint *c, oct_err *err) {

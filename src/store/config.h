@@ -27,6 +27,8 @@ enum {
     OCT_MAX_VOCAB = 1 << 24,
     OCT_MAX_EOS = 1024,
     OCT_MAX_POSITIONS = 1 << 24,
+    OCT_MAX_EXPERTS = 4096,
+    OCT_MAX_EXPERTS_USED = 64,
     OCT_CONFIG_MAX_BYTES = 16 << 20,
 };
 
@@ -34,6 +36,17 @@ typedef enum oct_family {
     OCT_FAMILY_LLAMA,
     OCT_FAMILY_QWEN2,
     OCT_FAMILY_QWEN3,
+    OCT_FAMILY_MISTRAL,
+    OCT_FAMILY_PHI3,
+    OCT_FAMILY_GEMMA2,
+    OCT_FAMILY_GEMMA3,
+    OCT_FAMILY_GLM4,
+    OCT_FAMILY_OLMO2,
+    OCT_FAMILY_GRANITE,
+    OCT_FAMILY_MIXTRAL,
+    OCT_FAMILY_QWEN2_MOE,
+    OCT_FAMILY_QWEN3_MOE,
+    OCT_FAMILY_MINIMAX_M2,
     OCT_FAMILY_COUNT
 } oct_family;
 
@@ -43,6 +56,8 @@ typedef enum oct_rope_type {
     OCT_ROPE_LLAMA3,
     OCT_ROPE_YARN,
     OCT_ROPE_FACTORS, /* frequency i is divided by factors[i] (GGUF's rope_freqs.weight) */
+    OCT_ROPE_LONG,    /* longrope: by factors[i] up to original_max_position tokens of context, by
+                         long_factors[i] beyond; which is settled when a model is loaded */
 } oct_rope_type;
 
 /* Members that a type does not use are 0. */
@@ -53,11 +68,12 @@ typedef struct oct_rope_config {
     double factor;                       /* linear, llama3, yarn */
     double low_freq_factor;              /* llama3 */
     double high_freq_factor;             /* llama3 */
-    uint32_t original_max_position;      /* llama3, yarn */
+    uint32_t original_max_position;      /* llama3, yarn, longrope */
     double beta_fast, beta_slow;         /* yarn */
     bool truncate;                       /* yarn: whole corner indices */
     double attention_factor;             /* multiplies cos and sin; already resolved, 1 if none */
-    float factors[OCT_MAX_HEAD_DIM / 2]; /* OCT_ROPE_FACTORS: [rotary_dim / 2] */
+    float factors[OCT_MAX_HEAD_DIM / 2]; /* FACTORS, LONG: [rotary_dim / 2] */
+    float long_factors[OCT_MAX_HEAD_DIM / 2]; /* LONG */
 } oct_rope_config;
 
 typedef struct oct_model_config {
@@ -76,17 +92,41 @@ typedef struct oct_model_config {
     bool qkv_bias;            /* q, k and v must have a bias */
     bool o_bias;              /* o too */
     bool mlp_bias;
-    bool qk_norm;            /* RMSNorm over each head of q and k */
+    bool qk_norm;            /* RMSNorm of q and k; over what is the family's */
     uint32_t sliding_window; /* tokens; 0: none in any layer */
     uint8_t layer_slides[OCT_MAX_LAYERS];
     int32_t bos_id; /* -1: none */
     uint32_t n_eos;
     int32_t eos_ids[OCT_MAX_EOS];
     json_t *quantization_config; /* NULL: absent; owned */
+
+    /* What only some families have. */
+    double embed_scale;         /* factor on the embedding; 1 for most */
+    double residual_scale;      /* factor on what attention and MLP add; 1 for most */
+    double logits_scale;        /* factor on the logits; 1 for most */
+    double attention_scale;     /* factor on q.k; always resolved */
+    double attention_softcap;   /* 0: none */
+    double final_softcap;       /* of the logits; 0: none */
+    bool norm_plus_one;         /* a norm multiplies by 1 + the stored weight */
+    bool has_local_rope;        /* layers that slide rotate by local_rope */
+    oct_rope_config local_rope; /* rotary_dim as rope's */
+
+    /* Mixture of experts; n_experts 0: a dense model, and the rest is 0. */
+    uint32_t n_experts;
+    uint32_t n_experts_used;      /* 1..n_experts */
+    uint32_t moe_intermediate;    /* of one expert; intermediate is that of dense layers */
+    uint32_t shared_intermediate; /* of the shared expert; 0: none */
+    bool shared_gate;             /* its result is times the sigmoid of a gate */
+    bool norm_topk_prob;          /* weights of the chosen experts are made to sum to 1 */
+    bool router_sigmoid;          /* scores are sigmoids, else a softmax over all experts */
+    bool router_bias;             /* a bias on the scores for the choice alone */
+    double routed_scaling;        /* factor on the weights; 1 for most */
+    uint8_t layer_is_moe[OCT_MAX_LAYERS];
 } oct_model_config;
 
-/* "llama", "qwen2", "qwen3": also what `inspect` prints. */
+/* "llama", "qwen2", "mixtral": also what `inspect` prints. */
 const char *oct_family_name(oct_family f);
+const char *oct_family_architecture(oct_family f); /* "LlamaForCausalLM", ... */
 
 /* text: the bytes of config.json; where: its name for messages. OCT_E_UNSUPPORTED: unknown
  * architecture, activation or rope type, listing the known ones; OCT_E_CORRUPT: a field and its

@@ -18,7 +18,7 @@ typedef struct source {
 } source;
 
 static const char *key_of(source *s, const char *tail) {
-    snprintf(s->key, sizeof s->key, "%s.%s", s->row->name, tail);
+    snprintf(s->key, sizeof s->key, "%s.%s", s->row->gguf, tail);
     return s->key;
 }
 
@@ -74,7 +74,7 @@ static oct_status read_vocab(source *s, oct_model_config *c) {
 }
 
 static oct_status read_sizes(source *s, oct_model_config *c) {
-    uint32_t value_dim, n_experts = 0;
+    uint32_t value_dim;
     OCT_TRY(need_size(s, "block_count", OCT_MAX_LAYERS, &c->n_layers));
     OCT_TRY(need_size(s, "embedding_length", OCT_MAX_WIDTH, &c->hidden));
     OCT_TRY(need_size(s, "feed_forward_length", OCT_MAX_WIDTH, &c->intermediate));
@@ -95,12 +95,7 @@ static oct_status read_sizes(source *s, oct_model_config *c) {
         return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
                         "%s: heads of %u keys and %u values (want equal, 1 to %d)", s->where,
                         c->head_dim, value_dim, OCT_MAX_HEAD_DIM);
-    OCT_TRY(get_size(s, "expert_count", 1 << 20, &n_experts));
-    if (n_experts)
-        return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
-                        "%s: mixture of experts (%u experts) in architecture %s is not supported",
-                        s->where, n_experts, s->row->name);
-    c->rms_eps = 1e-6;
+    c->rms_eps = s->row->default_eps != 0 ? s->row->default_eps : 1e-6;
     OCT_TRY(get_factor(s, "attention.layer_norm_rms_epsilon", &c->rms_eps));
     return read_vocab(s, c);
 }
@@ -113,21 +108,125 @@ static void read_flags(const source *s, oct_model_config *c) {
     c->qk_norm = s->row->qk_norm;
 }
 
+/* ---- factors, caps, windows, experts --------------------------------------------------------- */
+
+/* What a query is divided by the root of: its head's size, but for the largest model of each of
+ * two families, which GGUF tells only by its number of layers. */
+static double query_scalar(const source *s, const oct_model_config *c) {
+    const bool by_hidden = (s->row->family == OCT_FAMILY_GEMMA2 && c->n_layers == 46) ||
+                           (s->row->family == OCT_FAMILY_GEMMA3 && c->n_layers == 62);
+    return by_hidden ? (double)c->hidden / c->n_heads : (double)c->head_dim;
+}
+
+static oct_status read_scales(source *s, oct_model_config *c) {
+    double logits = 1;
+    c->attention_scale = 1 / sqrt(query_scalar(s, c));
+    if (s->row->embed_sqrt) c->embed_scale = sqrt((double)c->hidden);
+    if (s->row->has_softcaps) {
+        c->attention_softcap = s->row->softcaps[0];
+        c->final_softcap = s->row->softcaps[1];
+        OCT_TRY(get_factor(s, "attn_logit_softcapping", &c->attention_softcap));
+        OCT_TRY(get_factor(s, "final_logit_softcapping", &c->final_softcap));
+    }
+    if (!s->row->has_multipliers) return OCT_OK;
+    OCT_TRY(get_factor(s, "embedding_scale", &c->embed_scale));
+    OCT_TRY(get_factor(s, "attention.scale", &c->attention_scale));
+    OCT_TRY(get_factor(s, "residual_scale", &c->residual_scale));
+    OCT_TRY(get_factor(s, "logit_scale", &logits));
+    c->logits_scale = 1 / logits;
+    return OCT_OK;
+}
+
+static oct_status read_window(source *s, oct_model_config *c) {
+    const oct_window_rule rule = s->row->window;
+    /* Qwen's files carry no window: none of the models that were converted uses one. */
+    if (rule != OCT_WINDOW_ALL && rule != OCT_WINDOW_EVEN && rule != OCT_WINDOW_PATTERN)
+        return OCT_OK;
+    OCT_TRY(get_size(s, "attention.sliding_window", OCT_MAX_POSITIONS, &c->sliding_window));
+    if (c->sliding_window) oct_config_apply_window(s->row, 0, 6, c);
+    return OCT_OK;
+}
+
+static oct_status read_experts(source *s, oct_model_config *c) {
+    const oct_moe_row *moe = &s->row->moe;
+    uint32_t shared = 0;
+    if (oct_gguf_find(s->g, key_of(s, "expert_count")) && !moe->n_experts) {
+        uint64_t n = 0;
+        if (oct_gguf_u64(s->g, s->key, &n) && n == 0) return OCT_OK;
+        return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
+                        "%s: mixture of experts (%" PRIu64 " experts) in architecture %s is not "
+                        "supported",
+                        s->where, n, s->row->gguf);
+    }
+    if (!moe->n_experts) return OCT_OK;
+    OCT_TRY(need_size(s, "expert_count", OCT_MAX_EXPERTS, &c->n_experts));
+    OCT_TRY(need_size(s, "expert_used_count", OCT_MAX_EXPERTS, &c->n_experts_used));
+    c->moe_intermediate = c->intermediate;
+    OCT_TRY(get_size(s, "expert_feed_forward_length", OCT_MAX_WIDTH, &c->moe_intermediate));
+    OCT_TRY(get_size(s, "expert_shared_feed_forward_length", OCT_MAX_WIDTH, &shared));
+    c->norm_topk_prob = moe->gguf_norm;
+    c->router_sigmoid = c->router_bias = moe->sigmoid;
+    if (moe->has_shared) {
+        const oct_tensor *up = oct_gguf_tensor(s->g, OCT_STR("blk.0.ffn_up_shexp.weight"));
+        if (!shared && up && up->rank == 2 && up->shape[0] <= OCT_MAX_WIDTH)
+            shared = (uint32_t)up->shape[0];
+        c->shared_intermediate = shared;
+        c->shared_gate = shared != 0;
+    }
+    for (uint32_t l = 0; l < c->n_layers; l++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%u.ffn_gate_inp.weight", l);
+        c->layer_is_moe[l] = has_tensor(s, name);
+    }
+    return OCT_OK;
+}
+
 /* ---- rotary embedding ------------------------------------------------------------------------ */
+
+/* A tensor of divisors, one a pair of rotated dimensions; *there false without it. */
+static oct_status read_divisors(source *s, const oct_rope_config *r, const char *name, float *out,
+                                bool *there) {
+    const oct_tensor *t = oct_gguf_tensor(s->g, oct_str_of(name));
+    *there = t != NULL;
+    if (!t) return OCT_OK;
+    if (t->dtype != OCT_DTYPE_F32 || t->rank != 1 || t->shape[0] * 2 != r->rotary_dim)
+        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s must be F32 [%u] (got %s [%" PRIu64 "])",
+                        s->where, name, r->rotary_dim / 2, oct_dtype_name(t->dtype), t->shape[0]);
+    return oct_file_read(oct_gguf_file(s->g), t->offset, out, t->bytes, s->err);
+}
 
 /* rope_freqs.weight: divisors that its writer computed (Llama 3). */
 static oct_status read_factors(source *s, oct_rope_config *r) {
-    const oct_tensor *t = oct_gguf_tensor(s->g, OCT_STR("rope_freqs.weight"));
-    if (!t) return OCT_OK;
-    if (r->type != OCT_ROPE_DEFAULT)
+    bool there;
+    if (has_tensor(s, "rope_freqs.weight") && r->type != OCT_ROPE_DEFAULT)
         return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
                         "%s: rope_freqs.weight together with rope.scaling.type", s->where);
-    if (t->dtype != OCT_DTYPE_F32 || t->rank != 1 || t->shape[0] * 2 != r->rotary_dim)
-        return OCT_FAIL(s->err, OCT_E_CORRUPT,
-                        "%s: rope_freqs.weight must be F32 [%u] (got %s [%" PRIu64 "])", s->where,
-                        r->rotary_dim / 2, oct_dtype_name(t->dtype), t->shape[0]);
-    r->type = OCT_ROPE_FACTORS;
-    return oct_file_read(oct_gguf_file(s->g), t->offset, r->factors, t->bytes, s->err);
+    OCT_TRY(read_divisors(s, r, "rope_freqs.weight", r->factors, &there));
+    if (there) r->type = OCT_ROPE_FACTORS;
+    return OCT_OK;
+}
+
+/* rope_factors_short.weight and rope_factors_long.weight: longrope (Phi-3). */
+static oct_status read_longrope(source *s, oct_model_config *c) {
+    static const char *const names[] = {"rope_factors_short.weight", "rope_factors_long.weight"};
+    oct_rope_config *r = &c->rope;
+    bool has_short, has_long;
+    if (!has_tensor(s, names[0]) && !has_tensor(s, names[1])) return OCT_OK;
+    if (r->type != OCT_ROPE_DEFAULT)
+        return OCT_FAIL(s->err, OCT_E_UNSUPPORTED, "%s: %s together with other scaling", s->where,
+                        names[0]);
+    OCT_TRY(read_divisors(s, r, names[0], r->factors, &has_short));
+    OCT_TRY(read_divisors(s, r, names[1], r->long_factors, &has_long));
+    if (!has_short || !has_long)
+        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s is missing", s->where,
+                        has_short ? names[1] : names[0]);
+    r->type = OCT_ROPE_LONG;
+    r->original_max_position = c->max_position;
+    OCT_TRY(get_size(s, "rope.scaling.original_context_length", OCT_MAX_POSITIONS,
+                     &r->original_max_position));
+    r->attention_factor = oct_longrope_mscale((double)c->max_position / r->original_max_position,
+                                              r->original_max_position);
+    return get_factor(s, "rope.scaling.attn_factor", &r->attention_factor);
 }
 
 static oct_status read_yarn(source *s, oct_model_config *c) {
@@ -160,11 +259,13 @@ static oct_status read_scaling(source *s, oct_model_config *c) {
         return OCT_OK;
     }
     r->factor = 0;
+    const bool has_long = has_tensor(s, "rope_factors_long.weight");
     if (oct_str_is(type, "none") || type.len == 0) return OCT_OK;
+    if (oct_str_is(type, "longrope") && has_long) return OCT_OK; /* read_longrope */
     return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
-                    "%s: %s.rope.scaling.type is not supported (got \"%.64s\", want none, linear "
-                    "or yarn)",
-                    s->where, s->row->name, type.ptr);
+                    "%s: %s.rope.scaling.type is not supported (got \"%.64s\", want none, linear, "
+                    "yarn, or longrope with its tensors)",
+                    s->where, s->row->gguf, type.ptr);
 }
 
 static oct_status read_rope(source *s, oct_model_config *c) {
@@ -174,12 +275,14 @@ static oct_status read_rope(source *s, oct_model_config *c) {
     r->rotary_dim = c->head_dim;
     OCT_TRY(get_factor(s, "rope.freq_base", &r->theta));
     OCT_TRY(get_size(s, "rope.dimension_count", OCT_MAX_HEAD_DIM, &r->rotary_dim));
-    if (s->row->gguf_interleaved && r->rotary_dim != c->head_dim)
-        return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
-                        "%s: rotation of %u of %u dimensions in pair order", s->where,
-                        r->rotary_dim, c->head_dim);
     OCT_TRY(read_scaling(s, c));
-    return read_factors(s, r);
+    OCT_TRY(read_factors(s, r));
+    OCT_TRY(read_longrope(s, c));
+    if (s->row->local_theta == 0) return OCT_OK;
+    c->has_local_rope = true;
+    c->local_rope = (oct_rope_config){
+        .rotary_dim = r->rotary_dim, .theta = s->row->local_theta, .attention_factor = 1};
+    return get_factor(s, "rope.freq_base_swa", &c->local_rope.theta);
 }
 
 /* ---- ids ------------------------------------------------------------------------------------- */
@@ -211,14 +314,20 @@ static oct_status read_ids(source *s, oct_model_config *c) {
 oct_status oct_model_config_from_gguf(const oct_gguf *g, oct_model_config *out, oct_err *err) {
     source s = {.g = g, .where = oct_path_base(oct_gguf_file(g)->path), .err = err};
     oct_str arch = {0};
-    memset(out, 0, sizeof *out);
+    oct_model_config_init(out);
     oct_gguf_str(g, "general.architecture", &arch);
-    s.row = oct_family_find((oct_str){0}, arch);
+    uint64_t n_experts = 0;
+    s.row = oct_family_find_gguf(arch, false);
+    if (s.row && oct_gguf_u64(g, key_of(&s, "expert_count"), &n_experts) && n_experts)
+        s.row = oct_family_find_gguf(arch, true);
     if (!s.row) return oct_family_unknown(s.where, arch, err);
     out->family = s.row->family;
     OCT_TRY(read_sizes(&s, out));
     read_flags(&s, out);
+    OCT_TRY(read_scales(&s, out));
+    OCT_TRY(read_experts(&s, out));
     OCT_TRY(read_rope(&s, out));
+    OCT_TRY(read_window(&s, out));
     OCT_TRY(read_ids(&s, out));
     return oct_model_config_check(out, s.where, err);
 }

@@ -60,10 +60,13 @@ typedef struct oct_tensor {
     uint64_t n_rows, row_elems; /* see above; their product is the number of elements */
     uint64_t bytes;             /* as stored */
     uint64_t row_bytes;
-    uint64_t offset;              /* absolute, in its file; any alignment */
-    uint32_t file;                /* which shard; 0 in a single file */
-    uint32_t n_interleaved_heads; /* not 0: rows lie in the pair order of GGUF's "llama"; the
-                                     checkpoint's readers put them into the usual half order */
+    uint64_t offset; /* absolute, in its file; any alignment */
+    uint32_t file;   /* which shard; 0 in a single file */
+    /* Not 0: in each of so many heads the first pair_dims rows are in pair order (2i, 2i + 1), as
+     * in GGUF's "llama" and in GLM-4; the checkpoint's readers put them into the usual half order.
+     */
+    uint32_t n_pair_heads;
+    uint32_t pair_dims; /* even */
 } oct_tensor;
 
 /* "F32", "Q4_K", ... */

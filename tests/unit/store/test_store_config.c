@@ -148,8 +148,10 @@ static void CF3_architectures_and_remote_code(void **state) {
     (void)state;
     oct_model_config c;
     refuse("{\"architectures\":[\"FooForCausalLM\"]," SIZES "}", OCT_E_UNSUPPORTED,
-           "\"FooForCausalLM\", want one of LlamaForCausalLM (llama), Qwen2ForCausalLM (qwen2), "
-           "Qwen3ForCausalLM (qwen3)");
+           "\"FooForCausalLM\", want one of LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
+           "MistralForCausalLM, ");
+    refuse("{\"architectures\":[\"FooForCausalLM\"]," SIZES "}", OCT_E_UNSUPPORTED,
+           ", MiniMaxM2ForCausalLM)");
     refuse("{\"model_type\":\"gpt9\"," SIZES "}", OCT_E_UNSUPPORTED, "gpt9");
     refuse("{" SIZES "}", OCT_E_UNSUPPORTED, "architecture");
     refuse("{\"architectures\":7," SIZES "}", OCT_E_UNSUPPORTED, "architecture");
@@ -221,7 +223,7 @@ static void CF5_relations_and_ranges(void **state) {
         {"\"rope_scaling\":{\"type\":\"linear\",\"factor\":-2}", "factor", OCT_E_CORRUPT},
         {"\"rope_scaling\":{\"type\":\"spiral\",\"factor\":2}", "\"spiral\"", OCT_E_UNSUPPORTED},
         {"\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}", "\"dynamic\"", OCT_E_UNSUPPORTED},
-        {"\"rope_scaling\":{\"type\":\"longrope\"}", "\"longrope\"", OCT_E_UNSUPPORTED},
+        {"\"rope_scaling\":{\"type\":\"longrope\"}", "short_factor must have 8", OCT_E_CORRUPT},
         {"\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1}",
          "high_freq_factor", OCT_E_CORRUPT},
         {"\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,"
@@ -375,7 +377,12 @@ static void gguf_refusals(void **state) {
     expect_text(&err, "mamba");
     base_values(&b, "llama", 1);
     g_key_u32(&b, "llama.expert_count", 8);
+    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_CORRUPT);
+    expect_text(&err, "llama.expert_used_count is missing");
+    base_values(&b, "qwen2", 1);
+    g_key_u32(&b, "qwen2.expert_count", 8);
     assert_int_equal(from_gguf(&b, &c, &err), OCT_E_UNSUPPORTED);
+    expect_text(&err, "8 experts");
     base_values(&b, "llama", 1);
     g_key_u32(&b, "llama.attention.key_length", 0);
     assert_int_equal(from_gguf(&b, &c, &err), OCT_E_CORRUPT);
