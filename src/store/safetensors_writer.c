@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -144,6 +145,10 @@ static oct_status write_at(oct_safetensors_writer *w, uint64_t offset, const voi
 
 static oct_status create_temp(oct_safetensors_writer *w, const char *path, oct_err *err) {
     oct_buf name;
+    struct stat there;
+    /* The rename at the end would put a plain file in the place of a device such as /dev/null. */
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode))
+        return OCT_FAIL(err, OCT_E_IO, "%s: not a regular file", path);
     oct_buf_init(&name, w->mem, 0);
     oct_buf_printf(&name, "%s.%ld.tmp", path, (long)getpid());
     w->path = oct_strndup(w->mem, path, strlen(path));

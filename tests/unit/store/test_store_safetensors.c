@@ -356,6 +356,21 @@ static void writer_refuses_and_leaves_nothing(void **state) {
     oct_safetensors_writer_destroy(w);
 }
 
+static void writer_replaces_only_files(void **state) {
+    (void)state;
+    const uint64_t shape[1] = {1};
+    struct stat there;
+    oct_safetensors_writer *w;
+    assert_int_equal(mkfifo(in_dir("fifo"), 0600), 0);
+    assert_int_equal(oct_safetensors_writer_create(oct_system_allocator(), &w, NULL), OCT_OK);
+    assert_int_equal(oct_safetensors_writer_add(w, OCT_STR("a"), OCT_DTYPE_U8, 1, shape, NULL),
+                     OCT_OK);
+    assert_int_equal(oct_safetensors_writer_begin(w, in_dir("fifo"), NULL), OCT_E_IO);
+    oct_safetensors_writer_destroy(w);
+    assert_int_equal(stat(in_dir("fifo"), &there), 0);
+    assert_true(S_ISFIFO(there.st_mode));
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
@@ -374,6 +389,7 @@ int main(void) {
         TEST(every_allocation_may_fail),
         TEST(writer_makes_what_the_reader_reads),
         TEST(writer_refuses_and_leaves_nothing),
+        TEST(writer_replaces_only_files),
     };
     return cmocka_run_group_tests_name("safetensors", tests, NULL, NULL);
 }
