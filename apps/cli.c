@@ -148,22 +148,24 @@ static int set_value(const cli_flag *f, const char *value) {
     return cli_fail(EXIT_USAGE, "--%s takes no value (got %.64s)", f->name, value);
 }
 
-static void print_default(const cli_flag *f) {
+/* A number below the least allowed one means "not given", and a zero count too: no default. */
+static void print_default(const cli_flag *f, const char *space) {
     char text[32];
     switch (f->type) {
     case CLI_SWITCH:
-        if (*(bool *)f->out) printf(" (on; --no-%s)", f->name);
+        if (*(bool *)f->out) printf("%s(on; --no-%s)", space, f->name);
         break;
     case CLI_STRING:
     case CLI_CHOICE:
-        if (*(const char **)f->out) printf(" (default %s)", *(const char **)f->out);
+        if (*(const char **)f->out) printf("%s(default %s)", space, *(const char **)f->out);
         break;
     case CLI_COUNT:
-        if (*(uint64_t *)f->out) printf(" (default %llu)", *(unsigned long long *)f->out);
+        if (*(uint64_t *)f->out) printf("%s(default %llu)", space, *(unsigned long long *)f->out);
         break;
     case CLI_NUMBER:
-        oct_format_f64(*(double *)f->out, text);
-        printf(" (default %s)", text);
+        if (*(double *)f->out < f->min) break;
+        snprintf(text, sizeof text, "%.15g", *(double *)f->out);
+        printf("%s(default %s)", space, text);
         break;
     case CLI_STRINGS:
         break;
@@ -173,8 +175,9 @@ static void print_default(const cli_flag *f) {
 static void print_flag(const cli_flag *f) {
     char head[80];
     const char *value = f->type == CLI_CHOICE ? f->choices : f->value ? f->value : "";
-    snprintf(head, sizeof head, "%s%s--%s %s", f->alias ? f->alias : "", f->alias ? ", " : "",
-             f->name, value);
+    const size_t len = strlen(f->help);
+    snprintf(head, sizeof head, "%s%s--%s%s%s", f->alias ? f->alias : "", f->alias ? ", " : "",
+             f->name, value[0] ? " " : "", value);
     if (strlen(head) > 30)
         printf("  %s\n%34s", head, "");
     else
@@ -183,7 +186,7 @@ static void print_flag(const cli_flag *f) {
         putchar(*c);
         if (*c == '\n') printf("%34s", "");
     }
-    print_default(f);
+    print_default(f, len > 0 && f->help[len - 1] == '\n' ? "" : " ");
     putchar('\n');
 }
 
