@@ -25,8 +25,14 @@ typedef struct eval_options {
     bool json;
 } eval_options;
 
+/* The model is loaded by now, so that a file that fails is the one that is written. */
 static int fail(oct_status st, const oct_err *err) {
-    return cli_fail(st == OCT_E_INVALID ? EXIT_USAGE : cli_status_of(st), "%s", err->text);
+    return cli_fail(st == OCT_E_IO ? EXIT_SYSTEM : cli_status_of(st), "%s", err->text);
+}
+
+/* A file that the command line names, and what is in it. */
+static int fail_input(oct_status st, const oct_err *err) {
+    return cli_fail(st == OCT_E_NOMEM ? EXIT_SYSTEM : EXIT_USAGE, "%s", err->text);
 }
 
 /* The tensor `tokens` of a safetensors file, I64 or I32 [n], as int32 ids. */
@@ -155,6 +161,7 @@ static int run_ppl(eval_options *o, const char *path) {
         if (o->window > longest) o->window = longest;
         oct_status st =
             o->text ? read_text(&m, o->text, &ids, &err) : read_tokens(o->tokens, &ids, &err);
+        if (st != OCT_OK) status = fail_input(st, &err);
         if (st == OCT_OK && o->max_tokens && ids.len > o->max_tokens) ids.len = o->max_tokens;
         prefix_ids(&m, &prefix);
         if (st == OCT_OK && ids.len + prefix.len < 2)
@@ -162,7 +169,7 @@ static int run_ppl(eval_options *o, const char *path) {
                           o->text ? o->text : o->tokens);
         if (st == OCT_OK) st = oct_runner_create(oct_system_allocator(), m.model, &r, &err);
         if (st == OCT_OK) st = score_windows(o, &m, r, &ids, &prefix, &result, &err);
-        status = st == OCT_OK ? print_ppl(o, &result) : fail(st, &err);
+        if (status < 0) status = st == OCT_OK ? print_ppl(o, &result) : fail(st, &err);
     }
     oct_runner_destroy(r);
     oct_ids_fini(&ids);
@@ -243,7 +250,7 @@ static int run_logits(eval_options *o, const char *path) {
                         "eval logits: want --tokens IN.safetensors and --out OUT.safetensors");
     oct_ids_init(&ids, oct_system_allocator());
     oct_status st = read_tokens(o->tokens, &ids, &err);
-    int status = st == OCT_OK ? -1 : cli_fail(EXIT_MODEL, "%s", err.text);
+    int status = st == OCT_OK ? -1 : fail_input(st, &err);
     if (status < 0 && fresh && ids.len > MAX_FRESH)
         status =
             cli_fail(EXIT_USAGE,
