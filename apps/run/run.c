@@ -243,6 +243,7 @@ static int converse(chat *c) {
         }
         free(line);
     }
+    if (isatty(STDIN_FILENO)) putchar('\n'); /* the shell's prompt gets a line of its own */
     if (keep) {
         stifle_history(MAX_HISTORY);
         write_history(path);

@@ -106,12 +106,13 @@ static int run_lines(filter *f, filter_fn *fn, const char *name) {
         oct_buf_clear(&out);
         while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r')) len--;
         if (len == 0) continue;
-        oct_status st = oct_json_parse((oct_str){line, (size_t)len}, "line", &limits, &in, &err);
+        oct_status st = oct_json_parse((oct_str){line, (size_t)len}, "JSON", &limits, &in, &err);
         if (st == OCT_OK) st = fn(f, in, &out, &err);
         json_decref(in);
         if (st == OCT_OK && !out.failed) {
             oct_buf_char(&out, '\n');
             fwrite(out.data, 1, out.len, stdout);
+            fflush(stdout); /* a program that waits for the answer to its line gets it */
         } else {
             status = cli_fail(EXIT_USAGE, "%s: line %lu: %s", name, n, st ? err.text : "no memory");
         }
