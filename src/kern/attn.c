@@ -25,6 +25,7 @@ enum {
 typedef struct span_part {
     float m; /* largest score; not finite: the row is lost */
     float l; /* sum of the probabilities; 0: no visible token */
+    float w; /* what the span's values are to be multiplied by; 1 but for a scale a token */
 } span_part;
 
 typedef struct tile {
@@ -42,11 +43,20 @@ typedef struct tile {
     float *acc;       /* [o_pad] of the spans so far */
     /* Two rows a vector in int8 mode, high and low parts; of the float rows the first is used. */
     void *out;    /* [2][o_pad] of the current span: int32 or float */
-    int16_t *q24; /* [2][q_pad] */
+    int16_t *q24; /* [2][q_pad]; E4M3: float [q_pad], times the scales of K */
     void *score;  /* [2][SPAN] int32 or float */
     int16_t *p24; /* [2][SPAN] */
-    void *step;   /* rows: one transposed sub-block of K; int8: V of the span */
+    void *step;   /* int8: V of the span; else a sub-block as floats, where it is not stored so */
 } tile;
+
+/* The scales of K's channels where tokens have scales. */
+#define ONES_16 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1
+#define ONES_64 ONES_16, ONES_16, ONES_16, ONES_16
+static const float ones[OCT_ATTN_MAX_HEAD] = {ONES_64, ONES_64, ONES_64, ONES_64};
+
+static bool is_i8(oct_attn_cache cache) {
+    return cache == OCT_ATTN_I8 || cache == OCT_ATTN_I8_TOKEN;
+}
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 static uint32_t max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
@@ -101,6 +111,10 @@ static const float *query(const tile *t, uint32_t vec) {
            (size_t)(vec % a->group) * a->head_dim;
 }
 
+static float *scaled_query(const tile *t, uint32_t vec) {
+    return (float *)(void *)(t->q24 + (size_t)vec * 2 * t->q_pad);
+}
+
 /* base NULL: only the size is wanted. */
 static void *take(char *base, size_t *at, size_t bytes) {
     void *p = base ? base + *at : NULL;
@@ -139,11 +153,17 @@ static void tile_begin(tile *t, const oct_kern *k, const oct_attn_args *a, uint3
     t->n_vec = t->n_rows * a->group;
     lay_out(t, scratch, t->n_vec, a->head_dim);
     visible_rows(a, row0, t->n_rows, &t->lo, &t->hi);
-    if (a->cache != OCT_ATTN_I8) return;
-    for (uint32_t v = 0; v < t->n_vec; v++)
-        t->q_factor[v] = k->attn.q24(t->q24 + (size_t)v * 2 * t->q_pad, query(t, v), a->k_scale,
-                                     a->head_dim, t->q_pad) *
-                         a->scale;
+    if (a->cache == OCT_ATTN_FP8) {
+        for (uint32_t v = 0; v < t->n_vec; v++)
+            for (uint32_t d = 0; d < a->head_dim; d++)
+                scaled_query(t, v)[d] = query(t, v)[d] * a->k_scale[d];
+    } else if (is_i8(a->cache)) {
+        const float *k_scale = a->cache == OCT_ATTN_I8 ? a->k_scale : ones;
+        for (uint32_t v = 0; v < t->n_vec; v++)
+            t->q_factor[v] = k->attn.q24(t->q24 + (size_t)v * 2 * t->q_pad, query(t, v), k_scale,
+                                         a->head_dim, t->q_pad) *
+                             a->scale;
+    }
 }
 
 /* ---- one span, int8 cache ------------------------------------------------------------------- */
@@ -160,11 +180,24 @@ static void gather_values(tile *t, const char *const *sub_at, uint32_t sub0, uin
             memcpy(to + p * panel_bytes, sub_at[s] + v + (size_t)p * PIECE, PIECE);
 }
 
+/* The scales of a span's tokens, K's and V's, where sub_at is not NULL. */
+static void gather_scales(const tile *t, const char *const *sub_at, float (*k)[OCT_ATTN_SUB],
+                          float (*v)[OCT_ATTN_SUB]) {
+    const size_t at = oct_kern_kv_scale_offset(t->a->head_dim);
+    for (uint32_t s = 0; s < SUBS; s++) {
+        if (!sub_at[s]) continue;
+        memcpy(k[s], sub_at[s] + at, sizeof k[s]);
+        memcpy(v[s], sub_at[s] + at + sizeof k[s], sizeof v[s]);
+    }
+}
+
 static void span_i8(tile *t, uint64_t start, uint32_t from, uint32_t to) {
     const oct_attn_args *a = t->a;
     int32_t *score = t->score;
     const uint32_t sub0 = from / OCT_ATTN_SUB, sub_end = (to - 1) / OCT_ATTN_SUB + 1;
     const char *sub_at[SUBS] = {0};
+    const bool by_token = a->cache == OCT_ATTN_I8_TOKEN;
+    float k_scale[SUBS][OCT_ATTN_SUB], v_scale[SUBS][OCT_ATTN_SUB];
 
     for (uint32_t s = sub0; s < sub_end; s++) {
         sub_at[s] = sub_block(a, (uint32_t)start + s * OCT_ATTN_SUB);
@@ -172,23 +205,27 @@ static void span_i8(tile *t, uint64_t start, uint32_t from, uint32_t to) {
                        (size_t)t->q_pad * OCT_PANEL_OUTPUTS, OCT_ATTN_SUB / OCT_PANEL_OUTPUTS,
                        score + s * OCT_ATTN_SUB, OCT_ATTN_SPAN);
     }
+    if (by_token) gather_scales(t, sub_at, k_scale, v_scale);
     oct_attn_score how = {.cap = a->softcap, .inv_cap = a->softcap != 0 ? 1.0f / a->softcap : 0};
     for (uint32_t v = 0; v < t->n_vec; v++) {
         int16_t *p24 = t->p24 + (size_t)v * 2 * OCT_ATTN_SPAN;
         uint32_t lo, hi;
         int32_t l = 0;
         visible(a, t->row0 + v / a->group, &lo, &hi);
-        t->part[v] = (span_part){0};
+        t->part[v] = (span_part){.w = 1.0f};
         how.factor = t->q_factor[v];
         if (!clip(lo, hi, start, &lo, &hi)) {
             /* sees nothing here */
         } else if (!finite_f32(how.factor)) {
             t->part[v].m = NAN;
+        } else if (by_token) {
+            t->k->attn.softmax_i8_token(p24, score + (size_t)v * 2 * OCT_ATTN_SPAN, lo, hi, &how,
+                                        k_scale[0], v_scale[0], &t->part[v].m, &l, &t->part[v].w);
         } else {
             t->k->attn.softmax_i8(p24, score + (size_t)v * 2 * OCT_ATTN_SPAN, lo, hi, &how,
                                   &t->part[v].m, &l);
-            t->part[v].l = (float)l;
         }
+        t->part[v].l = (float)l;
         if (l == 0) memset(p24, 0, 2 * (size_t)OCT_ATTN_SPAN * sizeof *p24);
     }
     gather_values(t, sub_at, sub0, sub_end);
@@ -213,29 +250,48 @@ static const void *transposed(tile *t, uint32_t token) {
     return kt;
 }
 
-/* o of one vector over the visible tokens [lo, hi) of the span. */
-static void add_values_f32(const tile *t, uint64_t start, uint32_t lo, uint32_t hi, const float *p,
-                           float *o) {
+/* The K (or V) part of a sub-block of the cache in a type that the slots multiply: where it lies,
+ * or made float. */
+static const void *readable(tile *t, const char *part) {
+    const size_t n = (size_t)t->a->head_dim * OCT_ATTN_SUB;
+    if (t->a->cache == OCT_ATTN_FP8)
+        t->k->kv.widen_e4m3(t->step, (const uint8_t *)part, n);
+    else if (t->a->cache == OCT_ATTN_F16)
+        t->k->kv.widen_f16(t->step, (const uint16_t *)(const void *)part, n);
+    else
+        return part;
+    return t->step;
+}
+
+/* Adds sub-block s of the span to o of every vector that sees some of it. */
+static void add_values_f32(tile *t, uint64_t start, uint32_t s) {
     const oct_attn_args *a = t->a;
-    for (uint32_t s = lo / OCT_ATTN_SUB; s * OCT_ATTN_SUB < hi; s++) {
-        const uint32_t first = s * OCT_ATTN_SUB, token = (uint32_t)start + first;
-        const uint32_t from = max_u32(lo, first) - first;
-        const uint32_t to = min_u32(hi - first, OCT_ATTN_SUB);
-        if (a->cache == OCT_ATTN_ROWS) {
-            t->k->attn.pv_f32(o, p + first, from, to, a->v_rows + (size_t)token * a->kv_stride,
-                              a->kv_stride, a->head_dim);
-            continue;
-        }
-        const char *v = sub_block(a, token) + oct_kern_kv_v_offset(a->cache, a->head_dim);
-        (a->cache == OCT_ATTN_F32 ? t->k->attn.pv_f32 : t->k->attn.pv_bf16)(
-            o, p + first, from, to, v, a->head_dim, a->head_dim);
+    const uint32_t first = s * OCT_ATTN_SUB, token = (uint32_t)start + first;
+    const oct_attn_pv_fn pv = a->cache == OCT_ATTN_BF16 ? t->k->attn.pv_bf16 : t->k->attn.pv_f32;
+    const bool rows = a->cache == OCT_ATTN_ROWS;
+    const size_t ldv = rows ? a->kv_stride : a->head_dim;
+    const void *values =
+        rows ? (const void *)(a->v_rows + (size_t)token * a->kv_stride)
+             : readable(t, sub_block(a, token) + oct_kern_kv_v_offset(a->cache, a->head_dim));
+    for (uint32_t v = 0; v < t->n_vec; v++) {
+        uint32_t lo, hi;
+        visible(a, t->row0 + v / a->group, &lo, &hi);
+        if (!clip(lo, hi, start, &lo, &hi) || lo >= first + OCT_ATTN_SUB || hi <= first) continue;
+        pv((float *)t->out + (size_t)v * t->o_pad,
+           (const float *)t->score + (size_t)v * OCT_ATTN_SPAN + first, max_u32(lo, first) - first,
+           min_u32(hi - first, OCT_ATTN_SUB), values, ldv, a->head_dim);
     }
 }
 
 static void scores_f32(tile *t, uint32_t token, float *score) {
     const oct_attn_args *a = t->a;
-    const void *k = a->cache == OCT_ATTN_ROWS ? transposed(t, token) : sub_block(a, token);
+    const void *k =
+        a->cache == OCT_ATTN_ROWS ? transposed(t, token) : readable(t, sub_block(a, token));
     const oct_attn_qk_fn qk = a->cache == OCT_ATTN_BF16 ? t->k->attn.qk_bf16 : t->k->attn.qk_f32;
+    if (a->cache == OCT_ATTN_FP8) {
+        qk(score, OCT_ATTN_SPAN, scaled_query(t, 0), t->q_pad, t->n_vec, k, a->head_dim);
+        return;
+    }
     for (uint32_t r = 0; r < t->n_rows; r++)
         qk(score + (size_t)r * a->group * OCT_ATTN_SPAN, OCT_ATTN_SPAN, query(t, r * a->group),
            a->head_dim, a->group, k, a->head_dim);
@@ -254,12 +310,12 @@ static void span_f32(tile *t, uint64_t start, uint32_t from, uint32_t to) {
         float *p = score + (size_t)v * OCT_ATTN_SPAN, *o = out + (size_t)v * t->o_pad;
         uint32_t lo, hi;
         visible(a, t->row0 + v / a->group, &lo, &hi);
-        t->part[v] = (span_part){0};
+        t->part[v] = (span_part){.w = 1.0f};
+        memset(o, 0, t->o_pad * sizeof *o);
         if (!clip(lo, hi, start, &lo, &hi)) continue;
         t->k->attn.softmax_f32(p, lo, hi, &how, &t->part[v].m, &t->part[v].l);
-        memset(o, 0, t->o_pad * sizeof *o);
-        add_values_f32(t, start, lo, hi, p, o);
     }
+    for (uint32_t s = from / OCT_ATTN_SUB; s * OCT_ATTN_SUB < to; s++) add_values_f32(t, start, s);
 }
 
 /* Fills part and out of every vector; false when no row of the tile sees anything of the span. */
@@ -267,7 +323,7 @@ static bool tile_span(tile *t, uint32_t span) {
     const uint64_t start = (uint64_t)span * OCT_ATTN_SPAN;
     uint32_t from, to;
     if (!clip(t->lo, t->hi, start, &from, &to)) return false;
-    if (t->a->cache == OCT_ATTN_I8)
+    if (is_i8(t->a->cache))
         span_i8(t, start, from, to);
     else
         span_f32(t, start, from, to);
@@ -287,7 +343,7 @@ static bool merge_weights(const oct_kern *k, span_part *total, span_part part, f
     if (total->l == 0.0f) {
         *total = part;
         *a = 0.0f; /* first span: taken as it is */
-        *b = 1.0f;
+        *b = part.w;
         return true;
     }
     const float m = part.m > total->m ? part.m : total->m;
@@ -295,8 +351,8 @@ static bool merge_weights(const oct_kern *k, span_part *total, span_part part, f
     float weight[2];
     k->elem.exp(weight, below, 2);
     *a = weight[0];
-    *b = weight[1];
-    total->l = fmaf(total->l, *a, part.l * *b);
+    *b = weight[1] * part.w;
+    total->l = fmaf(total->l, *a, part.l * weight[1]);
     total->m = m;
     return true;
 }
@@ -308,14 +364,15 @@ static void finish(const oct_kern *k, const oct_attn_args *a, span_part total, c
         for (uint32_t d = 0; d < hd; d++) out[d] = total.l == 0.0f && total.m == 0.0f ? 0.0f : NAN;
         return;
     }
-    const bool i8 = a->cache == OCT_ATTN_I8;
-    k->attn.finish(out, acc, 1.0f / total.l, i8 ? a->v_offset : NULL, i8 ? a->v_scale : NULL, hd);
+    const bool offset = a->cache == OCT_ATTN_I8, scale = offset || a->cache == OCT_ATTN_FP8;
+    k->attn.finish(out, acc, 1.0f / total.l, offset ? a->v_offset : NULL, scale ? a->v_scale : NULL,
+                   hd);
 }
 
-/* A span's values, from the sums of its parts. */
-static void join(const tile *t, const int32_t *o, float *values) {
+/* A span's values times w, from the sums of its parts. */
+static void join(const tile *t, const int32_t *o, float w, float *values) {
     memset(values, 0, t->a->head_dim * sizeof *values);
-    t->k->attn.merge_i32(values, o, t->o_pad, 0.0f, 1.0f, t->a->head_dim);
+    t->k->attn.merge_i32(values, o, t->o_pad, 0.0f, w, t->a->head_dim);
 }
 
 static float *out_row(const oct_attn_args *a, uint32_t vec) {
@@ -329,12 +386,12 @@ static void tile_merge(tile *t) {
         float *acc = t->acc + (size_t)v * t->o_pad, a, b;
         const bool first = t->total[v].l == 0.0f;
         if (!merge_weights(t->k, &t->total[v], t->part[v], &a, &b)) continue;
-        if (t->a->cache == OCT_ATTN_I8) {
+        if (is_i8(t->a->cache)) {
             const int32_t *o = (const int32_t *)t->out + (size_t)v * 2 * t->o_pad;
             if (!first)
                 t->k->attn.merge_i32(acc, o, t->o_pad, a, b, hd);
             else
-                join(t, o, acc);
+                join(t, o, b, acc);
         } else {
             const float *o = (const float *)t->out + (size_t)v * t->o_pad;
             if (!first)
@@ -367,28 +424,31 @@ void oct_kern_attn_span_range(const oct_attn_args *a, uint32_t *begin, uint32_t 
     *end = lo < hi ? (hi - 1) / OCT_ATTN_SPAN + 1 : *begin;
 }
 
-/* A partial result: m, l and o[head_dim] of every vector. */
+/* A partial result: m, l, w and o[head_dim] of every vector. */
+enum { PART_FLOATS = 3 };
 size_t oct_kern_attn_partial_floats(const oct_attn_args *a) {
-    return (size_t)a->n_rows * a->group * (a->head_dim + 2);
+    return (size_t)a->n_rows * a->group * (a->head_dim + PART_FLOATS);
 }
 
 static void store_partial(const tile *t, bool seen, float *at) {
     const uint32_t hd = t->a->head_dim;
-    for (uint32_t v = 0; v < t->n_vec; v++, at += hd + 2) {
-        at[0] = seen ? t->part[v].m : 0.0f;
-        at[1] = seen ? t->part[v].l : 0.0f;
-        if (at[1] == 0.0f) continue;
-        if (t->a->cache == OCT_ATTN_I8)
-            join(t, (const int32_t *)t->out + (size_t)v * 2 * t->o_pad, at + 2);
+    for (uint32_t v = 0; v < t->n_vec; v++, at += hd + PART_FLOATS) {
+        const span_part part = seen ? t->part[v] : (span_part){0};
+        at[0] = part.m;
+        at[1] = part.l;
+        at[2] = part.w;
+        if (part.l == 0.0f) continue;
+        if (is_i8(t->a->cache))
+            join(t, (const int32_t *)t->out + (size_t)v * 2 * t->o_pad, 1.0f, at + PART_FLOATS);
         else
-            memcpy(at + 2, (const float *)t->out + (size_t)v * t->o_pad, hd * sizeof *at);
+            memcpy(at + PART_FLOATS, (const float *)t->out + (size_t)v * t->o_pad, hd * sizeof *at);
     }
 }
 
 void oct_kern_attn_spans(const oct_kern *k, const oct_attn_args *a, uint32_t span_begin,
                          uint32_t span_end, float *partials, void *scratch) {
     const size_t per_span = oct_kern_attn_partial_floats(a);
-    const size_t per_row = (size_t)a->group * (a->head_dim + 2);
+    const size_t per_row = (size_t)a->group * (a->head_dim + PART_FLOATS);
     for (uint32_t row = 0; row < a->n_rows; row += tile_rows(a->group)) {
         tile t;
         tile_begin(&t, k, a, row, scratch);
@@ -407,14 +467,15 @@ void oct_kern_attn_combine(const oct_kern *k, const oct_attn_args *a, const floa
     for (uint32_t v = 0; v < n_vec; v++) {
         float acc[OCT_ATTN_MAX_HEAD] = {0}, wa, wb;
         span_part total = {0};
-        const float *at = partials + (size_t)v * (a->head_dim + 2);
+        const float *at = partials + (size_t)v * (a->head_dim + PART_FLOATS);
         for (uint32_t span = begin; span < end; span++, at += per_span) {
             const bool first = total.l == 0.0f;
-            if (!merge_weights(k, &total, (span_part){at[0], at[1]}, &wa, &wb)) continue;
-            if (first)
-                memcpy(acc, at + 2, a->head_dim * sizeof *acc);
+            const span_part part = {at[0], at[1], at[2]};
+            if (!merge_weights(k, &total, part, &wa, &wb)) continue;
+            if (first && !is_i8(a->cache)) /* as it is: it may hold -0 */
+                memcpy(acc, at + PART_FLOATS, a->head_dim * sizeof *acc);
             else
-                k->attn.merge_f32(acc, at + 2, wa, wb, a->head_dim);
+                k->attn.merge_f32(acc, at + PART_FLOATS, wa, wb, a->head_dim);
         }
         finish(k, a, total, acc, out_row(a, v));
     }

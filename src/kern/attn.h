@@ -7,7 +7,8 @@
  *
  *     int8   K: 32 outputs x head_dim (padded to 64), V: head_dim (padded to 16) outputs x 32
  *            tokens, both in the panel layout of kern/pack.h (V's K unit is 32)
- *     float  K: [head_dim][32], V: [32][head_dim], float32 or bfloat16
+ *            with a scale a token: then 32 float32 scales of K, 32 of V
+ *     float  K: [head_dim][32], V: [32][head_dim]: float32, bfloat16, half or E4M3
  *
  * Slots of a block that were never written are never looked at, whatever they hold.
  *
@@ -34,7 +35,10 @@ typedef enum oct_attn_cache {
     OCT_ATTN_I8, /* one scale a channel */
     OCT_ATTN_F32,
     OCT_ATTN_BF16,
-    OCT_ATTN_ROWS, /* no cache: float32 rows of K and V, arithmetic of OCT_ATTN_F32 */
+    OCT_ATTN_ROWS,     /* no cache: float32 rows of K and V, arithmetic of OCT_ATTN_F32 */
+    OCT_ATTN_I8_TOKEN, /* int8, one scale a token and head */
+    OCT_ATTN_FP8,      /* E4M3, one scale a channel */
+    OCT_ATTN_F16,
 } oct_attn_cache;
 
 /* ---- layout of the cache -------------------------------------------------------------------- */
@@ -43,6 +47,7 @@ typedef enum oct_attn_cache {
  * head_dim 1 .. OCT_ATTN_MAX_HEAD. Multiples of 64 whenever head_dim is a multiple of 16. */
 size_t oct_kern_kv_head_bytes(oct_attn_cache cache, uint32_t head_dim);
 size_t oct_kern_kv_v_offset(oct_attn_cache cache, uint32_t head_dim);
+size_t oct_kern_kv_scale_offset(uint32_t head_dim); /* OCT_ATTN_I8_TOKEN */
 
 /* One cache of one layer, for writing. */
 typedef struct oct_kv_cache {
@@ -54,10 +59,11 @@ typedef struct oct_kv_cache {
     /* int8: [n_kv_heads * head_dim] each; 1.0f / scale, and offsets or NULL */
     const float *k_inv, *k_offset;
     const float *v_inv, *v_offset;
+    const float *k_scale, *v_scale; /* E4M3: [n_kv_heads * head_dim] each */
 } oct_kv_cache;
 
 /* Writes the K and V of one token, all kv heads ([n_kv_heads][head_dim] each), to slot
- * block * block_tokens + place. int8: sat8(rne(x * inv + offset)). */
+ * block * block_tokens + place. int8 with a scale a channel: sat8(rne(x * inv + offset)). */
 void oct_kern_kv_put(const oct_kern *k, const oct_kv_cache *c, uint64_t slot, const float *key,
                      const float *value);
 
@@ -78,15 +84,15 @@ typedef struct oct_attn_args {
     bool causal;     /* t <= p */
 
     oct_attn_cache cache;
-    /* int8, f32, bf16: the cache of this layer, moved to this kv head (base + kv_head *
+    /* all but rows: the cache of this layer, moved to this kv head (base + kv_head *
      * oct_kern_kv_head_bytes()) */
     const void *kv;
     size_t block_bytes;
     size_t sub_bytes;      /* from one sub-block to the next: n_kv_heads * head_bytes */
     const int32_t *blocks; /* block of tokens [i * block_tokens, (i + 1) * block_tokens) */
     uint32_t block_tokens;
-    /* int8: of this kv head, [head_dim] each. The K offset cancels in the softmax and is not
-     * needed. v_offset may be NULL. */
+    /* One scale a channel (int8, E4M3): of this kv head, [head_dim] each. The K offset cancels in
+     * the softmax and is not needed. v_offset may be NULL, and is for E4M3. */
     const float *k_scale, *v_scale, *v_offset;
     /* rows: token t of this kv head at k_rows + t * kv_stride, t = 0 .. kv_len-1 */
     const float *k_rows, *v_rows;

@@ -51,6 +51,16 @@ typedef struct oct_attn_score {
     void(name)(int16_t * p24, const int32_t *c, uint32_t lo, uint32_t hi, \
                const oct_attn_score *score, float *m, int32_t *l)
 
+/* The same for a cache with a scale a token, k_scale and v_scale [OCT_ATTN_SPAN], defined in
+ * [lo, hi): a score is its sums times factor times k_scale[t]; the weight of a value is p =
+ * exp(s - m) times v_scale[t], and p24 = rne of it times OCT_ATTN_P24_ONE over the largest of
+ * them, *w (below 2^-100: all 0); *l = the sum of rne(p * OCT_ATTN_P24_ONE). A scale in [lo, hi)
+ * that is not finite loses the row. */
+#define OCT_DECL_ATTN_SOFTMAX_I8_TOKEN(name)                                                      \
+    void(name)(int16_t * p24, const int32_t *c, uint32_t lo, uint32_t hi,                         \
+               const oct_attn_score *score, const float *k_scale, const float *v_scale, float *m, \
+               int32_t *l, float *w)
+
 /* The same for float scores: p[lo..hi) = exp(s - m), in place; *l their sum in ascending order.
  * Nothing outside [lo, hi) is read or written. */
 #define OCT_DECL_ATTN_SOFTMAX_F32(name) \
@@ -83,6 +93,7 @@ typedef struct oct_attn_score {
 
 typedef OCT_DECL_ATTN_Q24(*oct_attn_q24_fn);
 typedef OCT_DECL_ATTN_SOFTMAX_I8(*oct_attn_softmax_i8_fn);
+typedef OCT_DECL_ATTN_SOFTMAX_I8_TOKEN(*oct_attn_softmax_i8_token_fn);
 typedef OCT_DECL_ATTN_SOFTMAX_F32(*oct_attn_softmax_f32_fn);
 typedef OCT_DECL_ATTN_QK(*oct_attn_qk_fn);
 typedef OCT_DECL_ATTN_PV(*oct_attn_pv_fn);
@@ -93,6 +104,7 @@ typedef OCT_DECL_ATTN_FINISH(*oct_attn_finish_fn);
 typedef struct oct_kern_attn_slots {
     oct_attn_q24_fn q24;
     oct_attn_softmax_i8_fn softmax_i8;
+    oct_attn_softmax_i8_token_fn softmax_i8_token;
     oct_attn_softmax_f32_fn softmax_f32;
     oct_attn_qk_fn qk_f32, qk_bf16;
     oct_attn_pv_fn pv_f32, pv_bf16;

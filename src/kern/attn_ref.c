@@ -1,6 +1,8 @@
 /*
  * kern/attn_ref.c - the pieces of attention (kern/attn_kern.h) as docs/numerics.md words them.
  */
+#include <stdbool.h>
+
 #include "kern/elem_math.h"
 #include "kern/kern_ref.h"
 #include "quant/float_types.h"
@@ -24,9 +26,12 @@ static float attn_q24_ref(int16_t *q24, const float *q, const float *k_scale, ui
     return oct_f32_from_bits(absmax) / OCT_ATTN_Q24_MAX;
 }
 
-static float score_of(float raw, const oct_attn_score *score) {
-    const float s = raw * score->factor;
+static float capped(float s, const oct_attn_score *score) {
     return score->cap != 0.0f ? oct_softcap_f32(s, score->cap, score->inv_cap) : s;
+}
+
+static float score_of(float raw, const oct_attn_score *score) {
+    return capped(raw * score->factor, score);
 }
 
 static void attn_softmax_i8_ref(int16_t *p24, const int32_t *c, uint32_t lo, uint32_t hi,
@@ -48,6 +53,42 @@ static void attn_softmax_i8_ref(int16_t *p24, const int32_t *c, uint32_t lo, uin
         sum += x;
     }
     *l = sum;
+}
+
+static bool finite_f32(float x) { return oct_abs_bits_finite(oct_f32_abs_bits(x)); }
+
+static void attn_softmax_i8_token_ref(int16_t *p24, const int32_t *c, uint32_t lo, uint32_t hi,
+                                      const oct_attn_score *score, const float *k_scale,
+                                      const float *v_scale, float *m, int32_t *l, float *w) {
+    float s[OCT_ATTN_SPAN], max = -INFINITY, most = 0.0f;
+    bool lost = false;
+    int32_t sum = 0;
+    *l = 0;
+    *w = 0.0f;
+    for (uint32_t t = lo; t < hi; t++) {
+        const float raw = fmaf((float)c[t], 256.0f, (float)c[OCT_ATTN_SPAN + t]) * score->factor;
+        s[t] = capped(raw * k_scale[t], score);
+        if (s[t] > max) max = s[t];
+        lost |= !finite_f32(k_scale[t]) || !finite_f32(v_scale[t]);
+    }
+    *m = max = lost ? NAN : max + 0.0f;
+    if (!finite_f32(max)) return;
+    memset(p24, 0, 2 * (size_t)OCT_ATTN_SPAN * sizeof *p24);
+    for (uint32_t t = lo; t < hi; t++) {
+        const float p = oct_exp_f32(s[t] - max);
+        sum += (int32_t)oct_rne(p * OCT_ATTN_P24_ONE);
+        s[t] = p * v_scale[t];
+        if (s[t] > most) most = s[t];
+    }
+    *l = sum;
+    if (oct_f32_bits(most) < OCT_ROW_ABSMAX_MIN_BITS) return;
+    const float inv = OCT_ATTN_P24_ONE / most;
+    for (uint32_t t = lo; t < hi; t++) {
+        const int32_t x = (int32_t)oct_rne(s[t] * inv);
+        p24[t] = (int16_t)oct_attn_high(x);
+        p24[OCT_ATTN_SPAN + t] = (int16_t)(x - 256 * oct_attn_high(x));
+    }
+    *w = most;
 }
 
 static void attn_softmax_f32_ref(float *p, uint32_t lo, uint32_t hi, const oct_attn_score *score,
@@ -116,6 +157,7 @@ void oct_kern_init_attn_ref(oct_kern *k) {
     k->attn = (oct_kern_attn_slots){
         .q24 = attn_q24_ref,
         .softmax_i8 = attn_softmax_i8_ref,
+        .softmax_i8_token = attn_softmax_i8_token_ref,
         .softmax_f32 = attn_softmax_f32_ref,
         .qk_f32 = attn_qk_f32_ref,
         .qk_bf16 = attn_qk_bf16_ref,

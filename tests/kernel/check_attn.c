@@ -70,6 +70,43 @@ static void check_softmax_i8(kcheck *t, oct_attn_softmax_i8_fn ref, oct_attn_sof
     kc_report(t, "128 scores", OCT_ATTN_SPAN, a, b);
 }
 
+static void check_softmax_i8_token(kcheck *t, oct_attn_softmax_i8_token_fn ref,
+                                   oct_attn_softmax_i8_token_fn fn) {
+    enum { N = OCT_ATTN_SPAN };
+    if (!kc_begin(t, (kc_fn)ref, (kc_fn)fn, "attn_softmax_i8_token")) return;
+    int32_t *c = buffer(t, 0, 2 * N, 4), *l = buffer(t, 1, 2, 4);
+    int16_t *want = buffer(t, 2, 2 * N, 2), *got = buffer(t, 3, 2 * N, 2);
+    float *m = buffer(t, 4, 2, 4), *w = buffer(t, 5, 2, 4);
+    float *ks = buffer(t, 6, N, 4), *vs = buffer(t, 7, N, 4);
+    for (size_t r = 0; r < KC_COUNT(ranges); r++)
+        for (size_t s = 0; s < KC_COUNT(hows); s++)
+            for (int how = 0; how < 8; how++) {
+                const uint32_t lo = ranges[r][0], hi = ranges[r][1];
+                for (int i = 0; i < 2 * N; i++)
+                    c[i] = how == 1   ? -5
+                           : how == 2 ? (int32_t)(kc_random(t) % 100000)
+                           : how == 3 ? (i & 1 ? INT32_MAX : INT32_MIN)
+                                      : (int32_t)kc_random(t) / 4;
+                for (uint32_t i = 0; i < N; i++) {
+                    const bool in = i >= lo && i < hi;
+                    ks[i] = in ? 1e-3f + fabsf(kc_uniform(t)) : NAN;
+                    vs[i] = in ? how == 4   ? 1e-6f
+                                 : how == 5 ? 1e36f * fabsf(kc_uniform(t))
+                                            : 0.05f + fabsf(kc_uniform(t))
+                               : NAN;
+                }
+                if (how == 6) ks[lo + kc_random(t) % (hi - lo)] = NAN;
+                if (how == 7) vs[lo + kc_random(t) % (hi - lo)] = NAN;
+                kc_case(t, "range=%u..%u score=%zu fill=%d", lo, hi, s, how);
+                ref(want, c, lo, hi, &hows[s], ks, vs, &m[0], &l[0], &w[0]);
+                fn(got, c, lo, hi, &hows[s], ks, vs, &m[1], &l[1], &w[1]);
+                kc_same_f32(t, m, m + 1, 1);
+                kc_same_i32(t, l, l + 1, 1);
+                kc_same_f32(t, w, w + 1, 1);
+                if (isfinite(m[0])) kc_same_bytes(t, want, got, 2 * N * sizeof *want);
+            }
+}
+
 static void check_softmax_f32(kcheck *t, oct_attn_softmax_f32_fn ref, oct_attn_softmax_f32_fn fn) {
     if (!kc_begin(t, (kc_fn)ref, (kc_fn)fn, "attn_softmax_f32")) return;
     for (size_t r = 0; r < KC_COUNT(ranges); r++)
@@ -191,6 +228,7 @@ static void check_finish(kcheck *t, const oct_kern *ref, const oct_kern *k) {
 void check_attn(kcheck *t, const oct_kern *ref, const oct_kern *k) {
     check_q24(t, ref->attn.q24, k->attn.q24);
     check_softmax_i8(t, ref->attn.softmax_i8, k->attn.softmax_i8);
+    check_softmax_i8_token(t, ref->attn.softmax_i8_token, k->attn.softmax_i8_token);
     check_softmax_f32(t, ref->attn.softmax_f32, k->attn.softmax_f32);
     check_qk(t, "attn_qk_f32", ref->attn.qk_f32, k->attn.qk_f32, 4);
     check_qk(t, "attn_qk_bf16", ref->attn.qk_bf16, k->attn.qk_bf16, 2);

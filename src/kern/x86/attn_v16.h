@@ -115,6 +115,61 @@ void V16_NAME(attn_softmax_i8)(int16_t *p24, const int32_t *c, uint32_t lo, uint
     *l = v16i_sum_of(sum);
 }
 
+/* The scores of a cache with a scale a token; *lost: the largest magnitude among the bits of the
+ * scales that are seen. */
+V16_INLINE v16 scores_i8_token(float *s, const int32_t *c, uint32_t lo, uint32_t hi,
+                               const oct_attn_score *score, const float *k_scale,
+                               const float *v_scale, v16i *lost) {
+    const v16 low = v16_set1(-INFINITY), factor = v16_set1(score->factor);
+    v16 most = low;
+    for (uint32_t t = lo / 16 * 16; t < hi; t += 16) {
+        const v16 ks = v16_load(k_scale + t), vs = v16_load(v_scale + t);
+        const v16i size = v16i_max(v16_bits(v16_abs(ks)), v16_bits(v16_abs(vs)));
+        const v16m in = seen(t, lo, hi);
+        v16 x = v16_mul(v16_mul(raw_score_i8(c, t), factor), ks);
+        if (score->cap != 0.0f) x = v16_softcap(x, v16_set1(score->cap), v16_set1(score->inv_cap));
+        x = v16_select(in, x, low);
+        v16_store(s + t, x);
+        most = v16_max(x, most);
+        *lost = v16i_max(*lost, v16i_keep(in, size));
+    }
+    return most;
+}
+
+void V16_NAME(attn_softmax_i8_token)(int16_t *p24, const int32_t *c, uint32_t lo, uint32_t hi,
+                                     const oct_attn_score *score, const float *k_scale,
+                                     const float *v_scale, float *m, int32_t *l, float *w) {
+    const uint32_t first = lo / 16 * 16, end = (hi + 15) / 16 * 16;
+    _Alignas(64) float s[OCT_ATTN_SPAN];
+    v16i lost = v16i_set1(0), sum = v16i_set1(0);
+
+    const v16 best = scores_i8_token(s, c, lo, hi, score, k_scale, v_scale, &lost);
+    *m = oct_abs_bits_finite((uint32_t)v16i_max_of(lost)) ? v16_max_of(best) + 0.0f : NAN;
+    *l = 0;
+    *w = 0.0f;
+    if (!oct_abs_bits_finite(oct_f32_abs_bits(*m))) return;
+
+    const v16 max = v16_set1(*m), one = v16_set1(OCT_ATTN_P24_ONE);
+    v16 most = v16_zero();
+    for (uint32_t t = first; t < end; t += 16) {
+        /* Unseen lanes are exp(-infinity) = 0, and their scales may be anything. */
+        const v16 p = v16_exp_small(v16_sub(v16_load(s + t), max));
+        const v16 weight =
+            v16_select(seen(t, lo, hi), v16_mul(p, v16_load(v_scale + t)), v16_zero());
+        sum = v16i_add(sum, v16_to_i32(v16_mul(p, one)));
+        most = v16_max(weight, most);
+        v16_store(s + t, weight);
+    }
+    *l = v16i_sum_of(sum);
+    memset(p24, 0, 2 * (size_t)OCT_ATTN_SPAN * sizeof *p24);
+    const float largest = v16_max_of(most);
+    if (oct_f32_bits(largest) < OCT_ROW_ABSMAX_MIN_BITS) return;
+    const v16 inv = v16_set1(OCT_ATTN_P24_ONE / largest);
+    for (uint32_t t = first; t < end; t += 16)
+        store_parts(p24 + t, p24 + OCT_ATTN_SPAN + t, v16_to_i32(v16_mul(v16_load(s + t), inv)));
+    *w = largest;
+}
+
 void V16_NAME(attn_softmax_f32)(float *p, uint32_t lo, uint32_t hi, const oct_attn_score *score,
                                 float *m, float *l) {
     const v16 low = v16_set1(-INFINITY);

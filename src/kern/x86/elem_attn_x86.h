@@ -24,6 +24,7 @@
     OCT_DECL_WEIGHTED_SUM(oct_weighted_sum_##set);       \
     OCT_DECL_ATTN_Q24(oct_attn_q24_##set);               \
     OCT_DECL_ATTN_SOFTMAX_I8(oct_attn_softmax_i8_##set); \
+    OCT_DECL_ATTN_SOFTMAX_I8_TOKEN(oct_attn_softmax_i8_token_##set); \
     OCT_DECL_ATTN_SOFTMAX_F32(oct_attn_softmax_f32_##set); \
     OCT_DECL_ATTN_QK(oct_attn_qk_f32_##set);             \
     OCT_DECL_ATTN_QK(oct_attn_qk_bf16_##set);            \
@@ -45,6 +46,7 @@
 #define OCT_ATTN_SLOTS(set)                                                                  \
     (oct_kern_attn_slots){                                                                   \
         .q24 = oct_attn_q24_##set, .softmax_i8 = oct_attn_softmax_i8_##set,                  \
+        .softmax_i8_token = oct_attn_softmax_i8_token_##set,                                 \
         .softmax_f32 = oct_attn_softmax_f32_##set, .qk_f32 = oct_attn_qk_f32_##set,          \
         .qk_bf16 = oct_attn_qk_bf16_##set, .pv_f32 = oct_attn_pv_f32_##set,                  \
         .pv_bf16 = oct_attn_pv_bf16_##set, .merge_f32 = oct_attn_merge_f32_##set,            \

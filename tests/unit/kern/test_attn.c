@@ -26,6 +26,7 @@ typedef struct world {
     size_t q_stride, kv_stride, block_bytes;
     float *q, *k_rows, *v_rows, *out; /* rows of both kv heads */
     float *k_scale, *k_inv, *k_off, *v_scale, *v_inv, *v_off;
+    float *k_token, *v_token; /* [kv_len] of the second kv head, where tokens have scales */
     char *base;
     int32_t *blocks;
     oct_attn_args args;
@@ -56,12 +57,20 @@ static void fill_cache(world *w, const oct_kern *k) {
                             .k_inv = w->k_inv,
                             .k_offset = w->k_off,
                             .v_inv = w->v_inv,
-                            .v_offset = w->v_off};
+                            .v_offset = w->v_off,
+                            .k_scale = w->k_scale,
+                            .v_scale = w->v_scale};
     for (uint32_t t = 0; t < w->kv_len; t++) {
         const uint64_t block = (uint64_t)w->blocks[t / w->block_tokens];
         oct_kern_kv_put(k, &c, block * w->block_tokens + t % w->block_tokens,
                         w->k_rows + t * w->kv_stride, w->v_rows + t * w->kv_stride);
     }
+}
+
+static float scale_of(const float *x, uint32_t n) {
+    float absmax = 0;
+    for (uint32_t i = 0; i < n; i++) absmax = fmaxf(absmax, fabsf(x[i]));
+    return fmaxf(absmax / 127.0f, 1e-6f);
 }
 
 static void world_init(world *w, const oct_kern *k, uint64_t seed, oct_attn_cache cache,
@@ -91,6 +100,12 @@ static void world_init(world *w, const oct_kern *k, uint64_t seed, oct_attn_cach
         w->k_inv[i] = 1.0f / w->k_scale[i];
         w->v_inv[i] = 1.0f / w->v_scale[i];
     }
+    w->k_token = need(kv_len * sizeof(float));
+    w->v_token = need(kv_len * sizeof(float));
+    for (uint32_t t = 0; t < kv_len; t++) {
+        w->k_token[t] = scale_of(w->k_rows + t * w->kv_stride + head_dim, head_dim);
+        w->v_token[t] = scale_of(w->v_rows + t * w->kv_stride + head_dim, head_dim);
+    }
     w->blocks = need(n_blocks * sizeof *w->blocks);
     for (uint32_t i = 0; i < n_blocks; i++) w->blocks[i] = (int32_t)(n_blocks - 1 - i);
     const size_t head_bytes = oct_kern_kv_head_bytes(cache, head_dim);
@@ -115,7 +130,7 @@ static void world_init(world *w, const oct_kern *k, uint64_t seed, oct_attn_cach
                               .block_tokens = block_tokens,
                               .k_scale = w->k_scale + head_dim,
                               .v_scale = w->v_scale + head_dim,
-                              .v_offset = w->v_off + head_dim,
+                              .v_offset = cache == OCT_ATTN_I8 ? w->v_off + head_dim : NULL,
                               .k_rows = w->k_rows + head_dim,
                               .v_rows = w->v_rows + head_dim,
                               .kv_stride = w->kv_stride,
@@ -124,8 +139,9 @@ static void world_init(world *w, const oct_kern *k, uint64_t seed, oct_attn_cach
 }
 
 static void world_fini(world *w) {
-    void *all_of[] = {w->q,     w->k_rows,  w->v_rows, w->out,   w->k_scale, w->k_inv,
-                      w->k_off, w->v_scale, w->v_inv,  w->v_off, w->base,    w->blocks};
+    void *all_of[] = {w->q,     w->k_rows, w->v_rows,  w->out,    w->k_scale,
+                      w->k_inv, w->k_off,  w->v_scale, w->v_inv,  w->v_off,
+                      w->base,  w->blocks, w->k_token, w->v_token};
     for (size_t i = 0; i < sizeof all_of / sizeof *all_of; i++) free(all_of[i]);
 }
 
@@ -140,13 +156,34 @@ static bool sees(const oct_attn_args *a, uint32_t row, uint32_t t) {
     return t < a->kv_len;
 }
 
-/* The value that the cache holds for channel d (of the second kv head) of token t. int8: in units
- * of the scale, offset included. */
+static float token_scale(const world *w, bool value, uint32_t t) {
+    return (value ? w->v_token : w->k_token)[t];
+}
+
+static int32_t token_int8(const world *w, bool value, uint32_t t, uint32_t d) {
+    const float x = (value ? w->v_rows : w->k_rows)[t * w->kv_stride + w->head_dim + d];
+    return oct_sat8_rne(x * (1.0f / token_scale(w, value, t)));
+}
+
+/* The value that the cache holds for channel d (of the second kv head) of token t. With a scale a
+ * channel: in units of the scale, offset included. */
 static double cached(const world *w, bool value, uint32_t t, uint32_t d) {
     const uint32_t c = w->head_dim + d;
     const float x = (value ? w->v_rows : w->k_rows)[t * w->kv_stride + c];
-    if (w->cache == OCT_ATTN_BF16) return (double)oct_bf16_to_f32(oct_f32_to_bf16(x));
-    if (w->cache != OCT_ATTN_I8) return (double)x;
+    switch (w->cache) {
+    case OCT_ATTN_BF16:
+        return (double)oct_bf16_to_f32(oct_f32_to_bf16(x));
+    case OCT_ATTN_F16:
+        return (double)oct_f16_to_f32(oct_f32_to_f16(x));
+    case OCT_ATTN_FP8:
+        return (double)oct_e4m3_to_f32(oct_f32_to_e4m3(x / (value ? w->v_scale : w->k_scale)[c]));
+    case OCT_ATTN_I8_TOKEN:
+        return token_int8(w, value, t, d) * (double)token_scale(w, value, t);
+    case OCT_ATTN_I8:
+        break;
+    default:
+        return (double)x;
+    }
     const float inv = (value ? w->v_inv : w->k_inv)[c], off = (value ? w->v_off : w->k_off)[c];
     const float scaled = x * inv;
     return (double)oct_sat8_rne(scaled + off);
@@ -165,27 +202,34 @@ typedef struct judged {
  * out,
  *
  *     |error| <= ((e^(2 slack) - 1) sum p |v'| + sum min(p, unit/2) |v'|) / L  + roundings of o.
+ *
+ * With a scale a token what is rounded is p times the scale of the value, in units of the largest:
+ * that and the sum of p move on their own, sum (largest scale * |v8| + |out|) * unit/2.
  */
 static void judge_row(const world *w, uint32_t row, uint32_t g, judged *j) {
     const oct_attn_args *a = &w->args;
     const uint32_t hd = w->head_dim;
-    const bool i8 = w->cache == OCT_ATTN_I8;
+    const bool i8 = w->cache == OCT_ATTN_I8, token = w->cache == OCT_ATTN_I8_TOKEN;
+    const bool scaled = i8 || w->cache == OCT_ATTN_FP8, whole = i8 || token;
     const float *q = a->q + row * a->q_stride + g * hd;
     double *s = calloc(w->kv_len, sizeof *s), max = -INFINITY, total = 0, absmax = 0, slack = 0;
+    double most_scale = 0;
 
     for (uint32_t d = 0; d < hd; d++)
-        absmax = fmax(absmax, fabs((double)q[d] * (i8 ? (double)a->k_scale[d] : 1.0)));
+        absmax = fmax(absmax, fabs((double)q[d] * (scaled ? (double)a->k_scale[d] : 1.0)));
+    for (uint32_t t = 0; token && t < w->kv_len; t++)
+        if (sees(a, row, t)) most_scale = fmax(most_scale, (double)token_scale(w, true, t));
     for (uint32_t t = 0; t < w->kv_len; t++) {
         double sum = 0, size = 0, off = 0;
         if (!sees(a, row, t)) continue;
         for (uint32_t d = 0; d < hd; d++) {
-            const double k = cached(w, false, t, d), f = i8 ? (double)a->k_scale[d] : 1.0;
+            const double k = cached(w, false, t, d), f = scaled ? (double)a->k_scale[d] : 1.0;
             sum += (double)q[d] * f * k;
             size += fabs((double)q[d] * f * k);
             off += fabs(k) * absmax / 32512.0 * 0.5;
         }
-        const double rounding = (i8 ? 8.0 : (double)hd + 8.0) * 0x1p-24 * size;
-        slack = fmax(slack, ((i8 ? off : 0.0) + rounding) * (double)a->scale);
+        const double rounding = (whole ? 8.0 : (double)hd + 9.0) * 0x1p-24 * size;
+        slack = fmax(slack, ((whole ? off : 0.0) + rounding) * (double)a->scale);
         s[t] = sum * (double)a->scale;
         if (a->softcap != 0) s[t] = (double)a->softcap * tanh(s[t] / (double)a->softcap);
         max = fmax(max, s[t]);
@@ -203,12 +247,17 @@ static void judge_row(const world *w, uint32_t row, uint32_t g, judged *j) {
             if (!sees(a, row, t)) continue;
             const double p = exp(s[t] - max), far = fabs(cached(w, true, t, d) - want);
             by_slack += p * far;
-            by_unit += fmin(p, 0.5 / 32767.0) * far;
+            by_unit +=
+                token
+                    ? (most_scale / (double)token_scale(w, true, t) * fabs(cached(w, true, t, d)) +
+                       fabs(want)) *
+                          (0.5 / 8388352.0)
+                    : fmin(p, 0.5 / 32767.0) * far;
         }
-        double bound = ((exp(2 * slack) - 1) * by_slack + (i8 ? by_unit : 0.0)) / total;
-        bound += (16.0 + (i8 ? 0.0 : 140.0)) * 0x1p-24 * size + 1e-30;
-        if (i8) {
-            want = (want - (double)a->v_offset[d]) * (double)a->v_scale[d];
+        double bound = ((exp(2 * slack) - 1) * by_slack + (whole ? by_unit : 0.0)) / total;
+        bound += (16.0 + (whole ? 0.0 : 140.0)) * 0x1p-24 * size + 1e-30;
+        if (scaled) {
+            want = (want - (i8 ? (double)a->v_offset[d] : 0.0)) * (double)a->v_scale[d];
             bound = (bound + 0x1p-22 * (size + 10)) * (double)a->v_scale[d];
         }
         const double error = fabs(want - (double)a->out[row * a->out_stride + g * hd + d]);
@@ -299,8 +348,8 @@ static judged check_world(world *w) {
 }
 
 /*
- * docs/numerics.md, "Attention over an int8 cache", once more and as plainly as it is worded there:
- * one vector, one loop over all tokens of a span, no tiles, no slots.
+ * docs/numerics.md, attention over an int8 cache (either kind), once more and as plainly as it is
+ * worded there: one vector, one loop over all tokens of a span, no tiles, no slots.
  */
 /* sum of (high * x) * 256 + sum of (low * x), each exact, as the contract joins them. */
 typedef struct parts {
@@ -315,34 +364,46 @@ static void add_product(parts *sum, int32_t x24, int32_t y) {
 
 static float join(parts sum) { return fmaf((float)sum.high, 256.0f, (float)sum.low); }
 
+static int32_t int8_of(const world *w, bool value, uint32_t t, uint32_t d) {
+    return w->cache == OCT_ATTN_I8_TOKEN ? token_int8(w, value, t, d)
+                                         : (int32_t)cached(w, value, t, d);
+}
+
 static void literal_i8(const world *w, uint32_t row, uint32_t g, float *out) {
     const oct_attn_args *a = &w->args;
     const uint32_t hd = w->head_dim;
+    const bool token = w->cache == OCT_ATTN_I8_TOKEN;
     const float *q = a->q + row * a->q_stride + g * hd;
     float absmax = 0, big_m = 0, big_l = 0, big_o[OCT_ATTN_MAX_HEAD];
     int32_t q24[OCT_ATTN_MAX_HEAD];
     bool first = true;
 
-    for (uint32_t d = 0; d < hd; d++) absmax = fmaxf(absmax, fabsf(q[d] * a->k_scale[d]));
     for (uint32_t d = 0; d < hd; d++)
-        q24[d] = (int32_t)rintf(q[d] * a->k_scale[d] * (8323072.0f / absmax));
+        absmax = fmaxf(absmax, fabsf(token ? q[d] : q[d] * a->k_scale[d]));
+    for (uint32_t d = 0; d < hd; d++)
+        q24[d] = (int32_t)rintf((token ? q[d] : q[d] * a->k_scale[d]) * (8323072.0f / absmax));
     const float factor = absmax / 8323072.0f * a->scale;
 
     for (uint32_t span = 0; span < w->kv_len; span += 128) {
-        float s[128], m = -INFINITY;
+        float s[128], m = -INFINITY, most = 0;
         int32_t p24[128], l = 0;
         for (uint32_t t = span; t < span + 128 && t < w->kv_len; t++) {
             parts sum = {0, 0};
-            for (uint32_t d = 0; d < hd; d++)
-                add_product(&sum, q24[d], (int32_t)cached(w, false, t, d));
+            for (uint32_t d = 0; d < hd; d++) add_product(&sum, q24[d], int8_of(w, false, t, d));
             s[t - span] = join(sum) * factor;
+            if (token) s[t - span] *= token_scale(w, false, t);
             if (sees(a, row, t)) m = fmaxf(m, s[t - span]);
         }
         for (uint32_t t = span; t < span + 128 && t < w->kv_len; t++) {
-            p24[t - span] =
-                sees(a, row, t) ? (int32_t)rintf(oct_exp_f32(s[t - span] - m) * 8388352.0f) : 0;
+            const float p = sees(a, row, t) ? oct_exp_f32(s[t - span] - m) : 0;
+            p24[t - span] = (int32_t)rintf(p * 8388352.0f);
             l += p24[t - span];
+            s[t - span] = token ? p * token_scale(w, true, t) : p;
+            most = fmaxf(most, s[t - span]);
         }
+        for (uint32_t t = span; token && t < span + 128 && t < w->kv_len; t++)
+            p24[t - span] = (int32_t)rintf(s[t - span] * (8388352.0f / most));
+        if (!token) most = 1.0f;
         if (l == 0) continue;
         const float new_m = first ? m : fmaxf(big_m, m);
         const float wa = oct_exp_f32(big_m - new_m), wb = oct_exp_f32(m - new_m);
@@ -350,22 +411,25 @@ static void literal_i8(const world *w, uint32_t row, uint32_t g, float *out) {
         for (uint32_t d = 0; d < hd; d++) {
             parts sum = {0, 0};
             for (uint32_t t = span; t < span + 128 && t < w->kv_len; t++)
-                add_product(&sum, p24[t - span], (int32_t)cached(w, true, t, d));
+                add_product(&sum, p24[t - span], int8_of(w, true, t, d));
             const float o = join(sum);
-            big_o[d] = first ? o : fmaf(big_o[d], wa, o * wb);
+            big_o[d] = first ? o * most : fmaf(big_o[d], wa, o * (wb * most));
         }
         big_m = new_m;
         first = false;
     }
     const float r = 1.0f / big_l;
-    for (uint32_t d = 0; d < hd; d++) out[d] = (big_o[d] * r - a->v_offset[d]) * a->v_scale[d];
+    for (uint32_t d = 0; d < hd; d++)
+        out[d] = token ? big_o[d] * r : (big_o[d] * r - a->v_offset[d]) * a->v_scale[d];
 }
 
 /* ---- tests ------------------------------------------------------------------------------------
  */
 
-static const oct_attn_cache caches[] = {OCT_ATTN_I8, OCT_ATTN_F32, OCT_ATTN_BF16, OCT_ATTN_ROWS};
-static const char *const names[] = {"int8", "f32", "bf16", "rows"};
+static const oct_attn_cache caches[] = {OCT_ATTN_I8,   OCT_ATTN_F32,      OCT_ATTN_BF16,
+                                        OCT_ATTN_ROWS, OCT_ATTN_I8_TOKEN, OCT_ATTN_FP8,
+                                        OCT_ATTN_F16};
+static const char *const names[] = {"int8", "f32", "bf16", "rows", "int8 by token", "fp8", "half"};
 
 static void shapes(void **s) {
     (void)s;
@@ -413,12 +477,13 @@ static void int8_is_what_the_contract_says(void **s) {
     (void)s;
     static const float sizes[] = {1.0f, 0.01f, 40.0f, 500.0f};
     float want[OCT_ATTN_MAX_HEAD];
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (size_t i = 0; i < 2 * sizeof sizes / sizeof *sizes; i++)
         for (int t = 0; t < all.n; t++) {
             world w;
-            world_init(&w, &all.k[t], 50 + i, OCT_ATTN_I8, 64, 3, 9, 600, 64);
-            for (size_t j = 0; j < w.n_rows * w.q_stride; j++) w.q[j] *= sizes[i];
-            w.args.window = i & 1 ? 300 : 0;
+            world_init(&w, &all.k[t], 50 + i, i % 2 ? OCT_ATTN_I8_TOKEN : OCT_ATTN_I8, 64, 3, 9,
+                       600, 64);
+            for (size_t j = 0; j < w.n_rows * w.q_stride; j++) w.q[j] *= sizes[i / 2];
+            w.args.window = i & 2 ? 300 : 0;
             attend(&all.k[t], &w.args);
             for (uint32_t r = 0; r < w.n_rows; r++)
                 for (uint32_t g = 0; g < w.group; g++) {
