@@ -113,6 +113,19 @@ void oct_http_loop_command(oct_http_loop *l, bool *flag) {
     wake(l);
 }
 
+/* Whether the process may open what an event base needs: libevent ends the process when it cannot
+ * make its pair of sockets for signals. */
+static bool has_descriptors(void) {
+    int fds[8];
+    size_t n = 0;
+    while (n < OCT_COUNT(fds) && (fds[n] = eventfd(0, EFD_CLOEXEC)) >= 0) n++;
+    const bool enough = n == OCT_COUNT(fds);
+    const int why = errno;
+    while (n > 0) close(fds[--n]);
+    errno = why;
+    return enough;
+}
+
 static struct event_base *new_base(void) {
     struct event_config *cfg = event_config_new();
     if (!cfg) return NULL;
@@ -132,6 +145,9 @@ oct_status oct_http_loop_init(oct_http_loop *l, oct_http_server *s, oct_err *err
     pthread_mutex_init(&l->lock, NULL);
     if (l->mail_fd < 0)
         return OCT_FAIL(err, OCT_E_IO, "http: cannot make an event descriptor: %s",
+                        strerror(errno));
+    if (!has_descriptors())
+        return OCT_FAIL(err, OCT_E_IO, "http: too few descriptors (RLIMIT_NOFILE): %s",
                         strerror(errno));
     l->base = new_base();
     if (!l->base) return OCT_FAIL(err, OCT_E_IO, "http: cannot make an event loop");

@@ -67,10 +67,22 @@ def run_octet(*args, env=None, timeout=60, stdin=None, close=None):
                           capture_output=True, text=True, check=False)
 
 
+# The wrapper of tests/fault/preload.c.
+PRELOAD = os.environ.get("PRELOAD_FAULTS", "")
+
+
+def preloaded(**faults):
+    """Environment of a server between which and the C library the wrapper stands."""
+    # It stands before a sanitizer's own, which complains unless told.
+    return {"LD_PRELOAD": PRELOAD, **faults,
+            "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+
+
 class Server:
     """A running server. Its log goes to a file."""
 
-    def __init__(self, *flags, model=None, env=None, host="127.0.0.1", uds=None):
+    def __init__(self, *flags, model=None, env=None, host="127.0.0.1", uds=None, stderr=None,
+                 preexec=None):
         self.log = tempfile.NamedTemporaryFile("w+", dir=FOLDER, suffix=".log", delete=False)
         full = dict(os.environ)
         full.pop("VLLM_API_KEY", None)
@@ -79,7 +91,8 @@ class Server:
         self.process = subprocess.Popen(
             [OCTET, "serve", model or tiny_model(), "--served-model-name", "tiny", "-q", "int8",
              "--threads", "2", *where, *flags],
-            env=full, stdout=subprocess.PIPE, stderr=self.log, text=True)
+            env=full, stdout=subprocess.PIPE, stderr=stderr or self.log, text=True,
+            preexec_fn=preexec)
         line = self.process.stdout.readline()
         found = re.search(r"serving tiny on (?:http://.*:(\d+)|unix:)", line)
         if not found:
@@ -177,6 +190,15 @@ class Server:
     def metric(self, name):
         """The sum over all label values of a series."""
         return sum(v for k, v in self.metrics().items() if k.split("{")[0] == name)
+
+    def resident_mib(self):
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
+            return next(int(x.split()[1]) for x in f if x.startswith("VmRSS")) / 1024
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def wait_idle(self, seconds=10):
         """Nothing runs, waits or holds cache blocks."""

@@ -12,9 +12,8 @@ import tempfile
 import time
 import unittest
 
-from harness import FOLDER, OCTET, SANITIZED, Server, main, tiny_model
+from harness import FOLDER, OCTET, PRELOAD, SANITIZED, Server, main, preloaded, tiny_model
 
-PRELOAD = os.environ.get("READ_FAULT", "")
 
 
 def read(folder, name):
@@ -455,13 +454,11 @@ class Tensors(Files):
         self.refused("in two shards")
 
     def fault(self, what):
-        # The preloaded wrapper stands before a sanitizer's own, which then complains unless told.
-        return {"LD_PRELOAD": PRELOAD, "OCTET_READ_FAULT": what,
-                "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+        return preloaded(OCTET_READ_FAULT=what)
 
     def test_ST13_files_that_change_or_fail_while_they_are_read(self):
         if not PRELOAD:
-            self.skipTest("READ_FAULT does not name the wrapper")
+            self.skipTest("PRELOAD_FAULTS does not name the wrapper")
         for what, words in (("error", "Input/output error"), ("shorten", "changed while"),
                             ("write", "changed while")):
             for n in (1, 2, 4, 12):
@@ -479,7 +476,7 @@ class Tensors(Files):
 
     def test_ST13_interrupted_and_short_reads(self):
         if not PRELOAD:
-            self.skipTest("READ_FAULT does not name the wrapper")
+            self.skipTest("PRELOAD_FAULTS does not name the wrapper")
         for what in ("interrupt:3", "short:3"):
             server = Server(model=self.folder, env=self.fault(what))
             status, body = server.complete(prompt="a", max_tokens=3, temperature=0)
@@ -517,6 +514,47 @@ class Tokenizers(Files):
         for new in ('""', '"' + "x" * 4097 + '"', '"the"'):
             self.changed(n, f'"content": {new}', "tokenizer.json")
         self.changed('"id": 265', '"id": 97', "tokenizer.json")
+
+    def test_TK9_ids_without_text(self):
+        """Rows of the embedding beyond the tokenizer's last id: drawn, they are empty text."""
+        raw = read(tiny_model(), "model.safetensors")
+        n = struct.unpack("<Q", raw[:8])[0]
+        header, data = json.loads(raw[8:8 + n]), raw[8 + n:]
+        padded, blob = {}, b""
+        for k, t in header.items():
+            a, b = t["data_offsets"]
+            piece, shape = data[a:b], t["shape"]
+            if shape[0] == self.vocab() and len(shape) == 2:
+                piece += b"\0" * (4 * 2 * shape[1])
+                shape = [shape[0] + 4, shape[1]]
+            padded[k] = {"dtype": t["dtype"], "shape": shape,
+                         "data_offsets": [len(blob), len(blob) + len(piece)]}
+            blob += piece
+        text = json.dumps(padded).encode()
+        self.put("model.safetensors", struct.pack("<Q", len(text)) + text + blob)
+        self.edit_json("config.json", vocab_size=str(self.vocab() + 4))
+        server = Server(model=self.folder, env={"OCTET_E2E": "1"})
+        try:
+            none = self.vocab() + 2
+            body = {"prompt": "a", "max_tokens": 40, "temperature": 1, "seed": 3, "logprobs": 1,
+                    "ignore_eos": True, "logit_bias": {"98": 20, str(none): 20},
+                    "allowed_token_ids": [98, none], "return_token_ids": True}
+            status, whole = server.complete(**body)
+            choice = whole["choices"][0]
+            self.assertEqual((status, len(choice["token_ids"])), (200, 40))
+            self.assertEqual(set(choice["token_ids"]), {98, none})
+            self.assertEqual(choice["text"], "b" * choice["token_ids"].count(98))
+            events = server.events("/v1/completions", body)[:-1]
+            self.assertEqual("".join(e["choices"][0]["text"] for e in events), choice["text"])
+            status, back = server.post("/detokenize", {"tokens": [98, none, 98]})
+            self.assertEqual((status, back["prompt"]), (200, "bb"))
+            self.assertEqual(server.complete(prompt=[98, none], max_tokens=1)[0], 200)
+            self.assertEqual(server.complete(prompt=[98, none + 2], max_tokens=1)[0], 400)
+        finally:
+            self.assertEqual(server.stop(), 0)
+
+    def vocab(self):
+        return json.loads(read(tiny_model(), "config.json"))["vocab_size"]
 
     def test_TK2_gaps_are_legal(self):
         self.put("tokenizer.json", self.text.replace('"Q": 81, ', "", 1))

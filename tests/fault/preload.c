@@ -1,5 +1,8 @@
 /*
- * tests/fault/preload_read.c - pread between octet and the C library, for row ST13.
+ * tests/fault/preload.c - pread and send between octet and the C library, for rows ST13 and SM4.
+ *
+ * OCTET_SEND_FAULT=1: every send takes one byte, or is interrupted, or says that the socket is
+ * full.
  *
  * OCTET_READ_FAULT=WHAT:N, counted over reads of *.safetensors only:
  *     error:N      the N-th read fails with EIO
@@ -15,9 +18,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define EXPORT __attribute__((visibility("default")))
+
+typedef ssize_t send_fn(int fd, const void *buf, size_t n, int flags);
 typedef ssize_t pread_fn(int fd, void *buf, size_t n, off_t at);
 
 /* The path behind fd when its file is one of weights, else NULL. */
@@ -42,7 +49,17 @@ static void write_a_byte(const char *path) {
     close(fd);
 }
 
-__attribute__((visibility("default"))) ssize_t pread(int fd, void *buf, size_t n, off_t at) {
+EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags) {
+    static atomic_uint calls;
+    send_fn *next = (send_fn *)dlsym(RTLD_NEXT, "send");
+    if (!getenv("OCTET_SEND_FAULT")) return next(fd, buf, n, flags);
+    const unsigned call = ++calls;
+    if (call % 7 == 0) return errno = EINTR, -1;
+    if (call % 5 == 0) return errno = EAGAIN, -1;
+    return next(fd, buf, n > 1 ? 1 : n, flags);
+}
+
+EXPORT ssize_t pread(int fd, void *buf, size_t n, off_t at) {
     static atomic_uint calls;
     char path[4096], what[16] = "";
     unsigned nth = 0;
