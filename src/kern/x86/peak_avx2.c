@@ -1,7 +1,6 @@
 /*
  * Register loops for AVX2. 12 independent chains: VPMADDWD has a latency of 3 to 5, FMA of 4 or 5,
- * and two can start in a cycle, so ten are enough everywhere. Written as assembly, because a
- * compiler that sees no use of a result removes it.
+ * and two can start in a cycle, so ten are enough everywhere.
  */
 #include <immintrin.h>
 
@@ -20,13 +19,7 @@
 enum { CHAINS = 12, MADD_MACS = 16, FMA_MACS = 8 };
 
 uint64_t oct_peak_int8_avx2(uint64_t rounds) {
-    uint64_t left = rounds;
-    __asm__ volatile(TWELVE(CLEAR) CLEAR("%%ymm13") "1:\n" TWELVE(MADD) TWELVE(MADD) "dec %0\n"
-                                                                                     "jnz 1b\n"
-                                                                                     "vzeroupper\n"
-                     : "+r"(left)
-                     :
-                     : "cc", CLOBBERS);
+    OCT_PEAK_LOOP(rounds, TWELVE(CLEAR) CLEAR("%%ymm13"), TWELVE(MADD), CLOBBERS);
     return rounds * 2 * CHAINS * MADD_MACS;
 }
 
@@ -34,26 +27,13 @@ uint64_t oct_peak_int8_avx2(uint64_t rounds) {
 #define MADD_ADD(r) "vpmaddwd %%ymm13, %%ymm12, %%ymm14\n vpaddd %%ymm14, " r ", " r "\n"
 
 uint64_t oct_peak_int8_sum_avx2(uint64_t rounds) {
-    uint64_t left = rounds;
-    __asm__ volatile(TWELVE(CLEAR) CLEAR("%%ymm12") CLEAR("%%ymm13") "1:\n" TWELVE(MADD_ADD)
-                         TWELVE(MADD_ADD) "dec %0\n"
-                                          "jnz 1b\n"
-                                          "vzeroupper\n"
-                     : "+r"(left)
-                     :
-                     : "cc", "ymm14", CLOBBERS);
+    OCT_PEAK_LOOP(rounds, TWELVE(CLEAR) CLEAR("%%ymm12") CLEAR("%%ymm13"), TWELVE(MADD_ADD),
+                  "ymm14", CLOBBERS);
     return rounds * 2 * CHAINS * MADD_MACS;
 }
 
 uint64_t oct_peak_f32_avx2(uint64_t rounds) {
-    uint64_t left = rounds;
-    __asm__ volatile(TWELVE(CLEAR) CLEAR("%%ymm12") CLEAR("%%ymm13") "1:\n" TWELVE(FMA)
-                         TWELVE(FMA) "dec %0\n"
-                                     "jnz 1b\n"
-                                     "vzeroupper\n"
-                     : "+r"(left)
-                     :
-                     : "cc", CLOBBERS);
+    OCT_PEAK_LOOP(rounds, TWELVE(CLEAR) CLEAR("%%ymm12") CLEAR("%%ymm13"), TWELVE(FMA), CLOBBERS);
     return rounds * 2 * CHAINS * FMA_MACS;
 }
 

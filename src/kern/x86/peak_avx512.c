@@ -17,25 +17,11 @@
 enum { CHAINS = 16, DOT_MACS = 64, FMA_MACS = 16 };
 
 uint64_t oct_peak_int8_avx512(uint64_t rounds) {
-    uint64_t left = rounds;
-    __asm__ volatile(SIXTEEN(CLEAR) CLEAR("%%zmm16") CLEAR("%%zmm17") "1:\n" SIXTEEN(DOT)
-                         SIXTEEN(DOT) "dec %0\n"
-                                      "jnz 1b\n"
-                                      "vzeroupper\n"
-                     : "+r"(left)
-                     :
-                     : "cc", CLOBBERS);
+    OCT_PEAK_LOOP(rounds, SIXTEEN(CLEAR) CLEAR("%%zmm16") CLEAR("%%zmm17"), SIXTEEN(DOT), CLOBBERS);
     return rounds * 2 * CHAINS * DOT_MACS;
 }
 
 uint64_t oct_peak_f32_avx512(uint64_t rounds) {
-    uint64_t left = rounds;
-    __asm__ volatile(SIXTEEN(CLEAR) CLEAR("%%zmm16") CLEAR("%%zmm17") "1:\n" SIXTEEN(FMA)
-                         SIXTEEN(FMA) "dec %0\n"
-                                      "jnz 1b\n"
-                                      "vzeroupper\n"
-                     : "+r"(left)
-                     :
-                     : "cc", CLOBBERS);
+    OCT_PEAK_LOOP(rounds, SIXTEEN(CLEAR) CLEAR("%%zmm16") CLEAR("%%zmm17"), SIXTEEN(FMA), CLOBBERS);
     return rounds * 2 * CHAINS * FMA_MACS;
 }
