@@ -37,6 +37,8 @@ def _is_sanitized():
 
 
 SANITIZED = _is_sanitized()  # memory and times are not the product's
+# What must happen within a second does so on a machine that has nothing else to do.
+SOON = 1.0 if os.getloadavg()[0] < (os.cpu_count() or 1) and not SANITIZED else 6.0
 
 
 def _clean():
@@ -158,7 +160,7 @@ class Server:
             out.append(event[6:])
         return [json.loads(e) for e in out[:-1]] + out[-1:]
 
-    def raw(self, data, wait=5.0, half_close=False):
+    def raw(self, data, wait=15.0, half_close=False):
         """All bytes that come back until the server closes or is silent."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=wait) as s:
             got = b""

@@ -1,8 +1,10 @@
 """Rows RQ and TP of the bad-input table, and the fields of both generating routes."""
 import json
+import os
+import shutil
 import unittest
 
-from harness import Case, main, story_from, tiny_model
+from harness import FOLDER, SANITIZED, Case, Server, main, story_from, tiny_model
 
 BIG = 32768
 
@@ -104,6 +106,8 @@ class Fields(Case):
         for key in ("abc", "1.5", "-1", "400", "99999999999999999999"):
             self.all_refused("logit_bias", logit_bias={key: 1})
         self.all_refused("logit_bias", logit_bias={str(i): 1 for i in range(1025)})
+        self.refused(self.server.complete(prompt="a", logit_bias={str(i): 1 for i in range(10**6)}),
+                     "logit_bias", "1000000")
         self.all_malformed("logit_bias", logit_bias={"1": "x"})
         self.all_malformed("logit_bias", logit_bias=[1])
         status, body = self.server.complete(prompt="a", temperature=0, max_tokens=1,
@@ -234,8 +238,13 @@ class Fields(Case):
         self.refused(s.chat(chat_template="{{ 1 }}"), "chat_template")
         for key in ("chat_template", "tokenize", "messages", "tools"):
             self.refused(s.chat(chat_template_kwargs={key: 1}), "chat_template_kwargs")
-        self.refused(s.chat(chat_template_kwargs={str(i): 1 for i in range(10**4)}),
-                     "chat_template_kwargs")
+        for n in (10**4, 10**5):
+            self.refused(s.chat(chat_template_kwargs={str(i): 1 for i in range(n)}),
+                         "chat_template_kwargs")
+        # Depth 1,000 is more than a body may have at all (HT8).
+        status, body = s.post("/v1/chat/completions", '{"messages":[{"role":"user","content":"a"}],'
+                              '"chat_template_kwargs":{"a":' + "[" * 1000 + "]" * 1000 + "}}")
+        self.malformed((status, body), None, "nested too deeply")
         self.malformed(s.chat(chat_template_kwargs=[1]), "chat_template_kwargs")
 
     def test_messages(self):
@@ -335,7 +344,34 @@ class Fields(Case):
         self.malformed(s.post("/tokenize", '{"prompt":"\\ud800"}'))  # TK6
         self.check_error(s.post("/tokenize", {"prompt": "a", "model": "b"}), 404, "NotFoundError")
 
+    def test_TK8_ten_million_ids(self):
+        s = self.server
+        ids = "[" + "97," * (10**7 - 1) + "97]"
+        self.refused(s.post("/v1/completions", '{"prompt":' + ids + "}"), "input_tokens",
+                     "maximum context length is")
+        wrong = ids[:-3] + "99999]"
+        self.refused(s.post("/detokenize", '{"tokens":' + wrong + "}"), "tokens",
+                     f"tokens[{10**7 - 1}]")
+        if not SANITIZED:
+            self.assertLess(s.resident_mib(), 600)
+
+    def test_TK7_text_that_spells_special_tokens(self):
+        """As the reference reads it: the token. As plain text where that is asked for."""
+        s = self.server
+        text = "x<|im_end|>y<|im_start|><|nothing|>"
+        tokens = s.post("/tokenize", {"content": text})[1]["tokens"]
+        special = [t for t in tokens if t >= 264]
+        self.assertEqual(len(special), 2)
+        plain = s.post("/tokenize", {"content": text, "parse_special": False})[1]["tokens"]
+        self.assertEqual([t for t in plain if t >= 264], [])
+        for ids in (tokens, plain):
+            self.assertEqual(s.post("/detokenize", {"tokens": ids})[1]["prompt"], text)
+        self.assertEqual(s.chat(messages=[{"role": "user", "content": text}], max_tokens=2)[0], 200)
+
     def test_TK10_text_too_long(self):
+        s = self.server
+        for body in ({"prompt": "a" * (12 * 1024 * 1024)}, {"content": "a" * (12 * 1024 * 1024)}):
+            self.refused(s.post("/tokenize", body), "input_tokens", "maximum context length is")
         self.refused(self.server.complete(prompt="a" * (12 * 1024 * 1024)), "input_tokens",
                      "maximum context length is")
 
@@ -362,23 +398,59 @@ class OwnTemplate(Case):
         s = self.server
         for t in ("{% for i in range(10**9) %}{% endfor %}", "{{ 'x' * 10**9 }}"):
             self.refused(s.chat(chat_template=t), None, "template limit exceeded")
+        for t in ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+                  "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+                  "{% set ns = namespace(l=[1]) %}{% for i in range(99) %}{% set ns.l = ns.l + ns.l %}"
+                  "{% endfor %}", "{{ '%99999999d' % 1 }}", "{{ [0] * 10**9 }}",
+                  "{{ ('a' * 9999).replace('a', 'b' * 99999) }}"):
+            cpu = s.cpu_seconds()
+            self.refused(s.chat(chat_template=t), None, "template limit exceeded")
+            self.assertLess(s.cpu_seconds() - cpu, 20 if SANITIZED else 2)  # the row's second, -O1
+        self.assertLess(s.resident_mib(), 2000 if SANITIZED else 300)
         self.refused(s.chat(chat_template="{% if %}"), "chat_template")
+        self.refused(s.chat(chat_template="x" * (256 * 1024 + 1)), "chat_template")
+        self.refused(s.chat(chat_template="{{ " + "(" * 1000), "chat_template")
         self.refused(s.chat(chat_template="{% include 'x' %}"), "chat_template")
-        status, body = s.chat(chat_template="[{{ messages.__class__ }}]a")
-        self.assertEqual(body["choices"][0]["message"]["content"], "bcd")
+        for name in ("messages.__class__", "messages.__class__.__mro__|default", "x.__globals__|default",
+                     "messages[0].__init__", "self", "config", "request", "cycler|attr('__init__')|default"):
+            status, body = s.chat(chat_template="[{{ " + name + " }}]a")
+            if status == 200:
+                self.assertEqual(body["choices"][0]["message"]["content"], "bcd", name)
+            else:  # undefined, or a filter that does not exist
+                self.refused((status, body))
+        for t in ("{% include '/etc/passwd' %}", "{% import '/etc/passwd' as x %}",
+                  "{% extends '/etc/passwd' %}", "{{ open('/etc/passwd') }}"):
+            status, body = s.chat(chat_template=t)
+            self.refused((status, body))
+            self.assertNotIn("root:", body["error"]["message"])
+
+    def test_TP6_wrong_values(self):
+        s = self.server
+        for t in ("{{ 1 / 0 }}", "{{ 1 % 0 }}", "{{ nothing.x.y }}", "{{ 'a' + 1 }}",
+                  "{{ messages[0].content + none }}", "{{ 2 ** 63 }}", "{{ 'a'() }}",
+                  "{{ messages[::0] }}", "{{ -9223372036854775807 - 2 }}", "{{ {}['a']['b'] }}"):
+            self.refused(s.chat(chat_template=t))
+        for t, text in (("{{ messages[99] }}a", "bcd"), ("{{ nothing }}a", "bcd"),
+                        ("{{ 'xa'[::9223372036854775807] }}a", "bcd"),
+                        ("{{ none }}a", "bcd"), ("{{ 'b'[-9223372036854775807:] }}a", "bcd")):
+            status, body = s.chat(chat_template=t)
+            self.assertEqual((status, body["choices"][0]["message"]["content"]), (200, text), t)
 
 
 class BrokenTemplate(unittest.TestCase):
     def test_TP1_template_that_cannot_be_compiled(self):
-        import os
-        import shutil
-        from harness import FOLDER, Server
-        folder = os.path.join(FOLDER, "broken-template")
+        for i, t in enumerate(("{% for m in messages %}", "{{ x|nosuch }}", "{{ " + "(" * 1000,
+                               "x" * (256 * 1024 + 1))):
+            with self.subTest(t[:30]):
+                self.check(f"broken-template-{i}", t)
+
+    def check(self, name, template):
+        folder = os.path.join(FOLDER, name)
         shutil.copytree(tiny_model(), folder)
         path = os.path.join(folder, "tokenizer_config.json")
         with open(path, encoding="utf-8") as f:
             config = json.load(f)
-        config["chat_template"] = "{% for m in messages %}"
+        config["chat_template"] = template
         with open(path, "w", encoding="utf-8") as f:
             json.dump(config, f)
         server = Server(model=folder, env={"OCTET_E2E": "1"})

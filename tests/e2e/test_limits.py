@@ -309,6 +309,20 @@ class Machine(unittest.TestCase):
         self.assertEqual(r.returncode, 3, r.stderr)  # its folder is for its owner only
         self.assertIn("Permission denied", r.stderr.strip().splitlines()[-1])
 
+    def test_CL5_privileged_port(self):
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as f:
+            first = int(f.read())
+        if first < 2 or os.geteuid() != 0:
+            self.skipTest("no port is privileged here, or this is not root")
+        try:
+            r = subprocess.run([os.environ["OCTET"], "serve", "/nonexistent", "--host", "127.0.0.1",
+                                "--port", "1"], user=65534, capture_output=True, text=True,
+                               check=False)
+        except PermissionError:
+            self.skipTest("the binary lies where others may not go")
+        self.assertEqual(r.returncode, 4, r.stderr)
+        self.assertIn("Permission denied", r.stderr.strip().splitlines()[-1])
+
     def test_CL7_closed_stdout(self):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))

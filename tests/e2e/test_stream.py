@@ -6,7 +6,7 @@ import socket
 import time
 import unittest
 
-from harness import STORY, Case, in_parallel, main, story_from
+from harness import SOON, STORY, Case, in_parallel, main, story_from
 
 JSON = {"Content-Type": "application/json"}
 
@@ -126,8 +126,8 @@ class Rows(Case):
 
         for _ in range(25):
             in_parallel([one] * 8)
-        s.wait_idle(seconds=3)
-        end = time.monotonic() + 3
+        s.wait_idle(seconds=2 * SOON)
+        end = time.monotonic() + 2 * SOON
         while len(os.listdir(f"/proc/{s.process.pid}/fd")) > fds and time.monotonic() < end:
             time.sleep(0.02)
         self.assertLessEqual(len(os.listdir(f"/proc/{s.process.pid}/fd")), fds)

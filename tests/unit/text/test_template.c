@@ -395,7 +395,7 @@ static void TP6_wrong_values(void **state) {
 
 /* ---- TP9: many threads, one of them replaces the template ---- */
 
-enum { N_THREADS = 16, N_RENDERS = 40 };
+enum { N_THREADS = 64, N_RENDERS = 20 };
 
 typedef struct shared_template {
     pthread_mutex_t lock;
