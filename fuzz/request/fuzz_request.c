@@ -8,40 +8,14 @@
 
 #include "api/parts.h"
 #include "base/log.h"
-#include "codec/utf8.h"
+#include "support/byte_tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { N_BYTES = 256, N_VOCAB = 300, CONTEXT = 512, MAX_BODY = 4096 };
+enum { N_VOCAB = 300, CONTEXT = 512, MAX_BODY = 4096 };
 
 static void check(bool ok) {
     if (!ok) __builtin_trap();
-}
-
-/* The 256 bytes in the spelling of byte-level vocabularies. */
-static oct_tokenizer *make_tokenizer(void) {
-    static char spelled[N_BYTES][4];
-    static oct_str tokens[N_BYTES];
-    uint32_t extra = N_BYTES;
-    for (uint32_t b = 0; b < N_BYTES; b++) {
-        const bool shown = (b > 32 && b < 127) || (b > 160 && b != 173);
-        const size_t n = oct_utf8_encode(shown ? b : extra++, spelled[b]);
-        tokens[b] = (oct_str){spelled[b], n};
-    }
-    const oct_vocab_desc d = {.model = OCT_STR("gpt2"),
-                              .pre = OCT_STR("gpt-2"),
-                              .tokens = tokens,
-                              .n_tokens = N_BYTES,
-                              .bos_id = -1,
-                              .eos_id = -1,
-                              .unk_id = -1,
-                              .pad_id = -1,
-                              .add_bos = -1,
-                              .add_eos = -1,
-                              .add_space_prefix = -1};
-    oct_tokenizer *t = NULL;
-    check(oct_tokenizer_create(oct_system_allocator(), &d, &t, NULL) == OCT_OK);
-    return t;
 }
 
 static oct_api *make_api(void) {
@@ -52,7 +26,9 @@ static oct_api *make_api(void) {
     oct_api *api = NULL;
     check(oct_template_create(oct_system_allocator(), source, sizeof source - 1, &t, NULL) ==
           OCT_OK);
-    const oct_api_config c = {.tokenizer = make_tokenizer(),
+    oct_tokenizer *tokenizer = byte_tokenizer();
+    check(tokenizer != NULL);
+    const oct_api_config c = {.tokenizer = tokenizer,
                               .template = t,
                               .names = names,
                               .n_names = 1,

@@ -10,34 +10,9 @@
 
 #include "api/parts.h"
 #include "base/log.h"
-#include "codec/utf8.h"
+#include "support/byte_tokenizer.h"
 
-enum { N_BYTES = 256, CONTEXT = 256, MAX_BODY = 4096 };
-
-static oct_tokenizer *make_tokenizer(void) {
-    static char spelled[N_BYTES][4];
-    static oct_str tokens[N_BYTES];
-    uint32_t extra = N_BYTES;
-    oct_tokenizer *t = NULL;
-    for (uint32_t b = 0; b < N_BYTES; b++) {
-        const bool shown = (b > 32 && b < 127) || (b > 160 && b != 173);
-        tokens[b].len = oct_utf8_encode(shown ? b : extra++, spelled[b]);
-        tokens[b].ptr = spelled[b];
-    }
-    const oct_vocab_desc d = {.model = OCT_STR("gpt2"),
-                              .pre = OCT_STR("gpt-2"),
-                              .tokens = tokens,
-                              .n_tokens = N_BYTES,
-                              .bos_id = -1,
-                              .eos_id = -1,
-                              .unk_id = -1,
-                              .pad_id = -1,
-                              .add_bos = -1,
-                              .add_eos = -1,
-                              .add_space_prefix = -1};
-    assert_int_equal(oct_tokenizer_create(oct_system_allocator(), &d, &t, NULL), OCT_OK);
-    return t;
-}
+enum { CONTEXT = 256, MAX_BODY = 4096 };
 
 typedef struct fixture {
     oct_tokenizer *tokenizer;
@@ -58,7 +33,7 @@ static oct_status make_api(const fixture *f, const oct_allocator *mem, oct_api *
     const oct_status st = oct_api_create(mem, &c, out, err);
     if (st == OCT_OK)
         (*out)->info =
-            (oct_engine_info){.max_model_len = CONTEXT, .n_vocab = N_BYTES, .max_logprobs = 20};
+            (oct_engine_info){.max_model_len = CONTEXT, .n_vocab = BYTE_TOKENS, .max_logprobs = 20};
     return st;
 }
 
@@ -150,7 +125,7 @@ static void CL4_empty_keys_are_refused(void **state) {
 static int set_up(void **state) {
     static fixture f;
     static const char source[] = "{% for m in messages %}{{ m.content }}{% endfor %}";
-    f.tokenizer = make_tokenizer();
+    f.tokenizer = byte_tokenizer();
     *state = &f;
     return oct_template_create(oct_system_allocator(), source, sizeof source - 1, &f.template,
                                NULL) != OCT_OK;
