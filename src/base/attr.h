@@ -6,6 +6,6 @@
 #define OCT_MUST_CHECK __attribute__((warn_unused_result))
 #define OCT_LIKELY(x) __builtin_expect(!!(x), 1)
 #define OCT_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define OCT_COUNT(array) (sizeof(array) / sizeof *(array))
+#define OCT_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 #endif
