@@ -48,8 +48,8 @@ void oct_err_prefix(oct_err *err, const char *fmt, ...) OCT_PRINTF(2, 3);
 /* "invalid", "corrupt", ...: for logs and tests. */
 const char *oct_status_name(oct_status code);
 
-/* The value is code itself and not what the call returns, so that compilers and analysers see that a
- * failure is one; code is evaluated twice. */
+/* The value is code itself and not what the call returns, so that compilers and analysers see that
+ * a failure is one; code is evaluated twice. */
 #define OCT_FAIL(err, code, ...) \
     ((void)oct_err_set((err), (code), __FILE__, __LINE__, __VA_ARGS__), (code))
 
