@@ -90,6 +90,7 @@ static bool compare(run *r) {
         keep_first(r, text);
         return false;
     }
+    if (r->got.absent) return true;
     if (r->got.failed[0]) {
         keep_first(r, r->got.failed);
         return false;
@@ -129,6 +130,7 @@ static void run_group(run *r, const oct_cf_group *group, oct_conform_report_fn *
     for (unsigned i = r->options.seed % every; i < group->n_cases; i += every) {
         line.n_cases++;
         if (!run_case(r, group, i)) line.n_failed++;
+        if (r->got.absent) line.n_absent++;
     }
     line.worst = r->worst;
     if (r->options.n_repeats && line.n_cases)
@@ -136,6 +138,7 @@ static void run_group(run *r, const oct_cf_group *group, oct_conform_report_fn *
     line.first_failed = r->first_failed[0] ? r->first_failed : NULL;
     out->n_cases += line.n_cases;
     out->n_failed += line.n_failed;
+    out->n_absent += line.n_absent;
     if (report) report(ctx, &line);
 }
 

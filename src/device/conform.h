@@ -28,6 +28,7 @@ typedef struct oct_conform_options {
 typedef struct oct_conform_line {
     const char *group;
     unsigned n_cases, n_failed;
+    unsigned n_absent;        /* of n_cases: of something optional that the device has not */
     double worst;             /* largest difference, as a part of what is allowed; 0: all equal */
     double mean_us;           /* of one case on the device, when timing was asked for */
     const char *first_failed; /* case, output, place, want and got of the first failure, or NULL */
@@ -36,7 +37,7 @@ typedef struct oct_conform_line {
 typedef void oct_conform_report_fn(void *ctx, const oct_conform_line *line);
 
 typedef struct oct_conform_result {
-    unsigned n_cases, n_failed;
+    unsigned n_cases, n_failed, n_absent;
 } oct_conform_result;
 
 /* OCT_OK when all cases could be run, whatever they showed; *out then says whether the device may

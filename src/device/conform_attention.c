@@ -38,7 +38,10 @@ static const shape head_shapes[] = {
     {4, 2, 64, 32}, {3, 3, 16, 32}, {9, 3, 64, 64}, {2, 1, 80, 32}, {8, 1, 128, 96},
 };
 
-static const uint32_t kinds[] = {OCTET_KV_F32, OCTET_KV_BF16, OCTET_KV_I8_CHANNEL};
+/* The last three a device may lack. */
+static const uint32_t kinds[] = {OCTET_KV_F32,      OCTET_KV_BF16,        OCTET_KV_I8_CHANNEL,
+                                 OCTET_KV_I8_TOKEN, OCTET_KV_FP8_CHANNEL, OCTET_KV_F16};
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 /* ---- a cache and its batches ----------------------------------------------------------------- */
 
@@ -74,17 +77,12 @@ static world make_world(oct_cf_side *s, const shape *heads, uint32_t kind, uint3
                            .n_kv_heads = heads->n_kv_heads,
                            .head_dim = heads->head_dim,
                            .block_tokens = heads->block_tokens};
-    if (s->failed[0]) return w;
-    w.kv.block_bytes = s->d->ops->kv_block_bytes(s->d->dev, &w.kv);
-    if (w.kv.block_bytes == 0) {
-        oct_cf_check(s, OCTET_E_UNSUPPORTED, "kv_block_bytes");
-        return w;
-    }
+    if (!oct_cf_kv_bytes(s, &w.kv)) return w;
     w.kv.base = oct_cf_room(s, n * w.kv.block_bytes);
-    if (kind != OCTET_KV_I8_CHANNEL) return w;
+    if (kind != OCTET_KV_I8_CHANNEL && kind != OCTET_KV_FP8_CHANNEL) return w;
     w.kv.k_scale = channel_numbers(s, channels, 0.01f, 0.03f);
     w.kv.v_scale = channel_numbers(s, channels, 0.01f, 0.03f);
-    if (!offsets) return w;
+    if (!offsets || kind == OCTET_KV_FP8_CHANNEL) return w;
     w.kv.k_offset = channel_numbers(s, channels, -20, 20);
     w.kv.v_offset = channel_numbers(s, channels, -20, 20);
     return w;
@@ -142,7 +140,8 @@ enum { N_ROPE = 64 };
 static void case_attn_input(oct_cf_side *s, unsigned index) {
     static const uint32_t before[MAX_SEQS] = {0, 20, 5}, rows[MAX_SEQS] = {17, 1, 3};
     const shape *h = &head_shapes[index % 5];
-    const uint32_t kind = kinds[index / 5 % 3], qk_norm = index / 2 % 3, act = s->d->info.act_dtype;
+    const uint32_t kind = kinds[index / 5 % N_KINDS], qk_norm = index / 2 % 3,
+                   act = s->d->info.act_dtype;
     const uint32_t rotary = index % 4 == 0 ? 0 : index % 4 == 1 ? h->head_dim / 2 : h->head_dim;
     const uint32_t dim = h->head_dim, n_all = h->n_heads + 2 * h->n_kv_heads;
     const size_t width = (size_t)n_all * dim;
@@ -229,8 +228,9 @@ static void attend(oct_cf_side *s, const world *w, const octet_batch *b, octet_r
 static void case_attention(oct_cf_side *s, unsigned index) {
     const unsigned n_scenarios = sizeof scenarios / sizeof *scenarios;
     const scenario *sc = &scenarios[index % n_scenarios];
-    const uint32_t kind = kinds[index / n_scenarios % 3];
-    const manner *how = &hows[(index / n_scenarios / 3 + index) % (sizeof hows / sizeof *hows)];
+    const uint32_t kind = kinds[index / n_scenarios % N_KINDS];
+    const manner *how =
+        &hows[(index / n_scenarios / N_KINDS + index) % (sizeof hows / sizeof *hows)];
     const shape *h = &head_shapes[(index / 2) % 5];
     uint32_t none[MAX_SEQS] = {0}, longest = 0;
     for (uint32_t i = 0; i < sc->n_seqs; i++)
@@ -250,8 +250,8 @@ static void case_attention(oct_cf_side *s, unsigned index) {
  * row: neighbours must not notice. */
 static void case_attention_edges(oct_cf_side *s, unsigned index) {
     static const uint32_t before[MAX_SEQS] = {0, 3, 0}, rows[MAX_SEQS] = {5, 0, 40};
-    const uint32_t kind = kinds[index % 3];
-    const shape *h = &head_shapes[index / 3 % 5];
+    const uint32_t kind = kinds[index % N_KINDS];
+    const shape *h = &head_shapes[index / N_KINDS % 5];
     const size_t width = ((size_t)h->n_heads + 2 * h->n_kv_heads) * h->head_dim;
     oct_cf_case(s, "cache %u, heads %u/%u of %u", kind, h->n_heads, h->n_kv_heads, h->head_dim);
     const world w = make_world(s, h, kind, 3, 64, true);
@@ -274,7 +274,7 @@ static void case_attention_edges(oct_cf_side *s, unsigned index) {
 
 const oct_cf_group oct_cf_attention_groups[] = {
     {"attention input", 30, case_attn_input},
-    {"attention", 72, case_attention},
-    {"attention edges", 15, case_attention_edges},
+    {"attention", 144, case_attention},
+    {"attention edges", 30, case_attention_edges},
     {NULL, 0, NULL},
 };

@@ -70,9 +70,9 @@ static octet_kv_desc cache(oct_cf_side *s, uint32_t kind) {
                         .block_tokens = BLOCK};
     float scale[KV_HEADS * DIM];
     for (int i = 0; i < KV_HEADS * DIM; i++) scale[i] = 0.02f + 0.001f * (float)(i % 7);
-    if (s->failed[0]) return kv;
-    kv.block_bytes = s->d->ops->kv_block_bytes(s->d->dev, &kv);
-    kv.base = oct_cf_room(s, N_SEQ * SEQ_BLOCKS * (kv.block_bytes ? kv.block_bytes : 1));
+    if (!oct_cf_kv_bytes(s, &kv)) return kv;
+    kv.base = oct_cf_room(s, N_SEQ * SEQ_BLOCKS * kv.block_bytes);
+    if (kind != OCTET_KV_I8_CHANNEL && kind != OCTET_KV_FP8_CHANNEL) return kv;
     kv.k_scale = oct_cf_put(s, scale, sizeof scale);
     kv.v_scale = oct_cf_put(s, scale, sizeof scale);
     return kv;
@@ -283,17 +283,23 @@ static void out_held(oct_cf_side *s, const char *name, bool held) {
 
 /* ---- cases ----------------------------------------------------------------------------------- */
 
-static const uint32_t kinds[] = {OCTET_KV_I8_CHANNEL, OCTET_KV_BF16, OCTET_KV_F32};
+/* The last three a device may lack; they are the cases behind those of the others. */
+static const uint32_t kinds[] = {OCTET_KV_I8_CHANNEL, OCTET_KV_BF16,        OCTET_KV_F32,
+                                 OCTET_KV_I8_TOKEN,   OCTET_KV_FP8_CHANNEL, OCTET_KV_F16};
+
+static uint32_t kind_of(unsigned index, unsigned n_needed) {
+    return kinds[index % 3 + (index < n_needed ? 0 : 3)];
+}
 
 static void case_block(oct_cf_side *s, unsigned index) {
     const step st = {{0, 0}, {index % 2 ? 1 : 19, 11}};
-    const model m = make_model(s, kinds[index % 3], 1 + index % 3);
+    const model m = make_model(s, kind_of(index, 9), 1 + index % 3);
     oct_cf_case(s, "cache %u, rows quantised as %u", m.kv_kind, m.quant_mode);
     out_logits(s, "logits", logits_of(s, &m, &st, 1), n_rows_of(&st), 1);
 }
 
 static void case_model(oct_cf_side *s, unsigned index) {
-    const model m = make_model(s, kinds[index % 3], OCTET_QUANT_DYNAMIC);
+    const model m = make_model(s, kind_of(index, 3), OCTET_QUANT_DYNAMIC);
     oct_cf_case(s, "cache %u: prompts, then decodes", m.kv_kind);
     const step prompt = {{0, 0}, {30, 21}};
     out_logits(s, "prompt logits", logits_of(s, &m, &prompt, LAYERS), 51, LAYERS);
@@ -311,7 +317,7 @@ static bool same_bits(const void *a, const void *b, size_t bytes) {
 /* The whole prompt at once; in chunks beside another sequence; token by token. */
 static void case_chunks(oct_cf_side *s, unsigned index) {
     static const uint32_t cuts[] = {0, 1, 13, 14, 29, 30};
-    const model m = make_model(s, kinds[index % 3], 1 + index / 3 % 3);
+    const model m = make_model(s, kind_of(index, 9), 1 + index / 3 % 3);
     const size_t row = VOCAB * sizeof(float);
     oct_cf_case(s, "cache %u, rows quantised as %u", m.kv_kind, m.quant_mode);
     const step whole = {{0, 0}, {30, 0}};
@@ -335,7 +341,7 @@ static void case_chunks(oct_cf_side *s, unsigned index) {
 
 /* A step recorded once and replayed for the next ones equals the calls. */
 static void case_replay(oct_cf_side *s, unsigned index) {
-    const model m = make_model(s, kinds[index % 3], OCTET_QUANT_DYNAMIC);
+    const model m = make_model(s, kind_of(index, 3), OCTET_QUANT_DYNAMIC);
     const bool capture = oct_device_can_capture(s->d);
     const step prompt = {{0, 0}, {20, 30}}, decode = {{20, 30}, {1, 1}};
     octet_graph *graph = NULL;
@@ -412,6 +418,6 @@ static void case_reload(oct_cf_side *s, unsigned index) {
 }
 
 const oct_cf_group oct_cf_model_groups[] = {
-    {"reload", 2, case_reload}, {"fused block", 9, case_block}, {"small model", 3, case_model},
-    {"chunks", 9, case_chunks}, {"capture", 3, case_replay},    {NULL, 0, NULL},
+    {"reload", 2, case_reload},  {"fused block", 12, case_block}, {"small model", 6, case_model},
+    {"chunks", 18, case_chunks}, {"capture", 6, case_replay},     {NULL, 0, NULL},
 };

@@ -26,6 +26,7 @@ void oct_cf_reset(oct_cf_side *s, uint64_t seed) {
     for (unsigned i = 0; i < s->n_buffers; i++) s->d->ops->buffer_destroy(s->d->dev, s->buffers[i]);
     s->n_weights = s->n_buffers = s->n_outs = 0;
     s->what[0] = s->failed[0] = 0;
+    s->absent = false;
     s->rng = seed;
     s->op_ns = 0;
     oct_arena_reset(&s->arena);
@@ -46,6 +47,22 @@ bool oct_cf_check(oct_cf_side *s, int32_t code, const char *operation) {
     oct_err err = {.code = OCT_OK};
     if (oct_device_check(s->d, code, operation, &err) != OCT_OK) give_up(s, err.text);
     return s->failed[0] == 0;
+}
+
+void oct_cf_absent(oct_cf_side *s) {
+    give_up(s, "absent");
+    s->absent = true;
+}
+
+bool oct_cf_kv_bytes(oct_cf_side *s, octet_kv_desc *kv) {
+    if (s->failed[0]) return false;
+    kv->block_bytes = s->d->ops->kv_block_bytes(s->d->dev, kv);
+    if (kv->block_bytes) return true;
+    if (kv->kind > OCTET_KV_I8_CHANNEL)
+        oct_cf_absent(s);
+    else
+        oct_cf_check(s, OCTET_E_UNSUPPORTED, "kv_block_bytes");
+    return false;
 }
 
 /* ---- random numbers -------------------------------------------------------------------------- */

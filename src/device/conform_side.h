@@ -36,6 +36,7 @@ typedef struct oct_cf_side {
     uint64_t rng;
     char what[96];    /* the case, for people */
     char failed[256]; /* empty: every call succeeded */
+    bool absent;      /* the case is about something optional that the device has not */
     uint64_t op_ns;
 
     octet_buffer buffers[OCT_CF_MAX_OBJECTS];
@@ -53,6 +54,11 @@ void oct_cf_reset(oct_cf_side *s, uint64_t seed);
 void oct_cf_case(oct_cf_side *s, const char *fmt, ...) OCT_PRINTF(2, 3);
 /* A call's answer: keeps the first failure. True while all is well. */
 bool oct_cf_check(oct_cf_side *s, int32_t code, const char *operation);
+/* The device lacks what the case is about and may: the rest of it does nothing. */
+void oct_cf_absent(oct_cf_side *s);
+/* Asks for block_bytes; false where there is no such cache: a failure, or absent if the kind is
+ * optional. */
+bool oct_cf_kv_bytes(oct_cf_side *s, octet_kv_desc *kv);
 
 /* Runs one operation of the table, waits for it, and counts its time. */
 #define OCT_CF_OP(s, name, op)                                                         \

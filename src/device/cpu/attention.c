@@ -87,7 +87,7 @@ static oct_attn_args args_of(const attention_job *j, const item *it) {
     a.sub_bytes = j->kv.n_kv_heads * j->kv.head_bytes;
     a.blocks = j->batch.block_table + (size_t)it->seq * j->batch.table_stride;
     a.block_tokens = j->kv.block_tokens;
-    if (j->kv.cache != OCT_ATTN_I8) return a;
+    if (!j->kv.k_scale) return a;
     a.k_scale = j->kv.k_scale + channel;
     a.v_scale = j->kv.v_scale + channel;
     a.v_offset = j->kv.v_offset ? j->kv.v_offset + channel : NULL;

@@ -19,6 +19,15 @@ static bool cache_of(uint32_t kind, oct_attn_cache *out) {
     case OCTET_KV_I8_CHANNEL:
         *out = OCT_ATTN_I8;
         return true;
+    case OCTET_KV_I8_TOKEN:
+        *out = OCT_ATTN_I8_TOKEN;
+        return true;
+    case OCTET_KV_FP8_CHANNEL:
+        *out = OCT_ATTN_FP8;
+        return true;
+    case OCTET_KV_F16:
+        *out = OCT_ATTN_F16;
+        return true;
     default:
         return false;
     }
@@ -55,9 +64,10 @@ int32_t oct_cpu_kv_open(octet_device *dev, const octet_kv_desc *d, oct_cpu_kv *o
                         (unsigned long long)d->block_bytes, (unsigned long long)need);
     CPU_TRY(oct_cpu_at(dev, d->base, 0, 64, "kv: base", &out->base));
     out->n_blocks = oct_cpu_bytes_behind(dev, d->base) / d->block_bytes;
-    if (out->cache != OCT_ATTN_I8) return OCTET_OK;
+    if (out->cache != OCT_ATTN_I8 && out->cache != OCT_ATTN_FP8) return OCTET_OK;
     CPU_TRY(oct_cpu_at(dev, d->k_scale, bytes, 4, "kv: k_scale", &out->k_scale));
     CPU_TRY(oct_cpu_at(dev, d->v_scale, bytes, 4, "kv: v_scale", &out->v_scale));
+    if (out->cache != OCT_ATTN_I8) return OCTET_OK;
     CPU_TRY(oct_cpu_at_optional(dev, d->k_offset, bytes, 4, "kv: k_offset", &out->k_offset));
     return oct_cpu_at_optional(dev, d->v_offset, bytes, 4, "kv: v_offset", &out->v_offset);
 }
@@ -160,7 +170,7 @@ static int32_t check_rows(octet_device *dev, const input_job *j) {
     return OCTET_OK;
 }
 
-/* The cache multiplies: reciprocals of its scales, made once a call. */
+/* An int8 cache multiplies: reciprocals of its scales, made once a call. */
 static int32_t open_cache(octet_device *dev, input_job *j) {
     const size_t n = (size_t)j->kv.n_kv_heads * j->kv.head_dim;
     j->cache = (oct_kv_cache){.cache = j->kv.cache,
@@ -170,7 +180,9 @@ static int32_t open_cache(octet_device *dev, input_job *j) {
                               .base = j->kv.base,
                               .block_bytes = j->kv.block_bytes,
                               .k_offset = j->kv.k_offset,
-                              .v_offset = j->kv.v_offset};
+                              .v_offset = j->kv.v_offset,
+                              .k_scale = j->kv.k_scale,
+                              .v_scale = j->kv.v_scale};
     if (j->kv.cache != OCT_ATTN_I8) return OCTET_OK;
     float *inv = oct_cpu_scratch(dev, OCT_CPU_SCRATCH_ITEMS, 2 * n * sizeof *inv);
     if (!inv) return OCTET_E_NOMEM;

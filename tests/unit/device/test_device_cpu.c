@@ -573,7 +573,7 @@ static octet_kv_desc cache(const fixture *f, uint32_t kind) {
     kv.block_bytes = f->d->ops->kv_block_bytes(f->d->dev, &kv);
     assert_true(kv.block_bytes > 0);
     kv.base = put(f, NULL, BLOCKS * kv.block_bytes);
-    if (kind != OCTET_KV_I8_CHANNEL) return kv;
+    if (kind != OCTET_KV_I8_CHANNEL && kind != OCTET_KV_FP8_CHANNEL) return kv;
     kv.k_scale = put(f, scale, sizeof scale);
     kv.v_scale = put(f, scale, sizeof scale);
     return kv;
@@ -595,9 +595,11 @@ static void attention_is_softmax_of_products(void **st) {
     static const struct {
         uint32_t kind;
         float allowed;
-    } kinds[] = {{OCTET_KV_F32, 1e-5f}, {OCTET_KV_BF16, 4e-3f}, {OCTET_KV_I8_CHANNEL, 8e-3f}};
+    } kinds[] = {{OCTET_KV_F32, 1e-5f},         {OCTET_KV_BF16, 4e-3f},
+                 {OCTET_KV_I8_CHANNEL, 8e-3f},  {OCTET_KV_I8_TOKEN, 8e-3f},
+                 {OCTET_KV_FP8_CHANNEL, 3e-2f}, {OCTET_KV_F16, 1e-3f}};
     const text *t = make_text();
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < OCT_COUNT(kinds); k++) {
         float first[HEADS * DIM] = {0}, got[HEADS * DIM];
         double want[DIM];
         for (unsigned n_threads = 1; n_threads <= 3; n_threads += 2) {
@@ -624,17 +626,47 @@ static void attention_is_softmax_of_products(void **st) {
     }
 }
 
+/* A token whose V cannot be represented loses the rows that see it, and no others. */
+static void a_lost_token_is_seen_as_nan(void **st) {
+    (void)st;
+    static const uint32_t kinds[] = {OCTET_KV_F32, OCTET_KV_BF16, OCTET_KV_F16, OCTET_KV_I8_TOKEN,
+                                     OCTET_KV_FP8_CHANNEL};
+    static text broken;
+    broken = *make_text();
+    broken.qkv[40][(HEADS + KV) * DIM + 3] = NAN; /* V of the first kv head */
+    fixture f = open_with(2);
+    for (size_t k = 0; k < OCT_COUNT(kinds); k++) {
+        float got[HEADS * DIM];
+        const octet_kv_desc kv = cache(&f, kinds[k]);
+        step(&f, &broken, &kv, 0, 40, false, got);
+        for (int d = 0; d < HEADS * DIM; d++) assert_true(isfinite(got[d]));
+        step(&f, &broken, &kv, 40, 30, false, got);
+        for (int h = 0; h < HEADS; h++)
+            for (int d = 0; d < DIM; d++) {
+                const bool whole_head = kinds[k] == OCTET_KV_I8_TOKEN;
+                const bool lost = h < HEADS / KV && (whole_head || d == 3);
+                assert_true(isfinite(got[h * DIM + d]) == !lost);
+            }
+    }
+    finish(&f);
+}
+
 static void fresh_rows_are_read_in_float(void **st) {
     (void)st;
     const text *t = make_text();
     float exact[HEADS * DIM], got[HEADS * DIM];
     fixture f = open_with(2);
-    const octet_kv_desc f32 = cache(&f, OCTET_KV_F32), i8 = cache(&f, OCTET_KV_I8_CHANNEL);
+    static const uint32_t kinds[] = {OCTET_KV_I8_CHANNEL, OCTET_KV_I8_TOKEN, OCTET_KV_FP8_CHANNEL,
+                                     OCTET_KV_F16, OCTET_KV_BF16};
+    const octet_kv_desc f32 = cache(&f, OCTET_KV_F32);
     step(&f, t, &f32, 0, 300, false, exact);
-    step(&f, t, &i8, 0, 300, true, got);
-    assert_memory_equal(exact, got, sizeof got);
-    step(&f, t, &i8, 0, 300, false, got);
-    assert_true(memcmp(exact, got, sizeof got) != 0);
+    for (size_t k = 0; k < OCT_COUNT(kinds); k++) {
+        const octet_kv_desc kv = cache(&f, kinds[k]);
+        step(&f, t, &kv, 0, 300, true, got);
+        assert_memory_equal(exact, got, sizeof got);
+        step(&f, t, &kv, 0, 300, false, got);
+        assert_true(memcmp(exact, got, sizeof got) != 0);
+    }
     finish(&f);
 }
 
@@ -735,6 +767,7 @@ int main(void) {
         cmocka_unit_test(rotation_and_norm_of_each_head),
         cmocka_unit_test(sampler_gets_its_tables),
         cmocka_unit_test(attention_is_softmax_of_products),
+        cmocka_unit_test(a_lost_token_is_seen_as_nan),
         cmocka_unit_test(fresh_rows_are_read_in_float),
         cmocka_unit_test(batches_out_of_contract_are_refused),
         cmocka_unit_test(replay_sees_what_the_buffers_hold_by_then),
