@@ -48,6 +48,8 @@ static oct_status load(oct_checkpoint *c, oct_err *err) {
     if (stat(c->path, &st) != 0) return OCT_FAIL(err, OCT_E_IO, "%s: %s", c->path, strerror(errno));
     if (S_ISDIR(st.st_mode)) {
         OCT_TRY(oct_checkpoint_open_folder(c, err));
+        OCT_TRY(oct_checkpoint_split_experts(c, err));
+        oct_checkpoint_find_wrapper(c);
     } else if (!oct_gguf_is(c->path) && !oct_str_ends(oct_str_of(c->path), OCT_STR(".gguf"))) {
         return OCT_FAIL(err, OCT_E_CORRUPT, "%s: neither a folder with config.json nor a GGUF file",
                         c->path);
@@ -121,9 +123,6 @@ const oct_tensor *oct_checkpoint_tensor_at(const oct_checkpoint *c, size_t i) {
     return &c->table.v[i];
 }
 
-const oct_tensor *oct_checkpoint_find(const oct_checkpoint *c, const char *name) {
-    return oct_tensor_table_find(&c->table, oct_str_of(name));
-}
 
 uint64_t oct_checkpoint_weight_bytes(const oct_checkpoint *c) {
     uint64_t sum = 0;

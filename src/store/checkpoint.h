@@ -39,7 +39,9 @@ json_t *oct_checkpoint_description(const oct_checkpoint *c);
 
 size_t oct_checkpoint_n_tensors(const oct_checkpoint *c);
 const oct_tensor *oct_checkpoint_tensor_at(const oct_checkpoint *c, size_t i);
-/* NULL when absent. */
+/* NULL when absent. The file's name for it may differ: a wrapper around the text model
+ * ("model.language_model."), another spelling of experts (store/checkpoint_names.c); name of the
+ * result is the file's. */
 const oct_tensor *oct_checkpoint_find(const oct_checkpoint *c, const char *name);
 uint64_t oct_checkpoint_weight_bytes(const oct_checkpoint *c); /* of all tensors, as stored */
 

@@ -108,6 +108,26 @@ static oct_status no_config(const oct_checkpoint *c, const listing *l, oct_err *
                     l->n ? "" : " (the folder is empty)");
 }
 
+/* Old writers put the scheme into the name (quant_model_description_w8a8.json); such a file is
+ * taken when it is the only one. */
+static oct_status read_description(oct_checkpoint *c, const listing *l, oct_err *err) {
+    static const char head[] = "quant_model_description_";
+    const char *only = NULL;
+    size_t n = 0;
+    c->description_name = description_name;
+    for (size_t i = 0; i < l->n; i++)
+        if (strncmp(l->names[i], head, sizeof head - 1) == 0 && ends(l->names[i], ".json")) {
+            only = l->names[i];
+            n++;
+        }
+    if (has_file(l, description_name))
+        return read_json_object(c, description_name, &c->description, err);
+    if (n != 1) return OCT_OK;
+    oct_warn("%s: %s is missing; %s is read", c->path, description_name, only);
+    c->description_name = only;
+    return read_json_object(c, only, &c->description, err);
+}
+
 static oct_status read_settings(oct_checkpoint *c, const listing *l, oct_err *err) {
     oct_buf text;
     if (!has_file(l, "config.json")) return no_config(c, l, err);
@@ -124,8 +144,7 @@ static oct_status read_settings(oct_checkpoint *c, const listing *l, oct_err *er
             oct_warn("%s; ignored", why.text);
     }
     oct_buf_fini(&text);
-    if (status == OCT_OK && has_file(l, description_name))
-        status = read_json_object(c, description_name, &c->description, err);
+    if (status == OCT_OK) status = read_description(c, l, err);
     return status;
 }
 

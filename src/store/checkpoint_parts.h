@@ -16,9 +16,11 @@ struct oct_checkpoint {
     oct_arena arena; /* names that no container owns */
     oct_model_config config;
     oct_generation_config generation;
-    json_t *description; /* NULL: none */
-    oct_gguf *gguf;      /* or NULL */
-    oct_shard *shards;   /* [n_shards] */
+    json_t *description;          /* NULL: none */
+    const char *description_name; /* its file, or the usual name */
+    const char *wrapper;          /* what stands for "model." in tensor names; NULL: nothing else */
+    oct_gguf *gguf;               /* or NULL */
+    oct_shard *shards;            /* [n_shards] */
     size_t n_shards, cap_shards;
     oct_tensor_table table;
     uint8_t *used;      /* [table.n] */
@@ -30,6 +32,12 @@ struct oct_checkpoint {
 /* Fill an empty checkpoint whose path is set; what was opened is freed by oct_checkpoint_close. */
 OCT_MUST_CHECK oct_status oct_checkpoint_open_folder(oct_checkpoint *c, oct_err *err);
 OCT_MUST_CHECK oct_status oct_checkpoint_open_gguf(oct_checkpoint *c, oct_err *err);
+
+/* checkpoint_names.c: tensors that hold all experts of a layer become one for each expert; the
+ * index is made again. Then which prefix the text model has. */
+OCT_MUST_CHECK oct_status oct_checkpoint_split_experts(oct_checkpoint *c, oct_err *err);
+void oct_checkpoint_find_wrapper(oct_checkpoint *c);
+enum { OCT_CHECKPOINT_NAME = 640 }; /* room for another spelling of a name */
 
 /* The file in which a tensor lies. */
 const oct_file *oct_checkpoint_file_of(const oct_checkpoint *c, const oct_tensor *t);

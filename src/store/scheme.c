@@ -1,14 +1,10 @@
-/* store/scheme.c - which scheme a checkpoint has, and the reading of small vectors with their
- * rules. */
+/* store/scheme.c - which scheme a checkpoint has, and what must agree inside one. */
 #include "store/scheme.h"
 
-#include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 
 #include "base/log.h"
 #include "codec/json.h"
-#include "quant/float_types.h"
 #include "store/scheme_parts.h"
 
 /* ---- choosing -------------------------------------------------------------------------------- */
@@ -25,15 +21,81 @@ static oct_status no_description(const oct_checkpoint *c, oct_err *err) {
                     oct_buf_cs(&c->json_files));
 }
 
+/* quant_method of config.json, and who reads it. */
+static const struct {
+    const char *method;
+    const oct_scheme_ops *ops;
+} methods[] = {
+    {"compressed-tensors", &oct_scheme_compressed},
+    {"quark", &oct_scheme_quark},
+    {"fp8", &oct_scheme_fp8},
+    {"fbgemm_fp8", &oct_scheme_fp8},
+    {"w8a8_int8", &oct_scheme_w8a8_int8},
+    {"blockwise_int8", &oct_scheme_blockwise_int8},
+};
+
+static const oct_scheme_ops *find_method(oct_str name) {
+    for (size_t i = 0; i < OCT_COUNT(methods); i++)
+        if (oct_str_is(name, methods[i].method)) return methods[i].ops;
+    return NULL;
+}
+
+/* What config.json says, or an empty span. Old files of compressed-tensors leave the name away. */
+static oct_str method_of(const json_t *config) {
+    const oct_str method = oct_json_str(json_object_get(config, "quant_method"));
+    if (method.len || !json_object_get(config, "config_groups")) return method;
+    return OCT_STR("compressed-tensors");
+}
+
 static oct_status refuse_method(const json_t *config, oct_err *err) {
     char shown[OCT_JSON_SHOWN];
     const json_t *method = json_object_get(config, "quant_method");
     return OCT_FAIL(err, OCT_E_UNSUPPORTED,
-                    "config.json: quantization_config.quant_method is not supported (got %s; this "
-                    "build reads float checkpoints, GGUF, and ModelSlim ones with "
-                    "quant_model_description.json)",
+                    "config.json: quantization_config.quant_method is not supported (got %s, want "
+                    "compressed-tensors, quark, fp8, fbgemm_fp8, w8a8_int8 or blockwise_int8; "
+                    "ModelSlim has quant_model_description.json instead)",
                     method ? oct_json_show(method, shown) : "none");
 }
+
+/* Nothing was asked for: the description, else config.json. */
+static oct_status detect(const oct_checkpoint *c, const oct_scheme_ops **out, oct_err *err) {
+    const json_t *config = c->config.quantization_config;
+    *out = c->description ? &oct_scheme_modelslim : &oct_scheme_float;
+    if (c->description && config && method_of(config).len)
+        oct_warn("config.json: quantization_config is ignored: %s decides", c->description_name);
+    if (c->description || !config) return OCT_OK;
+    *out = find_method(method_of(config));
+    return *out ? OCT_OK : refuse_method(config, err);
+}
+
+/* What was asked for wins over what is found, but cannot read what is not there. */
+static oct_status choose(const oct_checkpoint *c, const char *forced, const oct_scheme_ops **out,
+                         oct_err *err) {
+    const oct_str want = oct_str_of(forced), found = method_of(c->config.quantization_config);
+    if (want.len == 0 || oct_str_is(want, "auto")) return detect(c, out, err);
+    if (oct_str_is(want, "ascend")) {
+        *out = &oct_scheme_modelslim;
+        return c->description ? OCT_OK : no_description(c, err);
+    }
+    if (oct_str_is(want, "none")) {
+        *out = &oct_scheme_float;
+        return OCT_OK;
+    }
+    *out = find_method(want);
+    if (!*out)
+        return OCT_FAIL(err, OCT_E_INVALID,
+                        "--quantization: not known (got \"%.64s\", want auto, none, ascend, "
+                        "compressed-tensors, quark, fp8, fbgemm_fp8, w8a8_int8 or blockwise_int8)",
+                        forced);
+    if (!oct_str_eq(want, found))
+        return OCT_FAIL(err, OCT_E_INVALID,
+                        "%s: --quantization %s was asked for, but config.json says %.64s", c->path,
+                        forced, found.len ? found.ptr : "nothing of quantisation");
+    if (c->description) oct_warn("--quantization %s: %s is ignored", forced, c->description_name);
+    return OCT_OK;
+}
+
+/* ---- what must agree ------------------------------------------------------------------------- */
 
 /* Tensors that change the input of a layer at run time: ignoring one gives fluent nonsense. */
 static oct_status check_online(const oct_checkpoint *c, oct_err *err) {
@@ -49,25 +111,90 @@ static oct_status check_online(const oct_checkpoint *c, oct_err *err) {
     return OCT_OK;
 }
 
-static oct_status choose(const oct_checkpoint *c, const char *forced, const oct_scheme_ops **out,
-                         oct_err *err) {
-    const json_t *config = c->config.quantization_config;
-    const oct_str want = oct_str_of(forced);
-    *out = c->description ? &oct_scheme_modelslim : &oct_scheme_float;
-    if (want.len == 0 || oct_str_is(want, "auto")) {
-        if (c->description && config)
-            oct_warn("config.json: quantization_config is ignored: quant_model_description.json "
-                     "decides");
-        return c->description || !config ? OCT_OK : refuse_method(config, err);
-    }
-    if (oct_str_is(want, "ascend")) return c->description ? OCT_OK : no_description(c, err);
-    if (oct_str_is(want, "none")) {
-        *out = &oct_scheme_float;
+/* The storage of a projection as it will be read: "FLOAT" where the file holds floats. */
+static oct_status label_of(oct_scheme *s, const char *own, const char **out, oct_err *err) {
+    const oct_tensor *t = oct_scheme_weight(s, own);
+    oct_linear_rule rule;
+    *out = "FLOAT";
+    if (s->ops->label) {
+        const char *label = s->ops->label(s, own);
+        if (label) *out = label;
         return OCT_OK;
     }
-    return OCT_FAIL(err, OCT_E_INVALID,
-                    "--quantization: not known (got \"%.64s\", want auto, ascend or none)", forced);
+    if (!s->ops->rule || !t || oct_dtype_is_real(t->dtype)) return OCT_OK;
+    OCT_TRY(s->ops->rule(s, own, &rule, err));
+    *out = rule.label;
+    return OCT_OK;
 }
+
+static oct_status compare_labels(oct_scheme *s, const char *a, const char *b, const char *what,
+                                 oct_err *err) {
+    const char *la, *lb;
+    OCT_TRY(label_of(s, a, &la, err));
+    OCT_TRY(label_of(s, b, &lb, err));
+    if (strcmp(la, lb) == 0) return OCT_OK;
+    const bool some = strcmp(la, "FLOAT") == 0 || strcmp(lb, "FLOAT") == 0;
+    return OCT_FAIL(err, OCT_E_CORRUPT, "%s: %s (got %s for %s and %s for %s)", what,
+                    some ? "some but not all are quantised" : "quantised in different ways", la, a,
+                    lb, b);
+}
+
+/* The name without ".weight" or ".weight_packed"; false for other tensors. */
+static bool projection_of(const oct_tensor *t, char own[OCT_SCHEME_NAME]) {
+    static const char *const tails[] = {".weight", ".weight_packed"};
+    for (size_t i = 0; i < OCT_COUNT(tails); i++) {
+        const size_t n = strlen(tails[i]);
+        if (!oct_str_ends(t->name, oct_str_of(tails[i])) || t->name.len >= OCT_SCHEME_NAME)
+            continue;
+        memcpy(own, t->name.ptr, t->name.len - n);
+        own[t->name.len - n] = '\0';
+        return true;
+    }
+    return false;
+}
+
+/* Expert E as expert 0 of its layer: they go through one grouped product. */
+static oct_status check_expert(oct_scheme *s, const char *own, oct_err *err) {
+    static const char mark[] = ".experts.";
+    char first[OCT_SCHEME_NAME];
+    const char *at = strstr(own, mark);
+    if (!at) return OCT_OK;
+    at += sizeof mark - 1;
+    const size_t digits = strspn(at, "0123456789");
+    if (digits == 0 || strncmp(at, "0.", 2) == 0) return OCT_OK;
+    snprintf(first, sizeof first, "%.*s0%s", (int)(at - own), own, at + digits);
+    if (!oct_scheme_weight(s, first)) return OCT_OK;
+    return compare_labels(s, first, own, "experts of one layer", err);
+}
+
+/* strict: what other engines fuse must be alike. A missing v_proj is told elsewhere. */
+static oct_status check_fused(oct_scheme *s, const char *own, oct_err *err) {
+    static const char *const shards[][3] = {{"q_proj", "k_proj", "qkv_proj"},
+                                            {"q_proj", "v_proj", "qkv_proj"},
+                                            {"gate_proj", "up_proj", "gate_up_proj"}};
+    char other[OCT_SCHEME_NAME], what[OCT_SCHEME_NAME];
+    const char *dot = strrchr(own, '.');
+    for (size_t i = 0; dot && i < OCT_COUNT(shards); i++) {
+        if (strcmp(dot + 1, shards[i][0]) != 0) continue;
+        const int n = (int)(dot + 1 - own);
+        snprintf(other, sizeof other, "%.*s%s", n, own, shards[i][1]);
+        snprintf(what, sizeof what, "%.*s%s", n, own, shards[i][2]);
+        if (oct_scheme_weight(s, other)) OCT_TRY(compare_labels(s, own, other, what, err));
+    }
+    return OCT_OK;
+}
+
+static oct_status check_agreement(oct_scheme *s, oct_err *err) {
+    char own[OCT_SCHEME_NAME];
+    for (size_t i = 0; i < s->ckpt->table.n; i++) {
+        if (!projection_of(&s->ckpt->table.v[i], own)) continue;
+        OCT_TRY(check_expert(s, own, err));
+        if (s->strict) OCT_TRY(check_fused(s, own, err));
+    }
+    return OCT_OK;
+}
+
+/* ---- open, close, ask ------------------------------------------------------------------------ */
 
 oct_status oct_scheme_open(const oct_allocator *mem, oct_checkpoint *ckpt,
                            const oct_scheme_options *opts, oct_scheme **out, oct_err *err) {
@@ -77,8 +204,13 @@ oct_status oct_scheme_open(const oct_allocator *mem, oct_checkpoint *ckpt,
     OCT_TRY(check_online(ckpt, err));
     oct_scheme *s = oct_calloc(mem, 1, sizeof *s);
     if (!s) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", ckpt->path);
-    *s = (oct_scheme){.mem = mem, .ops = ops, .ckpt = ckpt, .mix_static = opts && opts->mix_static};
-    const oct_status status = ops->open(s, err);
+    *s = (oct_scheme){.mem = mem,
+                      .ops = ops,
+                      .ckpt = ckpt,
+                      .mix_static = opts && opts->mix_static,
+                      .strict = opts && opts->strict};
+    oct_status status = ops->open(s, err);
+    if (status == OCT_OK && ops != &oct_scheme_float) status = check_agreement(s, err);
     if (status == OCT_OK)
         *out = s;
     else
@@ -91,22 +223,49 @@ void oct_scheme_close(oct_scheme *s) {
     if (s->n_zero_scales)
         oct_warn("%s: %zu weight scales are 0: those outputs are constant", s->ckpt->path,
                  s->n_zero_scales);
+    if (s->ops->close) s->ops->close(s);
     oct_free(s->mem, s, 1, sizeof *s);
 }
 
 const char *oct_scheme_name(const oct_scheme *s) { return s->ops->name; }
 bool oct_scheme_has_kv(const oct_scheme *s) { return s->has_kv; }
 
+oct_status oct_scheme_check_unused(const oct_scheme *s, oct_err *err) {
+    oct_buf names;
+    oct_buf_init(&names, s->mem, 1024);
+    const size_t n = oct_checkpoint_unused(s->ckpt, &names);
+    oct_status st = OCT_OK;
+    if (n && s->strict)
+        st = OCT_FAIL(err, OCT_E_CORRUPT, "%s: %zu tensors are not used by this model: %s",
+                      s->ckpt->path, n, oct_buf_cs(&names));
+    else if (n)
+        oct_warn("%zu tensors of the checkpoint are not used: %s", n, oct_buf_cs(&names));
+    oct_buf_fini(&names);
+    return st;
+}
+
+/* The projection as the file spells it. */
+static void resolve(const oct_scheme *s, const char *prefix, char own[OCT_SCHEME_NAME]) {
+    const oct_tensor *t = oct_scheme_weight(s, prefix);
+    if (!t || !projection_of(t, own)) snprintf(own, OCT_SCHEME_NAME, "%s", prefix);
+}
+
 oct_status oct_scheme_linear(oct_scheme *s, oct_arena *arena, const char *prefix, uint64_t n,
                              uint64_t k, bool need_bias, oct_linear_source *out, oct_err *err) {
+    char own[OCT_SCHEME_NAME];
+    oct_linear_rule rule;
     *out = (oct_linear_source){.n = n, .k = k, .label = ""};
-    return s->ops->linear(s, arena, prefix, need_bias, out, err);
+    resolve(s, prefix, own);
+    if (s->ops->linear) return s->ops->linear(s, arena, own, need_bias, out, err);
+    OCT_TRY(s->ops->rule(s, own, &rule, err));
+    return oct_scheme_rule_linear(s, arena, own, &rule, need_bias, out, err);
 }
 
 oct_status oct_scheme_kv(oct_scheme *s, oct_arena *arena, const char *attn, uint32_t n_kv_heads,
                          uint32_t head_dim, oct_kv_source *out, oct_err *err) {
     *out = (oct_kv_source){0};
-    return s->has_kv ? s->ops->kv(s, arena, attn, n_kv_heads * head_dim, out, err) : OCT_OK;
+    if (!s->has_kv || !s->ops->kv) return OCT_OK;
+    return s->ops->kv(s, arena, attn, n_kv_heads, head_dim, out, err);
 }
 
 const char *oct_kv_source_text(const oct_kv_source *kv) {
@@ -120,11 +279,21 @@ const char *oct_kv_source_text(const oct_kv_source *kv) {
     return texts[kv->kind][kv->grain];
 }
 
-/* ---- values ---------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 bool oct_scheme_join(char out[OCT_SCHEME_NAME], const char *prefix, const char *tail) {
     const int n = snprintf(out, OCT_SCHEME_NAME, "%s%s", prefix, tail);
     return n > 0 && n < OCT_SCHEME_NAME;
+}
+
+const oct_tensor *oct_scheme_find(const oct_scheme *s, const char *prefix, const char *tail) {
+    char name[OCT_SCHEME_NAME];
+    return oct_scheme_join(name, prefix, tail) ? oct_checkpoint_find(s->ckpt, name) : NULL;
+}
+
+const oct_tensor *oct_scheme_weight(const oct_scheme *s, const char *prefix) {
+    const oct_tensor *t = oct_scheme_find(s, prefix, ".weight");
+    return t ? t : oct_scheme_find(s, prefix, ".weight_packed");
 }
 
 oct_status oct_scheme_fail(const oct_scheme *s, const oct_tensor *t, oct_status code, oct_err *err,
@@ -136,79 +305,4 @@ oct_status oct_scheme_fail(const oct_scheme *s, const oct_tensor *t, oct_status 
     va_end(args);
     return OCT_FAIL(err, code, "%s: tensor %s: %s",
                     oct_path_base(oct_checkpoint_file_of(s->ckpt, t)->path), t->name.ptr, reason);
-}
-
-/* The first value that breaks the rule, or n. */
-static uint64_t find_bad(oct_scheme *s, const float *v, uint64_t n, oct_value_rule rule) {
-    for (uint64_t i = 0; i < n; i++) {
-        bool ok = isfinite(v[i]);
-        if (rule == OCT_VALUE_SCALE) ok = ok && v[i] > 0;
-        if (rule == OCT_VALUE_COLUMN) ok = ok && v[i] >= 0;
-        if (rule == OCT_VALUE_OFFSET) ok = ok && v[i] >= -128 && v[i] <= 127 && v[i] == rintf(v[i]);
-        if (!ok) return i;
-        s->n_zero_scales += rule == OCT_VALUE_COLUMN && v[i] == 0;
-    }
-    return n;
-}
-
-static bool is_offset_int(oct_dtype d) {
-    return d == OCT_DTYPE_I8 || d == OCT_DTYPE_I16 || d == OCT_DTYPE_I32 || d == OCT_DTYPE_I64;
-}
-
-static float int_at(oct_dtype d, const unsigned char *p, uint64_t i) {
-    int64_t v = 0;
-    const uint64_t size = oct_dtype_block_bytes(d);
-    memcpy(&v, p + i * size, size);
-    const unsigned unused = 64 - 8 * (unsigned)size;
-    return (float)((int64_t)((uint64_t)v << unused) >> unused);
-}
-
-static oct_status read_ints(const oct_scheme *s, const oct_tensor *t, uint64_t n, float *out,
-                            oct_err *err) {
-    unsigned char *raw = oct_alloc(s->mem, t->bytes, 1);
-    if (!raw) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", t->name.ptr);
-    const oct_status status = oct_checkpoint_read_raw(s->ckpt, t, raw, err);
-    for (uint64_t i = 0; status == OCT_OK && i < n; i++) out[i] = int_at(t->dtype, raw, i);
-    oct_free(s->mem, raw, t->bytes, 1);
-    return status;
-}
-
-oct_status oct_scheme_values(oct_scheme *s, oct_arena *arena, const char *prefix, const char *tail,
-                             uint64_t n, oct_value_rule rule, bool optional, const float **out,
-                             oct_err *err) {
-    static const char *const wanted[] = {
-        [OCT_VALUE_FINITE] = "a finite number",
-        [OCT_VALUE_SCALE] = "a finite scale above 0",
-        [OCT_VALUE_COLUMN] = "a finite scale, not negative",
-        [OCT_VALUE_OFFSET] = "a whole number from -128 to 127",
-    };
-    char name[OCT_SCHEME_NAME];
-    const oct_tensor *t =
-        oct_scheme_join(name, prefix, tail) ? oct_checkpoint_find(s->ckpt, name) : NULL;
-    *out = NULL;
-    if (!t) {
-        if (!optional) oct_checkpoint_note(s->ckpt, "%s is missing", name);
-        return OCT_OK;
-    }
-    oct_checkpoint_consume(s->ckpt, t);
-    const bool ints = rule == OCT_VALUE_OFFSET && is_offset_int(t->dtype);
-    if ((!oct_dtype_is_real(t->dtype) && !ints) || t->n_rows * t->row_elems != n) {
-        oct_buf b;
-        oct_buf_init(&b, s->mem, 0);
-        oct_tensor_describe(t, &b);
-        oct_checkpoint_note(s->ckpt, "%s: got %s, want %" PRIu64 " floats", name, oct_buf_cs(&b),
-                            n);
-        oct_buf_fini(&b);
-        return OCT_OK;
-    }
-    float *v = oct_arena_alloc(arena, n, sizeof *v);
-    if (!v) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", name);
-    OCT_TRY(ints ? read_ints(s, t, n, v, err)
-                 : oct_checkpoint_read_rows(s->ckpt, t, 0, t->n_rows, v, err));
-    const uint64_t bad = find_bad(s, v, n, rule);
-    if (bad < n)
-        return oct_scheme_fail(s, t, OCT_E_CORRUPT, err, "index %" PRIu64 " (got %g, want %s)", bad,
-                               (double)v[bad], wanted[rule]);
-    *out = v;
-    return OCT_OK;
 }

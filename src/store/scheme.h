@@ -1,7 +1,10 @@
 /*
  * store/scheme.h - how the numbers of one projection are read: which tensors belong together, and
- * what their values mean. One small file each: scheme_float.c, scheme_modelslim.c; a new scheme is
- * a file and a line in the table of scheme.c.
+ * what their values mean. One small file each: scheme_float.c, scheme_modelslim.c, scheme_quark.c,
+ * scheme_compressed.c, scheme_fp8.c; a new scheme is a file and a line in scheme.c.
+ *
+ * Experts of a layer are stored alike or refused. Static input scales of the experts that share
+ * their rows come out equal.
  *
  * Ownership  The scheme borrows the checkpoint. Loaded vectors live in the caller's arena.
  * Threads    One at a time.
@@ -97,8 +100,12 @@ typedef struct oct_kv_source {
 } oct_kv_source;
 
 typedef struct oct_scheme_options {
-    const char *forced; /* --quantization: NULL or "" detects; "ascend", "none"; others refused */
-    bool mix_static;    /* W8A8_MIX read as static W8A8 instead of dynamic */
+    /* --quantization: NULL, "" or "auto" detects; "none" reads floats only; "ascend" or a
+     * quant_method of config.json must be what the checkpoint has */
+    const char *forced;
+    bool mix_static; /* W8A8_MIX read as static W8A8 instead of dynamic */
+    bool strict;     /* refuse what is read with a warning otherwise: projections that other engines
+                        fuse and that are stored differently, tensors that nobody used */
 } oct_scheme_options;
 
 /* Picks and checks the scheme of a checkpoint. OCT_E_UNSUPPORTED names a format or scheme string
@@ -109,9 +116,13 @@ OCT_MUST_CHECK oct_status oct_scheme_open(const oct_allocator *mem, oct_checkpoi
                                           oct_err *err);
 void oct_scheme_close(oct_scheme *s); /* accepts NULL; before the checkpoint is closed */
 
-const char *oct_scheme_name(const oct_scheme *s); /* "float", "ascend" */
+const char *oct_scheme_name(const oct_scheme *s); /* "float", "ascend", "quark", ... */
 /* True when the checkpoint asks for a quantised cache in at least one layer, or offers scales. */
 bool oct_scheme_has_kv(const oct_scheme *s);
+
+/* After everything was asked for: a warning that counts the tensors nobody used, or OCT_E_CORRUPT
+ * when strict. */
+OCT_MUST_CHECK oct_status oct_scheme_check_unused(const oct_scheme *s, oct_err *err);
 
 /*
  * The projection whose tensors are named prefix.weight and so on; n outputs, k inputs as the model

@@ -23,5 +23,6 @@ static oct_status float_open(oct_scheme *s, oct_err *err) {
     return OCT_OK;
 }
 
+/* No list says anything of float tensors: all are taken as they are. */
 const oct_scheme_ops oct_scheme_float = {
     .name = "float", .open = float_open, .linear = oct_scheme_float_linear};

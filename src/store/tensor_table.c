@@ -67,6 +67,11 @@ bool oct_tensor_table_index(oct_tensor_table *t, const oct_tensor **twice) {
     return true;
 }
 
+void oct_tensor_table_unindex(oct_tensor_table *t) {
+    oct_free(t->mem, t->by_name, t->n, sizeof *t->by_name);
+    t->by_name = NULL;
+}
+
 const oct_tensor *oct_tensor_table_find(const oct_tensor_table *t, oct_str name) {
     size_t lo = 0, hi = t->n;
     while (lo < hi) {

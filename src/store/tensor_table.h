@@ -26,6 +26,8 @@ void oct_tensor_table_sort(oct_tensor_table *t);
 /* Makes find possible. *twice (may be NULL) is a tensor whose name another one has too, or NULL.
  * False: no memory. */
 OCT_MUST_CHECK bool oct_tensor_table_index(oct_tensor_table *t, const oct_tensor **twice);
+/* Forgets the index, so that tensors can be added again. */
+void oct_tensor_table_unindex(oct_tensor_table *t);
 const oct_tensor *oct_tensor_table_find(const oct_tensor_table *t, oct_str name);
 
 #endif

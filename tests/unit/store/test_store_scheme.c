@@ -231,7 +231,7 @@ static void CF7_description_and_files_disagree(void **state) {
     const entry dyn[] = {DYNAMIC_SET};
     const entry flt[] = {T("weight", F32, 2, {2, 4}, w)};
     const entry u8[] = {T("weight", U8, 2, {2, 4}, W), T("weight_scale", F32, 2, {2, 1}, w_scale)};
-    static const char *const others[] = {"W8A16",   "W4A8_DYNAMIC", "W8A8SC",
+    static const char *const others[] = {"W4A16", "W4A8_DYNAMIC", "W8A8SC",
                                          "UNKNOWN", "INT8",         "w8a8"};
     char text[128];
     for (size_t i = 0; i < OCT_COUNT(others); i++) {
@@ -247,8 +247,10 @@ static void CF7_description_and_files_disagree(void **state) {
     REFUSE(dyn, "{\"p.weight\":\"W8A8\"}", OCT_E_CORRUPT, "p.input_scale is missing");
     REFUSE(dyn, "{\"p.weight\":\"W8A8_DYNAMIC\",\"q.weight\":\"W8A8\"}", OCT_E_CORRUPT,
            "tensor q.weight is listed as W8A8 but is in no file");
-    REFUSE(dyn, "{\"p.weight\":\"W8A8_DYNAMIC\",\"fa_quant_type\":\"FAQuant\"}", OCT_E_UNSUPPORTED,
-           "fa_quant_type");
+    REFUSE(dyn, "{\"p.weight\":\"W8A8_DYNAMIC\",\"fa_quant_type\":\"FAQuant\"}", OCT_E_CORRUPT,
+           "fa_quant_type is set, but no layer has fa_k.scale");
+    REFUSE(dyn, "{\"p.weight\":\"W8A8_DYNAMIC\",\"fa_quant_type\":\"FAX\"}", OCT_E_UNSUPPORTED,
+           "fa_quant_type is not supported (got \"FAX\"");
     REFUSE(dyn, "{\"p.weight\":\"W8A8_DYNAMIC\",\"kv_cache_type\":\"C4\"}", OCT_E_UNSUPPORTED,
            "\"C4\"");
     opened o;
@@ -264,10 +266,10 @@ static void CF7_other_formats_are_named(void **state) {
     (void)state;
     const float w[8] = {0};
     const entry flt[] = {T("weight", F32, 2, {2, 4}, w)};
-    put_model(flt, 1, NULL, ",\"quantization_config\":{\"quant_method\":\"quark\"}");
-    refuse_with(NULL, OCT_E_UNSUPPORTED, "\"quark\"");
-    put_model(flt, 1, NULL, ",\"quantization_config\":{\"quant_method\":\"compressed-tensors\"}");
-    refuse_with(NULL, OCT_E_UNSUPPORTED, "\"compressed-tensors\"");
+    put_model(flt, 1, NULL, ",\"quantization_config\":{\"quant_method\":\"awq\"}");
+    refuse_with(NULL, OCT_E_UNSUPPORTED, "\"awq\"");
+    put_model(flt, 1, NULL, ",\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}");
+    refuse_with(NULL, OCT_E_UNSUPPORTED, "\"bitsandbytes\"");
     put_model(flt, 1, NULL, ",\"quantization_config\":{}");
     refuse_with(NULL, OCT_E_UNSUPPORTED, "quant_method");
     refuse_with(&(oct_scheme_options){.forced = "gptq"}, OCT_E_INVALID, "\"gptq\"");
