@@ -123,7 +123,6 @@ const oct_tensor *oct_checkpoint_tensor_at(const oct_checkpoint *c, size_t i) {
     return &c->table.v[i];
 }
 
-
 uint64_t oct_checkpoint_weight_bytes(const oct_checkpoint *c) {
     uint64_t sum = 0;
     for (size_t i = 0; i < c->table.n; i++) sum += c->table.v[i].bytes;
