@@ -83,28 +83,29 @@ static bool f_escape(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out
     return no_args(c, a, "escape") && oct_tmpl_escape(c, in, out);
 }
 
-static bool f_trim(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out) {
+/* What the method of this name makes of it as a string. */
+static bool as_method(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, oct_str method, tmpl_val *out) {
     tmpl_val s;
-    return oct_tmpl_to_str(c, in, &s) &&
-           oct_tmpl_find_method(TMPL_STR, OCT_STR("strip"))->fn(c, s, a, out);
+    return oct_tmpl_to_str(c, in, &s) && oct_tmpl_find_method(TMPL_STR, method)->fn(c, s, a, out);
 }
-
-static bool recase(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_case how, tmpl_val *out) {
-    tmpl_val s;
-    return no_args(c, a, "the filter") && oct_tmpl_to_str(c, in, &s) &&
-           oct_tmpl_recase(c, s, how, out);
+static bool f_trim(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out) {
+    return as_method(c, in, a, OCT_STR("strip"), out);
 }
 static bool f_upper(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out) {
-    return recase(c, in, a, TMPL_UPPER, out);
+    return as_method(c, in, a, OCT_STR("upper"), out);
 }
 static bool f_lower(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out) {
-    return recase(c, in, a, TMPL_LOWER, out);
-}
-static bool f_title(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out) {
-    return recase(c, in, a, TMPL_TITLE_WORDS, out);
+    return as_method(c, in, a, OCT_STR("lower"), out);
 }
 static bool f_capitalize(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out) {
-    return recase(c, in, a, TMPL_CAPITALIZE, out);
+    return as_method(c, in, a, OCT_STR("capitalize"), out);
+}
+
+/* Not the method: words begin at other characters. */
+static bool f_title(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out) {
+    tmpl_val s;
+    return no_args(c, a, "title") && oct_tmpl_to_str(c, in, &s) &&
+           oct_tmpl_recase(c, s, TMPL_TITLE_WORDS, out);
 }
 
 static bool f_replace(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out) {

@@ -44,21 +44,22 @@ static bool m_rstrip(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_val *out)
     return strip(c, s, a, "rstrip", 2, out);
 }
 
-static bool recase(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_case how, tmpl_val *out) {
+static bool recase(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, const char *what, tmpl_case how,
+                   tmpl_val *out) {
     tmpl_val none;
-    return oct_tmpl_bind(c, a, "the method", "", 0, &none) && oct_tmpl_recase(c, s, how, out);
+    return oct_tmpl_bind(c, a, what, "", 0, &none) && oct_tmpl_recase(c, s, how, out);
 }
 static bool m_upper(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_val *out) {
-    return recase(c, s, a, TMPL_UPPER, out);
+    return recase(c, s, a, "upper", TMPL_UPPER, out);
 }
 static bool m_lower(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_val *out) {
-    return recase(c, s, a, TMPL_LOWER, out);
+    return recase(c, s, a, "lower", TMPL_LOWER, out);
 }
 static bool m_title(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_val *out) {
-    return recase(c, s, a, TMPL_TITLE, out);
+    return recase(c, s, a, "title", TMPL_TITLE, out);
 }
 static bool m_capitalize(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_val *out) {
-    return recase(c, s, a, TMPL_CAPITALIZE, out);
+    return recase(c, s, a, "capitalize", TMPL_CAPITALIZE, out);
 }
 
 /* The head of s up to the next blank run, which is skipped; false at the end. */

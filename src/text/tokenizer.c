@@ -4,6 +4,7 @@
  */
 #include "text/tokenizer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "text/detokenizer.h"
@@ -135,11 +136,16 @@ oct_status oct_tok_put_added(oct_tokenizer *tok, int64_t id, oct_str content, bo
     return remember_added(tok, (int32_t)id, rules, err);
 }
 
+/* Capitals only, as in "<0x0A>"; -1: none. */
+static int hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
 int oct_tok_byte_name(oct_str spell) {
-    static const char digits[] = "0123456789ABCDEF";
     if (spell.len != 6 || memcmp(spell.ptr, "<0x", 3) != 0 || spell.ptr[5] != '>') return -1;
-    const char *high = memchr(digits, spell.ptr[3], 16), *low = memchr(digits, spell.ptr[4], 16);
-    return high && low ? (int)((high - digits) * 16 + (low - digits)) : -1;
+    const int high = hex_digit(spell.ptr[3]), low = hex_digit(spell.ptr[4]);
+    return high >= 0 && low >= 0 ? high * 16 + low : -1;
 }
 
 /* ---- the last step of building ---- */
@@ -149,14 +155,7 @@ static void find_bytes(oct_tokenizer *tok) {
     for (int b = 0; b < 256; b++) {
         char name[8] = {(char)b};
         size_t len = 1;
-        if (!tok->bpe.byte_level) {
-            static const char digits[] = "0123456789ABCDEF";
-            memcpy(name, "<0x", 3);
-            name[3] = digits[b >> 4];
-            name[4] = digits[b & 15];
-            name[5] = '>';
-            len = 6;
-        }
+        if (!tok->bpe.byte_level) len = (size_t)snprintf(name, sizeof name, "<0x%02X>", b & 0xff);
         tok->bpe.byte_id[b] = oct_vocab_by_spell(&tok->vocab, name, len);
     }
 }
