@@ -4,8 +4,8 @@
  * the bytes of the tensors are read later, tensor by tensor.
  *
  * Names are those of Hugging Face checkpoints (model.layers.0.self_attn.q_proj.weight); GGUF names
- * are mapped. Some files have the rows of q and k in pair order (GGUF's "llama", GLM-4): the readers
- * below put them into half order.
+ * are mapped. Some files have the rows of q and k in pair order (GGUF's "llama", GLM-4): the
+ * readers below put them into half order.
  *
  * Ownership  The object owns everything it hands out. Threads: find, consume and needs one at a
  *            time; the read functions from any thread.

@@ -231,7 +231,7 @@ static void CF7_description_and_files_disagree(void **state) {
     const entry dyn[] = {DYNAMIC_SET};
     const entry flt[] = {T("weight", F32, 2, {2, 4}, w)};
     const entry u8[] = {T("weight", U8, 2, {2, 4}, W), T("weight_scale", F32, 2, {2, 1}, w_scale)};
-    static const char *const others[] = {"W4A16", "W4A8_DYNAMIC", "W8A8SC",
+    static const char *const others[] = {"W4A16",   "W4A8_DYNAMIC", "W8A8SC",
                                          "UNKNOWN", "INT8",         "w8a8"};
     char text[128];
     for (size_t i = 0; i < OCT_COUNT(others); i++) {
