@@ -168,6 +168,7 @@ oct_status oct_conform_run(oct_device *d, const oct_conform_options *options,
         run_groups(r, oct_cf_attention_groups, report, ctx, out);
         run_groups(r, oct_cf_sample_groups, report, ctx, out);
         run_groups(r, oct_cf_model_groups, report, ctx, out);
+        if (oct_device_has_experts(d)) run_groups(r, oct_cf_expert_groups, report, ctx, out);
     }
     oct_cf_close(&r->got);
     oct_cf_close(&r->want);

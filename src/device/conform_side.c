@@ -214,17 +214,21 @@ static const void *narrow_to(oct_cf_side *s, const float *v, size_t n, uint32_t 
 }
 
 octet_weight oct_cf_weight(oct_cf_side *s, const oct_cf_matrix *m) {
-    const octet_weight_desc desc = {
-        .struct_bytes = sizeof desc, .dtype = m->dtype, .n = m->n, .k = m->k};
-    const size_t n = (size_t)m->n * m->k;
+    const octet_weight_desc desc = {.struct_bytes = sizeof desc,
+                                    .dtype = m->dtype,
+                                    .n = m->n,
+                                    .k = m->k,
+                                    .n_experts = m->n_experts};
+    const uint32_t n_rows = m->n * (m->n_experts ? m->n_experts : 1);
+    const size_t n = (size_t)n_rows * m->k;
     octet_weight w = 0;
-    octet_weight_rows rows = {.struct_bytes = sizeof rows, .n_rows = m->n};
-    float *scale = oct_cf_mem(s, m->n, sizeof *scale);
-    int32_t *int_bias = oct_cf_mem(s, m->n, sizeof *int_bias);
+    octet_weight_rows rows = {.struct_bytes = sizeof rows, .n_rows = n_rows};
+    float *scale = oct_cf_mem(s, n_rows, sizeof *scale);
+    int32_t *int_bias = oct_cf_mem(s, n_rows, sizeof *int_bias);
     rows.data = m->dtype == OCTET_I8 ? (const void *)oct_cf_bytes(s, n, m->fill)
                                      : narrow_to(s, oct_cf_floats(s, n, m->size), n, m->dtype);
-    if (m->bias) rows.bias = oct_cf_floats(s, m->n, 1);
-    for (uint32_t i = 0; scale && int_bias && i < m->n; i++) {
+    if (m->bias) rows.bias = oct_cf_floats(s, n_rows, 1);
+    for (uint32_t i = 0; scale && int_bias && i < n_rows; i++) {
         scale[i] = oct_cf_uniform(s, 0.5f, 1.5f) * m->size;
         int_bias[i] = (int32_t)oct_cf_below(s, 30000) - 15000;
     }

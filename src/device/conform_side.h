@@ -100,6 +100,7 @@ octet_quant oct_cf_quant_room(oct_cf_side *s, uint32_t mode, size_t n_rows, size
 /* A matrix of n x k random values: int8 (fill as oct_cf_bytes), or floats of about `size`. */
 typedef struct oct_cf_matrix {
     uint32_t dtype, n, k;
+    uint32_t n_experts; /* 0: one matrix */
     unsigned fill;
     float size;
     bool int_bias, bias;
@@ -130,5 +131,6 @@ extern const oct_cf_group oct_cf_row_groups[];       /* conform_rows.c */
 extern const oct_cf_group oct_cf_attention_groups[]; /* conform_attention.c */
 extern const oct_cf_group oct_cf_sample_groups[];    /* conform_sample.c */
 extern const oct_cf_group oct_cf_model_groups[];     /* conform_model.c */
+extern const oct_cf_group oct_cf_expert_groups[];    /* conform_experts.c; optional */
 
 #endif
