@@ -228,6 +228,46 @@ static void check_row_max(kcheck *t, oct_row_max_fn ref, oct_row_max_fn fn) {
         }
 }
 
+/* Up to a row of 8 experts and a shared one; in place of nothing and on top of what is there. */
+static void check_weighted_sum(kcheck *t, oct_weighted_sum_fn ref, oct_weighted_sum_fn fn) {
+    enum { MOST = 9 };
+    static const uint32_t counts[] = {1, 2, 3, MOST};
+    const float *x[MOST];
+    if (!kc_begin(t, (kc_fn)ref, (kc_fn)fn, "weighted_sum")) return;
+    for (size_t s = 0; s < KC_COUNT(sizes); s++)
+        for (size_t c = 0; c < KC_COUNT(counts); c++)
+            for (int how = 0; how < 2 * N_HOW; how++) {
+                const uint32_t n = sizes[s], n_x = counts[c];
+                const int add = how & 1;
+                float *w = row(t, 0, n_x), *want = row(t, 1, n), *got = row(t, 2, n);
+                for (uint32_t i = 0; i < n_x; i++) {
+                    float *xi = row(t, 3 + i, n);
+                    fill(t, xi, n, 2.0f, how / 2);
+                    x[i] = xi;
+                }
+                fill(t, w, n_x, 1.0f, KC_RANDOM);
+                fill(t, want, n, 1.0f, KC_RANDOM);
+                memcpy(got, want, n * sizeof *got);
+                kc_case(t, "n=%u rows=%u fill=%d add=%d", n, n_x, how / 2, add);
+                ref(want, x, w, n_x, n, add);
+                fn(got, x, w, n_x, n, add);
+                kc_same_f32(t, want, got, n);
+            }
+    double a, b;
+    enum { N = 2048 };
+    float *w = row(t, 0, MOST), *y = row(t, 1, N);
+    if (!t->bench) return;
+    kc_fill_f32(t, w, MOST, 1.0f, KC_RANDOM);
+    for (uint32_t i = 0; i < MOST; i++) {
+        float *xi = row(t, 3 + i, N);
+        kc_fill_f32(t, xi, N, 1.0f, KC_RANDOM);
+        x[i] = xi;
+    }
+    KC_TIME(a, ref(y, x, w, MOST, N, 0));
+    KC_TIME(b, fn(y, x, w, MOST, N, 0));
+    kc_report(t, "9 rows of 2048", MOST * N, a, b);
+}
+
 static void check_soft_sum(kcheck *t, oct_soft_sum_fn ref, oct_soft_sum_fn fn) {
     if (!kc_begin(t, (kc_fn)ref, (kc_fn)fn, "soft_sum")) return;
     for (size_t s = 0; s < KC_COUNT(sizes); s++)
@@ -255,4 +295,5 @@ void check_elem(kcheck *t, const oct_kern *ref, const oct_kern *k) {
     check_rope(t, ref->elem.rope, k->elem.rope);
     check_row_max(t, ref->elem.row_max, k->elem.row_max);
     check_soft_sum(t, ref->elem.soft_sum, k->elem.soft_sum);
+    check_weighted_sum(t, ref->elem.weighted_sum, k->elem.weighted_sum);
 }
