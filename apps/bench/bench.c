@@ -1,7 +1,7 @@
 /*
  * apps/bench/bench.c - `octet bench kernels`: kernels as fractions of this machine's ceilings;
  * `octet bench step MODEL`: prompt and decode speed of a model, as fractions of the same ceilings
- * measured in the same run.
+ * measured in the same run; `octet bench experts`: bench_experts.c.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/num.h"
+#include "bench_experts.h"
 #include "commands.h"
 #include "kern/bench.h"
 #include "kern/cpu.h"
@@ -194,13 +195,17 @@ static int run_step(step_options *o, const char *path) {
 static int bench_run(const cli_command *self, int argc, char **argv) {
     step_options o = {
         .open = OPEN_OPTIONS_DEFAULT, .prefill = 512, .decode = 64, .context = 128, .repeats = 5};
+    experts_options e = EXPERTS_OPTIONS_DEFAULT;
     bool csv = false;
     o.open.log_level = "warn";
     cli_flag model_flags[OPEN_N_FLAGS];
     open_flags(&o.open, model_flags);
     const cli_flag flags[] = {
         {.name = "csv", .type = CLI_SWITCH, .out = &csv, .help = "kernels: comma-separated rows"},
-        {.name = "json", .type = CLI_SWITCH, .out = &o.json, .help = "step: one JSON object"},
+        {.name = "json",
+         .type = CLI_SWITCH,
+         .out = &o.json,
+         .help = "step, experts: one JSON object"},
         {.name = "prefill",
          .type = CLI_COUNT,
          .out = &o.prefill,
@@ -228,7 +233,42 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
          .value = "N",
          .min = 1,
          .max = MAX_REPEATS,
-         .help = "step: counted runs, after one that is not; medians are told"},
+         .help = "step, experts: counted runs, after one that is not; medians are told"},
+        {.name = "hidden",
+         .type = CLI_COUNT,
+         .out = &e.hidden,
+         .value = "N",
+         .min = 16,
+         .max = 65536,
+         .help = "experts: width of a row"},
+        {.name = "inner",
+         .type = CLI_COUNT,
+         .out = &e.inner,
+         .value = "N",
+         .min = 16,
+         .max = 65536,
+         .help = "experts: inner width of an expert"},
+        {.name = "experts",
+         .type = CLI_COUNT,
+         .out = &e.n_experts,
+         .value = "N",
+         .min = 1,
+         .max = 4096,
+         .help = "experts: how many there are"},
+        {.name = "used",
+         .type = CLI_COUNT,
+         .out = &e.n_used,
+         .value = "N",
+         .min = 1,
+         .max = OCTET_MAX_TOP_K,
+         .help = "experts: how many a row uses"},
+        {.name = "rows",
+         .type = CLI_COUNT,
+         .out = &e.rows,
+         .value = "N",
+         .min = 1,
+         .max = 65536,
+         .help = "experts: rows of a prefill"},
     };
     const cli_group groups[] = {{"Measurement", flags, OCT_COUNT(flags)},
                                 {"Model", model_flags, OPEN_N_FLAGS}};
@@ -238,13 +278,18 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     if (status >= 0) return status;
     if (n_pos == 1 && strcmp(pos[0], "kernels") == 0) return run_kernels(&o.open, csv);
     if (n_pos == 2 && strcmp(pos[0], "step") == 0) return run_step(&o, pos[1]);
-    return cli_fail(EXIT_USAGE, "bench: want `kernels` or `step MODEL`; see octet bench --help");
+    e.json = o.json;
+    e.repeats = o.repeats;
+    if (n_pos == 1 && strcmp(pos[0], "experts") == 0) return experts_run(&o.open, &e);
+    return cli_fail(EXIT_USAGE,
+                    "bench: want `kernels`, `step MODEL` or `experts`; see octet bench --help");
 }
 
 const cli_command bench_command = {
     .name = "bench",
     .summary = "kernels and steps as fractions of this machine's measured ceilings",
-    .usage = "kernels | step MODEL",
-    .examples = "  octet bench kernels\n  octet bench step model-w8a8c8 --threads 1 --prefill 512",
+    .usage = "kernels | step MODEL | experts",
+    .examples = "  octet bench kernels\n  octet bench step model-w8a8c8 --threads 1 --prefill 512\n"
+                "  octet bench experts --threads 2",
     .run = bench_run,
 };
