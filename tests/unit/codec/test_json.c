@@ -107,7 +107,6 @@ static void HT8_wide_integers(void **state) {
 static void HT8_many_parts(void **state) {
     (void)state;
     static const char *const units[] = {"[],", "{},", "\"\","};
-    oct_err err;
     oct_buf b;
     oct_buf_init(&b, oct_system_allocator(), 0);
     for (size_t u = 0; u < OCT_COUNT(units); u++) {
@@ -116,9 +115,6 @@ static void HT8_many_parts(void **state) {
         for (uint32_t i = 0; i < oct_json_request_limits.max_parts; i++) oct_buf_cstr(&b, units[u]);
         oct_buf_cstr(&b, "1]");
         refused(oct_buf_view(&b), &oct_json_request_limits, "too many strings", -1);
-        json_t *v = parse(oct_buf_view(&b), &oct_json_file_limits, &err);
-        assert_non_null(v);
-        json_decref(v);
     }
     oct_buf_fini(&b);
 }
