@@ -84,7 +84,7 @@ static int quantize_run(const cli_command *self, int argc, char **argv) {
          .value = "ALPHA",
          .min = 0,
          .max = 1,
-         .help = "how much of the activations' outliers may move into weights"},
+         .help = "how much of the activations' outliers moves into weights; 0: none"},
         {.name = "dynamic-above",
          .type = CLI_NUMBER,
          .out = &dynamic_error,

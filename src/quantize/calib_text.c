@@ -202,6 +202,163 @@ static const char *const paragraphs[] = {
     "The quick summary: what we know, we know from many small observations that agree; "
     "what we do not know, we should say plainly; and what nobody can know yet, we should "
     "stop arguing about and go and measure.\n\n",
+    "TERMS OF THE RIVERSIDE TOOL LIBRARY\n\n",
+    "Version 4, in force from 1 March 2021\n\n",
+    "Preamble\n\n",
+    "These Terms tell you what you may do with the tools, plans and recordings that the "
+    "Library lends, and what the Library owes you in return. They are meant to keep what is "
+    "shared available to everybody who comes after you. By taking an item away, or by "
+    "passing one on, you declare that you accept them; if you do not accept them, you have "
+    "no permission to take, change or pass on any item at all.\n\n",
+    "1. Definitions.\n\n",
+    "\"Item\" means any tool, drawing, recording, program or other work that carries a "
+    "notice of the Library saying that it is lent under these Terms. \"Contributor\" means "
+    "each person or legal entity that gives an Item to the Library or adds to one. \"You\" "
+    "means the individual or organisation exercising the permissions granted here. A work is "
+    "\"based on\" an Item if it contains the Item or a portion of it, whether verbatim, with "
+    "modifications, or translated into another language. To \"convey\" means to make copies "
+    "available to others, for a fee or free of charge, in any form or medium now known or "
+    "later developed.\n\n",
+    "2. Grant of rights. Subject to the conditions below, each Contributor grants to You a "
+    "perpetual, worldwide, non-exclusive, royalty-free licence to use, reproduce, study, "
+    "modify, perform and distribute the Item, and any work based on it, provided that:\n\n",
+    "  (a) every copy conspicuously carries the copyright notice, this list of conditions "
+    "and the disclaimer of section 6;\n"
+    "  (b) a file that You have changed says so prominently, with the date of the change;\n"
+    "  (c) nobody to whom You convey the work is charged for the licence itself, although "
+    "You may charge for the act of transferring a copy, for warranty or for support; and\n"
+    "  (d) where the work is conveyed in object form, the complete corresponding source is "
+    "offered on the same medium, or in writing and for at least three years, at no more than "
+    "the cost of physically performing the delivery.\n\n",
+    "3. Patents. If any Contributor holds a patent claim that is necessarily infringed by "
+    "the ordinary use of its contribution alone or combined with the Item, that Contributor "
+    "hereby grants You a licence under that claim. Should You begin litigation against "
+    "anyone (including a cross-claim or counterclaim in a lawsuit) alleging that the Item "
+    "infringes a patent, this grant ends for You on the date such litigation is filed.\n\n",
+    "4. Trademarks. Nothing herein permits the use of the names, marks or logos of the "
+    "Library except as required for reasonable and customary use in describing the origin of "
+    "the Item.\n\n",
+    "5. Termination. Your rights end automatically if You fail to comply with any material "
+    "term and do not cure the failure within thirty (30) days after becoming aware of it. "
+    "Those who received copies or rights from You keep theirs so long as they remain in full "
+    "compliance.\n\n",
+    "6. NO WARRANTY. UNLESS REQUIRED BY APPLICABLE LAW OR AGREED TO IN WRITING, THE ITEM IS "
+    "PROVIDED \"AS IS\", WITHOUT WARRANTY OF ANY KIND, EITHER EXPRESS OR IMPLIED, INCLUDING "
+    "BUT NOT LIMITED TO WARRANTIES OF TITLE, MERCHANTABILITY AND FITNESS FOR A PARTICULAR "
+    "PURPOSE. THE ENTIRE RISK AS TO ITS QUALITY AND PERFORMANCE LIES WITH YOU. IN NO EVENT "
+    "SHALL A CONTRIBUTOR BE LIABLE FOR DAMAGES, WHETHER DIRECT, INDIRECT, INCIDENTAL OR "
+    "CONSEQUENTIAL, ARISING OUT OF THE USE OF THE ITEM OR THE INABILITY TO USE IT, EVEN IF "
+    "ADVISED OF THE POSSIBILITY OF SUCH DAMAGES.\n\n",
+    "7. Miscellaneous. If a provision of these Terms is held to be unenforceable, the "
+    "remainder stays in effect and the provision shall be reformed only to the extent "
+    "necessary. The Library may publish revised versions from time to time; such versions "
+    "will be similar in spirit but may differ in detail to address new concerns. You may "
+    "also follow any later version. Disputes are governed by the law of the place where the "
+    "Library has its seat, excluding its conflict-of-law rules.\n\n",
+    "TIDECALC(1)                     User Commands                     TIDECALC(1)\n\n",
+    "NAME\n"
+    "       tidecalc - predict the height of the tide at a harbour\n\n",
+    "SYNOPSIS\n"
+    "       tidecalc [OPTION]... HARBOUR [DATE]\n"
+    "       tidecalc --list[=PATTERN]\n"
+    "       tidecalc --import FILE...\n\n",
+    "DESCRIPTION\n"
+    "       tidecalc prints the times of high and low water at HARBOUR on DATE, which\n"
+    "       defaults to today.  Harmonic constants are read from the files in\n"
+    "       /usr/share/tidecalc, or from the directory named by --data.  If no harbour of\n"
+    "       that name exists, the nearest three names are suggested on standard error.\n\n",
+    "       Mandatory arguments to long options are mandatory for short options too.\n\n",
+    "       -a, --all\n"
+    "              do not ignore secondary stations; their heights are interpolated\n\n",
+    "       -d, --data=DIR\n"
+    "              read constants from DIR instead of the default directory.  This\n"
+    "              option may be given more than once; later directories take\n"
+    "              precedence over earlier ones\n\n",
+    "       -f, --format=WORD\n"
+    "              output format: table (the default), csv, json.  With json, each\n"
+    "              event is an object with the members \"time\", \"height\" and \"kind\"\n\n",
+    "       -n, --days=N\n"
+    "              print N consecutive days (1 to 366)\n\n",
+    "       -u, --utc\n"
+    "              print times in Coordinated Universal Time rather than in the\n"
+    "              local time zone; see tzset(3)\n\n",
+    "       -q, --quiet\n"
+    "              suppress all normal output.  The exit status still tells whether\n"
+    "              the harbour is known\n\n",
+    "       --help display this help and exit\n\n",
+    "       --version\n"
+    "              output version information and exit\n\n",
+    "EXIT STATUS\n"
+    "       0      if OK,\n\n",
+    "       1      if minor problems (e.g., a constant is out of date),\n\n",
+    "       2      if serious trouble (e.g., cannot access a command-line argument).\n\n",
+    "ENVIRONMENT\n"
+    "       TIDECALC_DATA\n"
+    "              Colon-separated list of directories, searched when --data is not\n"
+    "              specified.\n\n",
+    "FILES\n"
+    "       /etc/tidecalc.conf\n"
+    "              System-wide configuration.  Blank lines and lines beginning with\n"
+    "              '#' are ignored; all others have the form key = value.\n\n",
+    "EXAMPLES\n"
+    "       Print tomorrow's tides as comma-separated values and keep a copy:\n\n",
+    "              $ tidecalc -f csv Dunmore tomorrow | tee tides.csv\n"
+    "              time,height,kind\n"
+    "              2021-06-04T03:12,4.1,high\n"
+    "              2021-06-04T09:27,0.8,low\n\n",
+    "       Find the highest tide of the year, with sort(1) and head(1):\n\n",
+    "              $ tidecalc -f csv -n 365 Dunmore | sort -t, -k2 -nr | head -n 1\n\n",
+    "BUGS\n"
+    "       Heights are wrong by up to 20 cm when the barometric pressure is unusual.\n"
+    "       Please report others together with the output of tidecalc --version.\n\n",
+    "SEE ALSO\n"
+    "       cron(8), date(1), strftime(3), tides(7)\n\n",
+    "{\"id\": 4711, \"status\": \"shipped\", \"customer\": {\"name\": \"A. Lindqvist\", "
+    "\"email\": \"a.lindqvist@example.org\"}, \"items\": [{\"sku\": \"KB-104\", \"qty\": 2, "
+    "\"price\": 39.90}, {\"sku\": \"CBL-USB-C\", \"qty\": 1, \"price\": 7.25}], \"notes\": "
+    "null, \"paid\": true}\n\n",
+    "SELECT c.name, COUNT(*) AS orders, SUM(o.total) AS revenue\n"
+    "FROM customers AS c\n"
+    "JOIN orders AS o ON o.customer_id = c.id\n"
+    "WHERE o.created_at >= '2021-01-01' AND o.status <> 'cancelled'\n"
+    "GROUP BY c.name\n"
+    "HAVING SUM(o.total) > 1000\n"
+    "ORDER BY revenue DESC\n"
+    "LIMIT 10;\n\n",
+    "export async function retry(fn, { attempts = 3, delay = 200 } = {}) {\n"
+    "  let last;\n"
+    "  for (let i = 0; i < attempts; i++) {\n"
+    "    try {\n"
+    "      return await fn(i);\n"
+    "    } catch (err) {\n"
+    "      last = err;\n"
+    "      await new Promise((done) => setTimeout(done, delay * 2 ** i));\n"
+    "    }\n"
+    "  }\n"
+    "  throw last;\n"
+    "}\n\n",
+    "$ git log --oneline -3\n"
+    "9f3c1ab parser: refuse a trailing comma\n"
+    "1d20e77 docs: how to build on a machine without a network\n"
+    "0b8a9c4 tests: the clock may go backwards\n"
+    "$ make check\n"
+    "gcc -O2 -Wall -Wextra -c -o parser.o parser.c\n"
+    "parser.c: In function 'next_token':\n"
+    "parser.c:88:14: warning: comparison of integer expressions of different signedness: "
+    "'int' and 'size_t' [-Wsign-compare]\n"
+    "All 214 tests passed (3.2 s).\n\n",
+    "User: My train was cancelled and I arrived two hours late. Can I get my money back?\n"
+    "Assistant: Often, yes. In many countries a delay of more than one hour entitles you to "
+    "part of the fare, and more than two hours to half of it or more. You will need:\n\n",
+    "- your ticket or the booking number,\n"
+    "- the date and the number of the train,\n"
+    "- the form on the railway's website, usually under \"passenger rights\".\n\n",
+    "Send it within the time the railway names, commonly three months. If they refuse "
+    "without a reason, the national arbitration body will look at the case free of charge.\n\n",
+    "User: Write me a haiku about it.\n"
+    "Assistant: Rain on the platform,\n"
+    "the board flickers: cancelled. Tea\n"
+    "cools in paper cups.\n",
 };
 /* clang-format on */
 

@@ -1,5 +1,5 @@
 /* quantize/calib_text.h - a text of our own for calibration: prose, dialogue, code, lists, numbers,
- * a little of other languages; some 15 KB. */
+ * terms, a manual page, a little of other languages; some 23 KB. */
 #ifndef OCT_QUANTIZE_CALIB_TEXT_H
 #define OCT_QUANTIZE_CALIB_TEXT_H
 

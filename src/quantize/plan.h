@@ -27,7 +27,7 @@ typedef struct oct_input_plan {
         *smooth; /* [width] the input is divided by it, the weight columns multiplied; NULL: ones */
     bool is_static;
     float scale, offset; /* static */
-    float error;         /* estimated squared error of the static output, relative to the output */
+    float error;         /* static: of all rows together plus the mean of rows, each relative */
     uint64_t bytes;      /* int8 bytes of its projections */
 } oct_input_plan;
 
