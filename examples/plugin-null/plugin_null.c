@@ -287,6 +287,7 @@ NOTHING(permute)
 NOTHING(quantize_grouped)
 NOTHING(linear_grouped)
 NOTHING(combine)
+NOTHING(softcap)
 
 /* Logits (float32 asked for by name) come from the seed, the same for every row. */
 static int32_t linear(octet_stream *s, const octet_linear_op *op) {
@@ -435,6 +436,7 @@ static const octet_device_ops table = {
     .quantize_grouped = quantize_grouped,
     .linear_grouped = linear_grouped,
     .combine = combine,
+    .softcap = softcap,
 };
 
 EXPORT octet_device_plugin_fn octet_device_plugin_v1;

@@ -269,6 +269,7 @@ typedef struct octet_attn_input_op {
     octet_ref rope; /* float32 [n_rope_rows][2][rotary_dim/2]: cosines, then sines of a position */
     octet_kv_desc kv;
     octet_batch batch;
+    octet_ref q_norm_bias, k_norm_bias; /* float32, shaped as the norms; may be absent */
 } octet_attn_input_op;
 
 #define OCTET_MASK_CAUSAL 0u
@@ -316,6 +317,14 @@ typedef struct octet_gather_op {
     octet_ref index; /* int32 [n_rows] */
     octet_rows out;
 } octet_gather_op;
+
+/* x = cap * tanh(x / cap) in place: the soft cap of a model's logits. */
+typedef struct octet_softcap_op {
+    uint32_t struct_bytes;
+    uint32_t n_rows, width;
+    float cap;    /* above 0 */
+    octet_rows x; /* float32, whatever act_dtype is */
+} octet_softcap_op;
 
 /* How to draw one token. Order of the steps: docs/numerics.md, "Sampling". In device memory. */
 #define OCTET_SAMPLE_GREEDY 1u /* flag: argmax, lowest id on ties */
@@ -543,6 +552,9 @@ typedef struct octet_device_ops {
     int32_t (*quantize_grouped)(octet_stream *s, const octet_quantize_grouped_op *op);
     int32_t (*linear_grouped)(octet_stream *s, const octet_linear_grouped_op *op);
     int32_t (*combine)(octet_stream *s, const octet_combine_op *op);
+
+    /* Optional: without it, models whose logits are capped are refused. */
+    int32_t (*softcap)(octet_stream *s, const octet_softcap_op *op);
 } octet_device_ops;
 
 /* True when the plug-in is new enough to have the member and chose to fill it. */

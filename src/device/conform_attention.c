@@ -154,7 +154,7 @@ static void case_attn_input(oct_cf_side *s, unsigned index) {
     b.row_slot = oct_cf_put(s, slot, b.n_rows * 4);
     float *x = oct_cf_floats(s, b.n_rows * width, 1);
     if (index % 3 == 1) x[width + 3] = NAN;
-    const octet_attn_input_op op = {
+    octet_attn_input_op op = {
         .struct_bytes = sizeof op,
         .n_heads = h->n_heads,
         .qk_norm = qk_norm,
@@ -167,6 +167,11 @@ static void case_attn_input(oct_cf_side *s, unsigned index) {
         .rope = rotary ? oct_cf_put_rope(s, N_ROPE, rotary) : (octet_ref){0, 0},
         .kv = w.kv,
         .batch = b};
+    if (qk_norm && index % 4 == 2) { /* outlier suppression leaves a bias behind */
+        op.q_norm_bias = oct_cf_put(s, oct_cf_floats(s, h->n_heads * dim, 1), h->n_heads * dim * 4);
+        op.k_norm_bias =
+            oct_cf_put(s, oct_cf_floats(s, h->n_kv_heads * dim, 1), h->n_kv_heads * dim * 4);
+    }
     OCT_CF_OP(s, attn_input, &op);
     /* Normed, then turned: a turn adds two products of up to 8 (four deviations of x times w). */
     oct_tolerance tol = oct_tolerance_stored(act);

@@ -142,6 +142,31 @@ static void case_sample(oct_cf_side *s, unsigned index) {
                    MAX_TOP, tol);
 }
 
+static void case_softcap(oct_cf_side *s, unsigned index) {
+    static const uint32_t widths[] = {33, 1000, 49153};
+    static const float caps[] = {15, 30, 1};
+    const uint32_t width = widths[index % 3];
+    const float cap = caps[index / 3 % 3];
+    const size_t stride = width + 15;
+    oct_cf_case(s, "%u columns, cap %g", width, (double)cap);
+    const octet_softcap_op op = {
+        .struct_bytes = sizeof op,
+        .n_rows = N_ROWS,
+        .width = width,
+        .cap = cap,
+        .x = {oct_cf_put(s, make_logits(s, width, stride, index % 2 * 2), N_ROWS * stride * 4),
+              stride}};
+    OCT_CF_OP(s, softcap, &op);
+    /* 1 - exp(-2x) loses small x to the unit of 1. */
+    const oct_tolerance tol = {8 * OCT_U32 * (double)cap, 16 * OCT_U32};
+    oct_cf_out_f32(s, "capped and what lies between rows", op.x.data, N_ROWS * stride, stride, tol);
+}
+
+const oct_cf_group oct_cf_softcap_groups[] = {
+    {"softcap", 9, case_softcap},
+    {NULL, 0, NULL},
+};
+
 const oct_cf_group oct_cf_sample_groups[] = {
     {"sample", 60, case_sample},
     {NULL, 0, NULL},

@@ -71,6 +71,9 @@ typedef struct oct_row_max {
 #define OCT_DECL_WEIGHTED_SUM(name) \
     void(name)(float *y, const float *const *x, const float *w, uint32_t n_x, size_t n, int add)
 
+/* x[i] = cap * tanh(x[i] / cap), in place. */
+#define OCT_DECL_SOFTCAP(name) void(name)(float *x, size_t n, float cap)
+
 typedef OCT_DECL_EXP(*oct_exp_fn);
 typedef OCT_DECL_ACT(*oct_act_fn);
 typedef OCT_DECL_NORM(*oct_norm_fn);
@@ -80,6 +83,7 @@ typedef OCT_DECL_ROPE(*oct_rope_fn);
 typedef OCT_DECL_ROW_MAX(*oct_row_max_fn);
 typedef OCT_DECL_SOFT_SUM(*oct_soft_sum_fn);
 typedef OCT_DECL_WEIGHTED_SUM(*oct_weighted_sum_fn);
+typedef OCT_DECL_SOFTCAP(*oct_softcap_fn);
 
 typedef struct oct_kern_elem {
     oct_exp_fn exp;
@@ -95,6 +99,7 @@ typedef struct oct_kern_elem {
     oct_row_max_fn row_max;
     oct_soft_sum_fn soft_sum;
     oct_weighted_sum_fn weighted_sum;
+    oct_softcap_fn softcap;
 } oct_kern_elem;
 
 #endif

@@ -131,6 +131,11 @@ static void weighted_sum_ref(float *y, const float *const *x, const float *w, ui
     }
 }
 
+static void softcap_ref(float *x, size_t n, float cap) {
+    const float inv = 1.0f / cap;
+    for (size_t i = 0; i < n; i++) x[i] = oct_softcap_f32(x[i], cap, inv);
+}
+
 void oct_kern_init_elem_ref(oct_kern *k) {
     k->elem = (oct_kern_elem){
         .exp = exp_ref,
@@ -146,5 +151,6 @@ void oct_kern_init_elem_ref(oct_kern *k) {
         .row_max = row_max_ref,
         .soft_sum = soft_sum_ref,
         .weighted_sum = weighted_sum_ref,
+        .softcap = softcap_ref,
     };
 }

@@ -60,19 +60,35 @@ uint32_t oct_arch_o(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_
     return 1;
 }
 
-uint32_t oct_arch_gate_up(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_MAX_GROUP]) {
-    const uint64_t inner = c->intermediate;
+uint32_t oct_arch_mlp_width(const oct_model_config *c, uint32_t layer) {
+    return c->layer_is_moe[layer] ? c->shared_intermediate : c->intermediate;
+}
+
+uint32_t oct_arch_gate_up(const oct_model_config *c, uint32_t layer,
+                          oct_arch_projection out[OCT_ARCH_MAX_GROUP]) {
+    const uint64_t inner = oct_arch_mlp_width(c, layer), h = c->hidden;
+    if (inner == 0) return 0;
+    if (c->layer_is_moe[layer]) {
+        out[0] = (oct_arch_projection){"mlp.shared_expert.gate_proj", inner, h, false};
+        out[1] = (oct_arch_projection){"mlp.shared_expert.up_proj", inner, h, false};
+        return 2;
+    }
     if (oct_arch_of(c->family)->fused_gate_up) {
-        out[0] = (oct_arch_projection){"mlp.gate_up_proj", 2 * inner, c->hidden, c->mlp_bias};
+        out[0] = (oct_arch_projection){"mlp.gate_up_proj", 2 * inner, h, c->mlp_bias};
         return 1;
     }
-    out[0] = (oct_arch_projection){"mlp.gate_proj", inner, c->hidden, c->mlp_bias};
-    out[1] = (oct_arch_projection){"mlp.up_proj", inner, c->hidden, c->mlp_bias};
+    out[0] = (oct_arch_projection){"mlp.gate_proj", inner, h, c->mlp_bias};
+    out[1] = (oct_arch_projection){"mlp.up_proj", inner, h, c->mlp_bias};
     return 2;
 }
 
-uint32_t oct_arch_down(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_MAX_GROUP]) {
-    out[0] = (oct_arch_projection){"mlp.down_proj", c->hidden, c->intermediate, c->mlp_bias};
+uint32_t oct_arch_down(const oct_model_config *c, uint32_t layer,
+                       oct_arch_projection out[OCT_ARCH_MAX_GROUP]) {
+    const uint64_t inner = oct_arch_mlp_width(c, layer);
+    if (inner == 0) return 0;
+    out[0] = c->layer_is_moe[layer]
+                 ? (oct_arch_projection){"mlp.shared_expert.down_proj", c->hidden, inner, false}
+                 : (oct_arch_projection){"mlp.down_proj", c->hidden, inner, c->mlp_bias};
     return 1;
 }
 

@@ -41,11 +41,17 @@ typedef struct oct_arch_projection {
 enum { OCT_ARCH_MAX_GROUP = 3 };
 
 /* Projections with one input, in the order of their results' columns; each function gives how many
- * there are. Those of the MLP are a dense layer's. */
+ * there are. gate_up and down are a dense layer's, or the shared expert's of a layer with experts
+ * (0 when it has none). */
 uint32_t oct_arch_qkv(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_MAX_GROUP]);
 uint32_t oct_arch_o(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_MAX_GROUP]);
-uint32_t oct_arch_gate_up(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_MAX_GROUP]);
-uint32_t oct_arch_down(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_MAX_GROUP]);
+uint32_t oct_arch_gate_up(const oct_model_config *c, uint32_t layer,
+                          oct_arch_projection out[OCT_ARCH_MAX_GROUP]);
+uint32_t oct_arch_down(const oct_model_config *c, uint32_t layer,
+                       oct_arch_projection out[OCT_ARCH_MAX_GROUP]);
+
+/* Inner width of a layer's own MLP: that of a dense layer, or of the shared expert (0: none). */
+uint32_t oct_arch_mlp_width(const oct_model_config *c, uint32_t layer);
 
 /* Tokens that a row of this layer sees, itself included; 0: all. */
 uint32_t oct_arch_window(const oct_model_config *c, uint32_t layer);

@@ -4,34 +4,18 @@
  * Adjacent projections of one input become one matrix when they are stored alike and read the same
  * quantised rows; otherwise each keeps its own. What is missing is collected over the whole model
  * and told at once. Rows are read and packed piece by piece: the peak beside the model itself is
- * one piece.
+ * one piece. What a layer consists of is bind_layer.c.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/checked.h"
 #include "base/log.h"
-#include "model/parts.h"
+#include "model/bind_parts.h"
 #include "quant/float_types.h"
 #include "quant/weights.h"
-#include "store/scheme.h"
 
 enum { PIECE_BYTES = 8 << 20 };
-
-typedef struct binder {
-    oct_model *m;
-    oct_checkpoint *ckpt;
-    oct_scheme *scheme;
-    oct_arena arena;      /* vectors of the projections at hand */
-    unsigned char *piece; /* PIECE_BYTES and at least one row of the widest matrix, as stored */
-    size_t piece_bytes;
-    int8_t *q; /* a piece quantised on load */
-    float *q_scale;
-    uint64_t done, total;
-    uint64_t n_int8, n_float; /* projections */
-    const char *first_label;
-    bool mixed_labels;
-} binder;
 
 oct_const oct_model_stage(oct_model *m, const float *values, size_t count) {
     const size_t at = m->staged_len ? m->staged_len : 64;
@@ -49,23 +33,41 @@ oct_const oct_model_stage(oct_model *m, const float *values, size_t count) {
     return at;
 }
 
-static oct_status stage(binder *b, const float *values, size_t count, oct_const *out,
-                        oct_err *err) {
+oct_status oct_bind_stage(oct_binder *b, const float *values, size_t count, oct_const *out,
+                          oct_err *err) {
     *out = 0;
     if (!values) return OCT_OK;
     *out = oct_model_stage(b->m, values, count);
     return *out ? OCT_OK : OCT_FAIL(err, OCT_E_NOMEM, "model: no memory for constants");
 }
 
-/* A norm weight or another small vector by its name. */
-static oct_status bind_vector(binder *b, const char *name, uint64_t n, bool optional,
-                              oct_const *out, oct_err *err) {
+oct_status oct_bind_vector(oct_binder *b, const char *name, uint64_t n, bool optional,
+                           oct_const *out, oct_err *err) {
     const float *values;
     OCT_TRY(oct_checkpoint_vector(b->ckpt, &b->arena, name, n, optional, &values, err));
-    return stage(b, values, n, out, err);
+    return oct_bind_stage(b, values, n, out, err);
 }
 
-static void progress(binder *b, uint64_t bytes) {
+oct_status oct_bind_norm(oct_binder *b, const char *name, uint64_t n, double factor, oct_norm *out,
+                         oct_err *err) {
+    const double plus = b->m->config.norm_plus_one ? 1 : 0;
+    const float *weight, *bias;
+    char full[OCT_BIND_NAME];
+    snprintf(full, sizeof full, "%s.weight", name);
+    OCT_TRY(oct_checkpoint_vector(b->ckpt, &b->arena, full, n, false, &weight, err));
+    snprintf(full, sizeof full, "%s.bias", name);
+    OCT_TRY(oct_checkpoint_vector(b->ckpt, &b->arena, full, n, true, &bias, err));
+    float *w = oct_arena_alloc(&b->arena, 2 * n, sizeof *w);
+    if (!w) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", name);
+    for (uint64_t i = 0; i < n; i++) {
+        w[i] = weight ? (float)(((double)weight[i] + plus) * factor) : 0;
+        w[n + i] = bias ? (float)((double)bias[i] * factor) : 0;
+    }
+    OCT_TRY(oct_bind_stage(b, w, n, &out->weight, err));
+    return oct_bind_stage(b, bias ? w + n : NULL, n, &out->bias, err);
+}
+
+static void progress(oct_binder *b, uint64_t bytes) {
     b->done += bytes;
     if (b->m->options.progress)
         b->m->options.progress(b->m->options.progress_ctx, b->done < b->total ? b->done : b->total,
@@ -77,8 +79,7 @@ static bool is_narrow(const oct_linear_source *src) {
     return src->kind == OCT_LINEAR_FP8 || src->kind == OCT_LINEAR_W8A16;
 }
 
-/* The storage on the device of a source, and how its input is quantised. */
-static uint32_t storage_of(const binder *b, const oct_linear_source *src, uint32_t *quant) {
+uint32_t oct_bind_storage(const oct_binder *b, const oct_linear_source *src, uint32_t *quant) {
     *quant = (uint32_t)src->act;
     if (src->kind == OCT_LINEAR_INT8) return OCTET_I8;
     if (b->m->options.quant == OCT_QUANT_INT8) {
@@ -92,7 +93,7 @@ static uint32_t storage_of(const binder *b, const oct_linear_source *src, uint32
                                                   : OCTET_F32;
 }
 
-static size_t stored_element(uint32_t dtype) {
+size_t oct_bind_element(uint32_t dtype) {
     return dtype == OCTET_I8 ? 1 : dtype == OCTET_F32 ? 4 : 2;
 }
 
@@ -102,7 +103,7 @@ static bool is_raw(const oct_linear_source *src, uint32_t dtype) {
            (!is_narrow(src) && (dtype == OCTET_BF16 || dtype == OCTET_F16));
 }
 
-static oct_status ensure_piece(binder *b, uint64_t k, oct_err *err) {
+static oct_status ensure_piece(oct_binder *b, uint64_t k, oct_err *err) {
     const size_t need = oct_max_size(PIECE_BYTES, (size_t)k * sizeof(float));
     if (b->piece_bytes >= need) return OCT_OK;
     oct_free(b->m->mem, b->piece, b->piece_bytes, 1);
@@ -126,13 +127,13 @@ static void narrow_piece(unsigned char *piece, uint64_t n) {
     }
 }
 
-/* Writes all rows of one source into the matrix from row `at`. */
-static oct_status write_rows(binder *b, octet_weight w, uint32_t dtype, uint64_t at,
-                             const oct_linear_source *src, oct_err *err) {
+oct_status oct_bind_rows(oct_binder *b, octet_weight w, uint32_t dtype, uint64_t at,
+                         const oct_linear_source *src, oct_err *err) {
     oct_model *m = b->m;
     const bool raw = is_raw(src, dtype);
     OCT_TRY(ensure_piece(b, src->k, err));
-    const uint64_t step = b->piece_bytes / (src->k * (raw ? stored_element(dtype) : sizeof(float)));
+    const uint64_t step =
+        b->piece_bytes / (src->k * (raw ? oct_bind_element(dtype) : sizeof(float)));
 
     for (uint64_t row = 0; row < src->n; row += step) {
         const uint64_t n = src->n - row < step ? src->n - row : step;
@@ -169,29 +170,29 @@ static oct_status write_rows(binder *b, octet_weight w, uint32_t dtype, uint64_t
     return OCT_OK;
 }
 
-/* Whether two sources can share a matrix. */
-static bool alike(const binder *b, const oct_linear_source *x, const oct_linear_source *y) {
+bool oct_bind_alike(const oct_binder *b, const oct_linear_source *x, const oct_linear_source *y) {
     uint32_t qx, qy;
-    return storage_of(b, x, &qx) == storage_of(b, y, &qy) && qx == qy &&
+    return oct_bind_storage(b, x, &qx) == oct_bind_storage(b, y, &qy) && qx == qy &&
            x->input_scale == y->input_scale && x->input_offset == y->input_offset &&
            !x->input_mul && !y->input_mul;
 }
 
 /* Makes one matrix of sources first..last-1, whose result starts at column col. */
-static oct_status bind_mat(binder *b, const oct_linear_source *first, const oct_linear_source *last,
-                           uint32_t col, oct_mat *mat, oct_err *err) {
+static oct_status bind_mat(oct_binder *b, const oct_linear_source *first,
+                           const oct_linear_source *last, uint32_t col, oct_mat *mat,
+                           oct_err *err) {
     oct_model *m = b->m;
     uint64_t n = 0;
     for (const oct_linear_source *s = first; s < last; s++) n += s->n;
 
     uint32_t quant;
-    const uint32_t dtype = storage_of(b, first, &quant);
+    const uint32_t dtype = oct_bind_storage(b, first, &quant);
     *mat = (oct_mat){.n = (uint32_t)n, .k = (uint32_t)first->k, .col = col, .quant = quant};
     if (quant == OCTET_QUANT_STATIC_BEFORE || quant == OCTET_QUANT_STATIC_AFTER) {
         const float param[2] = {first->input_scale, first->input_offset};
-        OCT_TRY(stage(b, param, 2, &mat->param, err));
+        OCT_TRY(oct_bind_stage(b, param, 2, &mat->param, err));
     }
-    OCT_TRY(stage(b, first->input_mul, first->k, &mat->mul, err));
+    OCT_TRY(oct_bind_stage(b, first->input_mul, first->k, &mat->mul, err));
 
     const octet_weight_desc desc = {
         .struct_bytes = sizeof desc, .dtype = dtype, .n = n, .k = first->k};
@@ -201,34 +202,28 @@ static oct_status bind_mat(binder *b, const oct_linear_source *first, const oct_
 
     uint64_t at = 0;
     for (const oct_linear_source *s = first; s < last; s++) {
-        OCT_TRY(write_rows(b, mat->weight, dtype, at, s, err));
+        OCT_TRY(oct_bind_rows(b, mat->weight, dtype, at, s, err));
         at += s->n;
         if (dtype == OCTET_I8)
             b->n_int8++;
         else
             b->n_float++;
     }
-    m->info.step_weight_bytes += n * first->k * stored_element(dtype);
+    m->info.step_weight_bytes += n * first->k * oct_bind_element(dtype);
     return OCT_OK;
 }
 
-typedef struct projection {
-    const char *suffix; /* after "model.layers.L." */
-    uint64_t n, k;
-    bool need_bias;
-} projection;
-
-static void note_label(binder *b, const char *label) {
+void oct_bind_label(oct_binder *b, const char *label) {
     if (!b->first_label)
         b->first_label = label;
     else if (strcmp(b->first_label, label) != 0)
         b->mixed_labels = true;
 }
 
-static oct_status bind_group(binder *b, const char *prefix, const projection *p, uint32_t n_p,
-                             oct_group *g, oct_err *err) {
+oct_status oct_bind_group(oct_binder *b, const char *prefix, const oct_arch_projection *p,
+                          uint32_t n_p, oct_group *g, oct_err *err) {
     oct_linear_source src[OCT_GROUP_MATS];
-    char name[160];
+    char name[OCT_BIND_NAME];
     bool all = true;
 
     *g = (oct_group){0};
@@ -237,13 +232,13 @@ static oct_status bind_group(binder *b, const char *prefix, const projection *p,
         OCT_TRY(oct_scheme_linear(b->scheme, &b->arena, name, p[i].n, p[i].k, p[i].need_bias,
                                   &src[i], err));
         all &= src[i].kind != OCT_LINEAR_ABSENT;
-        if (src[i].kind != OCT_LINEAR_ABSENT) note_label(b, src[i].label);
+        if (src[i].kind != OCT_LINEAR_ABSENT) oct_bind_label(b, src[i].label);
     }
     if (!all) return OCT_OK; /* noted; told after the whole model was looked at */
 
     for (uint32_t i = 0; i < n_p;) {
         uint32_t end = i + 1;
-        while (end < n_p && alike(b, &src[i], &src[end])) end++;
+        while (end < n_p && oct_bind_alike(b, &src[i], &src[end])) end++;
         OCT_TRY(bind_mat(b, src + i, src + end, g->width, &g->mat[g->n_mats], err));
         g->width += g->mat[g->n_mats++].n;
         i = end;
@@ -251,12 +246,12 @@ static oct_status bind_group(binder *b, const char *prefix, const projection *p,
     return OCT_OK;
 }
 
-static oct_status bind_kv(binder *b, const char *prefix, oct_layer *layer, oct_err *err) {
+oct_status oct_bind_kv(oct_binder *b, const char *prefix, oct_layer *layer, oct_err *err) {
     oct_model *m = b->m;
     const oct_model_config *c = &m->config;
     const uint32_t width = c->n_kv_heads * c->head_dim;
     oct_kv_source kv;
-    char name[160];
+    char name[OCT_BIND_NAME];
 
     snprintf(name, sizeof name, "%sself_attn", prefix);
     OCT_TRY(oct_scheme_kv(b->scheme, &b->arena, name, c->n_kv_heads, c->head_dim, &kv, err));
@@ -283,65 +278,24 @@ static oct_status bind_kv(binder *b, const char *prefix, oct_layer *layer, oct_e
                         "%s: device %s has no cache of kind %u for %u heads of %u", name,
                         m->device->info.name, layer->kv.kind, c->n_kv_heads, c->head_dim);
     if (!int8) return OCT_OK;
-    OCT_TRY(stage(b, kv.k_scale, width, &layer->k_scale, err));
-    OCT_TRY(stage(b, kv.v_scale, width, &layer->v_scale, err));
-    OCT_TRY(stage(b, kv.k_offset, width, &layer->k_offset, err));
-    return stage(b, kv.v_offset, width, &layer->v_offset, err);
-}
-
-static oct_status bind_layer(binder *b, uint32_t l, oct_err *err) {
-    const oct_model_config *c = &b->m->config;
-    oct_layer *layer = &b->m->layers[l];
-    const uint64_t q = (uint64_t)c->n_heads * c->head_dim,
-                   kv = (uint64_t)c->n_kv_heads * c->head_dim;
-    const uint64_t h = c->hidden, inner = c->intermediate;
-    const projection qkv[] = {{"self_attn.q_proj", q, h, c->qkv_bias},
-                              {"self_attn.k_proj", kv, h, c->qkv_bias},
-                              {"self_attn.v_proj", kv, h, c->qkv_bias}};
-    const projection o[] = {{"self_attn.o_proj", h, q, c->o_bias}};
-    const projection gate_up[] = {{"mlp.gate_proj", inner, h, c->mlp_bias},
-                                  {"mlp.up_proj", inner, h, c->mlp_bias}};
-    const projection down[] = {{"mlp.down_proj", h, inner, c->mlp_bias}};
-    const struct {
-        const char *suffix;
-        uint64_t n;
-        bool optional;
-        oct_const *out;
-    } vectors[] = {
-        {"input_layernorm.weight", h, false, &layer->attn_norm},
-        {"input_layernorm.bias", h, true, &layer->attn_norm_bias},
-        {"post_attention_layernorm.weight", h, false, &layer->mlp_norm},
-        {"post_attention_layernorm.bias", h, true, &layer->mlp_norm_bias},
-        {"self_attn.q_norm.weight", c->head_dim, !c->qk_norm, &layer->q_norm},
-        {"self_attn.k_norm.weight", c->head_dim, !c->qk_norm, &layer->k_norm},
-    };
-    char prefix[64], name[160];
-
-    snprintf(prefix, sizeof prefix, "model.layers.%u.", l);
-    for (size_t i = 0; i < OCT_COUNT(vectors); i++) {
-        if (i >= 4 && !c->qk_norm) continue;
-        snprintf(name, sizeof name, "%s%s", prefix, vectors[i].suffix);
-        OCT_TRY(bind_vector(b, name, vectors[i].n, vectors[i].optional, vectors[i].out, err));
-    }
-    OCT_TRY(bind_group(b, prefix, qkv, OCT_COUNT(qkv), &layer->qkv, err));
-    OCT_TRY(bind_group(b, prefix, o, OCT_COUNT(o), &layer->o, err));
-    OCT_TRY(bind_group(b, prefix, gate_up, OCT_COUNT(gate_up), &layer->gate_up, err));
-    OCT_TRY(bind_group(b, prefix, down, OCT_COUNT(down), &layer->down, err));
-    return bind_kv(b, prefix, layer, err);
+    OCT_TRY(oct_bind_stage(b, kv.k_scale, width, &layer->k_scale, err));
+    OCT_TRY(oct_bind_stage(b, kv.v_scale, width, &layer->v_scale, err));
+    OCT_TRY(oct_bind_stage(b, kv.k_offset, width, &layer->k_offset, err));
+    return oct_bind_stage(b, kv.v_offset, width, &layer->v_offset, err);
 }
 
 /* The embedding as a float table, and the head: its own matrix, or the embedding once more. */
-static oct_status bind_ends(binder *b, oct_err *err) {
+static oct_status bind_ends(oct_binder *b, oct_err *err) {
     oct_model *m = b->m;
     const oct_model_config *c = &m->config;
     const uint64_t shape[2] = {c->vocab, c->hidden};
-    const projection head[] = {{"lm_head", c->vocab, c->hidden, false}};
+    const oct_arch_projection head[] = {{"lm_head", c->vocab, c->hidden, false}};
     const oct_tensor *embed = oct_checkpoint_need(b->ckpt, "model.embed_tokens.weight", 2, shape);
     const bool own_head = oct_checkpoint_find(b->ckpt, "lm_head.weight") || !c->tie_word_embeddings;
 
-    OCT_TRY(bind_vector(b, "model.norm.weight", c->hidden, false, &m->final_norm, err));
-    OCT_TRY(bind_vector(b, "model.norm.bias", c->hidden, true, &m->final_norm_bias, err));
-    if (own_head) OCT_TRY(bind_group(b, "", head, 1, &m->head, err));
+    /* A factor on the logits is one on the head's input. */
+    OCT_TRY(oct_bind_norm(b, "model.norm", c->hidden, c->logits_scale, &m->final_norm, err));
+    if (own_head) OCT_TRY(oct_bind_group(b, "", head, 1, &m->head, err));
     if (!embed) return OCT_OK;
 
     const oct_linear_source src = {
@@ -369,7 +323,7 @@ static oct_status bind_ends(binder *b, oct_err *err) {
     return OCT_OK;
 }
 
-static void describe(binder *b) {
+static void describe(oct_binder *b) {
     oct_model *m = b->m;
     const bool on_load = m->options.quant == OCT_QUANT_INT8;
     bool any_c8 = false;
@@ -383,10 +337,10 @@ static void describe(binder *b) {
     m->info.scheme = m->scheme_text;
 }
 
-static oct_status bind_all(binder *b, oct_err *err) {
+static oct_status bind_all(oct_binder *b, oct_err *err) {
     oct_model *m = b->m;
     for (uint32_t l = 0; l < m->config.n_layers; l++) {
-        OCT_TRY(bind_layer(b, l, err));
+        OCT_TRY(oct_bind_layer(b, l, err));
         oct_arena_reset(&b->arena);
     }
     OCT_TRY(bind_ends(b, err));
@@ -404,7 +358,7 @@ static oct_status bind_all(binder *b, oct_err *err) {
 }
 
 oct_status oct_model_bind(oct_model *m, oct_checkpoint *ckpt, oct_err *err) {
-    binder b = {.m = m, .ckpt = ckpt, .total = oct_checkpoint_weight_bytes(ckpt)};
+    oct_binder b = {.m = m, .ckpt = ckpt, .total = oct_checkpoint_weight_bytes(ckpt)};
     const oct_scheme_options so = {.forced =
                                        m->options.quant == OCT_QUANT_ASCEND ? "ascend" : NULL};
 

@@ -44,25 +44,53 @@ static octet_rows lay_rows(layout *l, uint64_t n, uint64_t width, uint64_t eleme
     return (octet_rows){lay(l, n * stride * element), stride};
 }
 
+static void lay_experts(const oct_model *m, layout *l, oct_scratch *s) {
+    const oct_model_config *c = &m->config;
+    const uint64_t act = m->device->info.act_dtype == OCTET_F32 ? 4 : 2;
+    const uint64_t rows = m->info.max_rows, grouped = rows * c->n_experts_used;
+    const uint64_t inner = c->moe_intermediate;
+    s->router = lay_rows(l, rows, c->n_experts, 4);
+    s->expert = lay(l, grouped * 4);
+    s->place = lay(l, grouped * 4);
+    s->weight = lay(l, grouped * 4);
+    s->row = lay(l, grouped * 4);
+    s->first = lay(l, (c->n_experts + 1) * 4ull);
+    s->wide = lay_rows(l, grouped, oct_max_size(2 * inner, c->hidden), act);
+    s->inner = lay_rows(l, grouped, inner, act);
+    s->grouped_q.stride = (oct_max_size(inner, c->hidden) + 63) / 64 * 64;
+    s->grouped_q.data = lay(l, grouped * s->grouped_q.stride);
+    s->grouped_q.scale = lay(l, grouped * 4);
+    if (c->shared_intermediate) s->shared = lay_rows(l, rows, c->hidden, act);
+    s->shared_gate = (octet_rows){lay(l, rows * 4), 1};
+}
+
 static void lay_scratch(const oct_model *m, layout *l, oct_scratch *s) {
     const oct_model_config *c = &m->config;
     const uint64_t act = m->device->info.act_dtype == OCTET_F32 ? 4 : 2;
     const uint64_t rows = m->info.max_rows, picks = m->info.max_logits;
     const uint64_t q = (uint64_t)c->n_heads * c->head_dim,
                    kv = (uint64_t)c->n_kv_heads * c->head_dim;
-    uint64_t widest = c->hidden > c->intermediate ? c->hidden : c->intermediate;
-    if (q > widest) widest = q;
+    uint64_t inner = 0;
+    bool post = m->arch->attn_post_norm || m->arch->mlp_post_norm, experts = false;
+    for (uint32_t i = 0; i < c->n_layers; i++) {
+        inner = oct_max_size(inner, oct_arch_mlp_width(c, i));
+        experts |= c->layer_is_moe[i];
+    }
+    const uint64_t widest = oct_max_size(oct_max_size(c->hidden, inner), q);
 
     s->x = lay_rows(l, rows, c->hidden, act);
     s->h = lay_rows(l, rows, widest, act);
     s->qkv = lay_rows(l, rows, q + 2 * kv, act);
-    s->gate_up = lay_rows(l, rows, 2 * (uint64_t)c->intermediate, act);
+    s->gate_up = lay_rows(l, rows, 2 * inner, act);
+    if (post) s->y = lay_rows(l, rows, c->hidden, act);
+    if (post) s->post = lay_rows(l, rows, c->hidden, act);
     s->picked = lay_rows(l, picks, c->hidden, act);
     s->picked_h = lay_rows(l, picks, c->hidden, act);
     s->logits = lay_rows(l, picks, c->vocab, 4);
     s->q.stride = (widest + 63) / 64 * 64;
     s->q.data = lay(l, (rows > picks ? rows : picks) * s->q.stride);
     s->q.scale = lay(l, (rows > picks ? rows : picks) * 4);
+    if (experts) lay_experts(m, l, s);
 }
 
 static oct_status make_buffer(oct_model *m, uint64_t bytes, const char *what, octet_buffer *out,
@@ -121,6 +149,15 @@ static oct_status ensure_batch(oct_model *m, uint64_t bytes, oct_err *err) {
     return OCT_OK;
 }
 
+static oct_status make_rope(oct_model *m, oct_rope_table *t, oct_err *err) {
+    const uint32_t half = t->config.rotary_dim / 2;
+    t->frequencies = oct_calloc(m->mem, half + 1, sizeof *t->frequencies);
+    if (!t->frequencies) return OCT_FAIL(err, OCT_E_NOMEM, "model: no memory");
+    oct_rope_frequencies(&t->config, t->frequencies);
+    return make_buffer(m, (uint64_t)m->info.max_model_len * (half * 2 + 2) * sizeof(float),
+                       "rotary table", &t->buffer, err);
+}
+
 static oct_status make_step_buffers(oct_model *m, oct_err *err) {
     layout l = {0};
     lay_scratch(m, &l, &m->s);
@@ -146,32 +183,34 @@ static oct_status make_step_buffers(oct_model *m, oct_err *err) {
     m->result_host = oct_device_host_alloc(m->device, m->result_bytes, &m->result_fast);
     if (!m->result_host) return OCT_FAIL(err, OCT_E_NOMEM, "model: no host memory for results");
 
-    const uint32_t half = m->config.rope.rotary_dim / 2;
-    m->rope_frequencies = oct_calloc(m->mem, half + 1, sizeof *m->rope_frequencies);
-    if (!m->rope_frequencies) return OCT_FAIL(err, OCT_E_NOMEM, "model: no memory");
-    oct_rope_frequencies(&m->config.rope, m->rope_frequencies);
-    return make_buffer(m, (uint64_t)m->info.max_model_len * (half * 2 + 2) * sizeof(float),
-                       "rotary table", &m->rope_buffer, err);
+    for (int i = 0; i < 2; i++)
+        if (i == 0 || m->config.has_local_rope) OCT_TRY(make_rope(m, &m->rope[i], err));
+    return OCT_OK;
 }
 
-/* Makes the rows of the rotary table below position n. */
-static oct_status ensure_rope(oct_model *m, uint32_t n, oct_err *err) {
-    const oct_rope_config *rope = &m->config.rope;
-    const uint32_t dim = rope->rotary_dim;
-    if (n <= m->n_rope_rows || dim == 0) return OCT_OK;
-    uint32_t end = (n + ROPE_ROWS_AT_ONCE - 1) / ROPE_ROWS_AT_ONCE * ROPE_ROWS_AT_ONCE;
-    if (end > m->info.max_model_len) end = m->info.max_model_len;
-
-    const size_t count = (size_t)(end - m->n_rope_rows) * dim;
+/* Makes rows begin .. end - 1 of a rotary table. */
+static oct_status fill_rope(oct_model *m, const oct_rope_table *t, uint32_t begin, uint32_t end,
+                            oct_err *err) {
+    const uint32_t dim = t->config.rotary_dim;
+    const size_t count = (size_t)(end - begin) * dim;
     float *rows = oct_alloc(m->mem, count, sizeof *rows);
     if (!rows) return OCT_FAIL(err, OCT_E_NOMEM, "model: no memory for %zu rotary values", count);
-    for (uint32_t p = m->n_rope_rows; p < end; p++)
-        oct_rope_row(rope, m->rope_frequencies, p, rows + (size_t)(p - m->n_rope_rows) * dim);
-    const octet_ref at = {m->rope_buffer, (uint64_t)m->n_rope_rows * dim * sizeof(float)};
+    for (uint32_t p = begin; p < end; p++)
+        oct_rope_row(&t->config, t->frequencies, p, rows + (size_t)(p - begin) * dim);
+    const octet_ref at = {t->buffer, (uint64_t)begin * dim * sizeof(float)};
     int32_t code = m->device->ops->write(m->stream, at, rows, count * sizeof *rows);
     if (code == 0) code = m->device->ops->stream_wait(m->stream);
     oct_free(m->mem, rows, count, sizeof *rows);
-    OCT_TRY(oct_device_check(m->device, code, "write", err));
+    return oct_device_check(m->device, code, "write", err);
+}
+
+/* Makes the rows of the rotary tables below position n. */
+static oct_status ensure_rope(oct_model *m, uint32_t n, oct_err *err) {
+    if (n <= m->n_rope_rows) return OCT_OK;
+    uint32_t end = (n + ROPE_ROWS_AT_ONCE - 1) / ROPE_ROWS_AT_ONCE * ROPE_ROWS_AT_ONCE;
+    if (end > m->info.max_model_len) end = m->info.max_model_len;
+    for (int i = 0; i < 2; i++)
+        if (m->rope[i].buffer) OCT_TRY(fill_rope(m, &m->rope[i], m->n_rope_rows, end, err));
     m->n_rope_rows = end;
     return OCT_OK;
 }
@@ -186,14 +225,44 @@ static oct_status upload_constants(oct_model *m, oct_err *err) {
     return oct_device_check(m->device, code, "write", err);
 }
 
+/* The factors of longrope are those of the longest context that is served, for all lengths alike,
+ * so that what a cache holds stays true when a sequence grows. The short ones are better where
+ * they suffice: unless a length is asked for, the context is theirs. */
+static void settle_rope(oct_model *m) {
+    oct_rope_config *r = &m->rope[0].config;
+    *r = m->config.rope;
+    m->rope[1].config = m->config.local_rope;
+    if (r->type != OCT_ROPE_LONG) return;
+    const uint32_t original = r->original_max_position;
+    if (!m->options.max_model_len && m->info.max_model_len > original) {
+        m->info.max_model_len = original;
+        if (!m->options.quiet)
+            oct_info("longrope: contexts of %u tokens, with the short factors; more, up to %u, "
+                     "with --max-model-len",
+                     original, m->config.max_position);
+    }
+    if (m->info.max_model_len > original) memcpy(r->factors, r->long_factors, sizeof r->factors);
+    r->type = OCT_ROPE_FACTORS;
+}
+
+/* What a device may lack. */
+static oct_status check_device(const oct_model *m, oct_err *err) {
+    if (m->config.n_experts && !oct_device_has_experts(m->device))
+        return OCT_FAIL(err, OCT_E_UNSUPPORTED,
+                        "device %s has no operations for experts, which family %s needs",
+                        m->device->info.name, oct_family_name(m->config.family));
+    if (m->config.final_softcap != 0 && !OCTET_HAS(m->device->ops, softcap))
+        return OCT_FAIL(err, OCT_E_UNSUPPORTED,
+                        "device %s has no softcap, which final_logit_softcapping needs",
+                        m->device->info.name);
+    return OCT_OK;
+}
+
 static oct_status settle_limits(oct_model *m, oct_err *err) {
     const oct_model_config *c = &m->config;
     const oct_model_options *o = &m->options;
     oct_model_info *i = &m->info;
 
-    if (c->family > OCT_FAMILY_MISTRAL)
-        return OCT_FAIL(err, OCT_E_UNSUPPORTED, "family %s: the forward pass does not have it yet",
-                        oct_family_name(c->family));
     if (o->max_model_len > c->max_position)
         return OCT_FAIL(
             err, OCT_E_INVALID,
@@ -202,6 +271,7 @@ static oct_status settle_limits(oct_model *m, oct_err *err) {
     i->config = c;
     i->family = oct_family_name(c->family);
     i->max_model_len = o->max_model_len ? o->max_model_len : c->max_position;
+    settle_rope(m);
     i->n_vocab = c->vocab;
     i->block_tokens = o->block_tokens ? o->block_tokens : DEFAULT_BLOCK;
     if (i->block_tokens % 32 != 0)
@@ -212,6 +282,13 @@ static oct_status settle_limits(oct_model *m, oct_err *err) {
     if (i->max_rows < i->max_seqs) i->max_rows = i->max_seqs;
     i->max_logits = o->max_logits ? o->max_logits : i->max_seqs;
     return OCT_OK;
+}
+
+/* Multiply-adds of one row; of one expert's matrices. */
+static uint64_t group_macs(const oct_group *g) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < g->n_mats; i++) sum += (uint64_t)g->mat[i].n * g->mat[i].k;
+    return sum;
 }
 
 oct_status oct_model_load(const oct_allocator *mem, oct_device *device, oct_checkpoint *ckpt,
@@ -225,10 +302,13 @@ oct_status oct_model_load(const oct_allocator *mem, oct_device *device, oct_chec
     m->config.quantization_config = NULL; /* belongs to the checkpoint */
     if (options) m->options = *options;
     m->arch = oct_arch_of(m->config.family);
+    m->embed_scale = (float)(m->config.embed_scale / m->config.residual_scale);
+    m->eps = (float)(m->config.rms_eps / (m->config.residual_scale * m->config.residual_scale));
     m->layers = oct_calloc(mem, m->config.n_layers, sizeof *m->layers);
 
     oct_status st =
         m->layers ? settle_limits(m, err) : OCT_FAIL(err, OCT_E_NOMEM, "model: no memory");
+    if (st == OCT_OK) st = check_device(m, err);
     if (st == OCT_OK)
         st = oct_device_check(device, device->ops->stream_create(device->dev, &m->stream), "stream",
                               err);
@@ -240,11 +320,13 @@ oct_status oct_model_load(const oct_allocator *mem, oct_device *device, oct_chec
         return st;
     }
     for (uint32_t l = 0; l < m->config.n_layers; l++) {
-        oct_layer *layer = &m->layers[l];
-        const oct_group *groups[] = {&layer->qkv, &layer->o, &layer->gate_up, &layer->down};
-        for (size_t g = 0; g < OCT_COUNT(groups); g++)
-            for (uint32_t i = 0; i < groups[g]->n_mats; i++)
-                m->info.linear_macs += (uint64_t)groups[g]->mat[i].n * groups[g]->mat[i].k;
+        const oct_layer *layer = &m->layers[l];
+        const oct_experts *x = &layer->experts;
+        const uint64_t used = m->config.n_experts_used;
+        m->info.linear_macs += group_macs(&layer->qkv) + group_macs(&layer->o) +
+                               group_macs(&layer->gate_up) + group_macs(&layer->down) +
+                               group_macs(&x->router) + group_macs(&x->shared_gate) +
+                               used * (group_macs(&x->gate_up) + group_macs(&x->down));
         m->info.kv_bytes_per_block += layer->kv.block_bytes;
     }
     m->info.kv_kind = m->layers[m->config.n_layers / 2].kv.kind;
@@ -263,22 +345,30 @@ void oct_model_destroy(oct_model *m) {
     octet_device *dev = m->device->dev;
     if (m->stream) ops->stream_destroy(m->stream);
     for (uint32_t l = 0; m->layers && l < m->config.n_layers; l++) {
-        destroy_group(m, &m->layers[l].qkv);
-        destroy_group(m, &m->layers[l].o);
-        destroy_group(m, &m->layers[l].gate_up);
-        destroy_group(m, &m->layers[l].down);
+        const oct_layer *layer = &m->layers[l];
+        const oct_group *groups[] = {&layer->qkv,
+                                     &layer->o,
+                                     &layer->gate_up,
+                                     &layer->down,
+                                     &layer->experts.router,
+                                     &layer->experts.gate_up,
+                                     &layer->experts.down,
+                                     &layer->experts.shared_gate};
+        for (size_t g = 0; g < OCT_COUNT(groups); g++) destroy_group(m, groups[g]);
     }
     if (!m->head_is_embed) destroy_group(m, &m->head);
     ops->weight_destroy(dev, m->embed);
-    const octet_buffer buffers[] = {m->constants,    m->scratch_buffer, m->kv_buffer,
-                                    m->batch_buffer, m->result_buffer,  m->rope_buffer};
+    const octet_buffer buffers[] = {m->constants,     m->scratch_buffer, m->kv_buffer,
+                                    m->batch_buffer,  m->result_buffer,  m->rope[0].buffer,
+                                    m->rope[1].buffer};
     for (size_t i = 0; i < OCT_COUNT(buffers); i++) ops->buffer_destroy(dev, buffers[i]);
     oct_device_host_free(m->device, m->batch_host, m->batch_bytes, m->batch_fast);
     oct_device_host_free(m->device, m->result_host, m->result_bytes, m->result_fast);
     oct_free(m->mem, m->staged, m->staged_cap, 1);
     oct_free(m->mem, m->tap_rows, m->tap_cap, sizeof *m->tap_rows);
-    oct_free(m->mem, m->rope_frequencies, m->config.rope.rotary_dim / 2 + 1,
-             sizeof *m->rope_frequencies);
+    for (size_t i = 0; i < OCT_COUNT(m->rope); i++)
+        oct_free(m->mem, m->rope[i].frequencies, m->rope[i].config.rotary_dim / 2 + 1,
+                 sizeof *m->rope[i].frequencies);
     oct_free(m->mem, m->layers, m->config.n_layers, sizeof *m->layers);
     oct_free(m->mem, m, 1, sizeof *m);
 }

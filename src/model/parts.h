@@ -32,12 +32,26 @@ typedef struct oct_group {
     uint32_t width; /* columns of the result */
 } oct_group;
 
+typedef struct oct_norm {
+    oct_const weight, bias; /* weight absent: there is no such norm */
+} oct_norm;
+
+/* The experts of a layer. Matrices of gate_up and down hold all experts; their n and k are those of
+ * one, param is float32 [n_experts][2], mul [n_experts][k]. */
+typedef struct oct_experts {
+    oct_group router;
+    oct_const bias; /* on the scores, for the choice */
+    oct_group gate_up, down;
+    oct_group shared_gate; /* one column; n_mats 0: the shared expert's result is taken as it is */
+} oct_experts;
+
 typedef struct oct_layer {
-    oct_const attn_norm, attn_norm_bias, mlp_norm, mlp_norm_bias;
-    oct_const q_norm, k_norm;
+    oct_norm attn_norm, attn_post_norm, mlp_norm, mlp_post_norm, q_norm, k_norm;
     oct_const k_scale, k_offset, v_scale, v_offset;
-    oct_group qkv, o, gate_up, down;
-    octet_kv_desc kv; /* base and scale refs are filled by oct_model_kv_create */
+    oct_group qkv, o;
+    oct_group gate_up, down; /* of a dense layer, or of the shared expert; n_mats 0: none */
+    oct_experts experts;     /* router.n_mats 0: a dense layer */
+    octet_kv_desc kv;        /* base and scale refs are filled by oct_model_kv_create */
 } oct_layer;
 
 /* Rows of one kind of intermediate, float and quantised, sized for max_rows. */
@@ -45,12 +59,34 @@ typedef struct oct_scratch {
     octet_rows x;       /* residual stream [max_rows][hidden] */
     octet_rows h;       /* normed rows, attention output or MLP inner rows: [max_rows][widest] */
     octet_rows qkv;     /* [max_rows][(n_heads + 2 n_kv_heads) * head_dim] */
-    octet_rows gate_up; /* [max_rows][2 * intermediate] */
+    octet_rows gate_up; /* [max_rows][2 * widest inner] */
+    octet_rows y;       /* what attention or MLP gave, before its norm: [max_rows][hidden] */
+    octet_rows post;    /* the same after it, until the next norm adds it to x */
     octet_rows picked;  /* [max_logits][hidden] */
     octet_rows picked_h;
     octet_rows logits; /* float32 [max_logits][vocab columns of the head] */
     octet_qrows q;     /* quantised input of the next projection: [max_rows][widest] */
+
+    /* Layers with experts; grouped rows: max_rows * n_experts_used. */
+    octet_rows router;       /* float32 [max_rows][n_experts] */
+    octet_rows shared_gate;  /* float32 [max_rows][1] */
+    octet_rows shared;       /* [max_rows][hidden] */
+    octet_ref expert, place; /* int32 [max_rows][n_experts_used] */
+    octet_ref weight;        /* float32 [max_rows][n_experts_used] */
+    octet_ref first;         /* int32 [n_experts + 1] */
+    octet_ref row;           /* int32 [grouped rows] */
+    octet_rows wide;         /* [grouped rows][2 * inner], then [hidden] */
+    octet_rows inner;        /* [grouped rows][moe_intermediate] */
+    octet_qrows grouped_q;   /* [grouped rows][hidden or inner] */
 } oct_scratch;
+
+/* Rotary table, float32 [max_model_len][rotary_dim]; rows are made when a position first needs
+ * them, so that a long context costs nothing at start. */
+typedef struct oct_rope_table {
+    oct_rope_config config;
+    double *frequencies; /* [rotary_dim / 2] */
+    octet_buffer buffer; /* 0: there is no such table */
+} oct_rope_table;
 
 struct oct_model {
     const oct_allocator *mem;
@@ -65,13 +101,13 @@ struct oct_model {
     octet_weight embed;
     oct_group head;
     bool head_is_embed;
-    oct_const final_norm, final_norm_bias;
+    oct_norm final_norm;
+    /* The residual stream is held divided by the factor on what is added to it: then nothing is
+     * multiplied on the way, the embedding is scaled so, and norms take eps over its square. */
+    float embed_scale, eps;
 
-    /* Rotary table, float32 [max_model_len][rotary_dim]; rows are made when a position first needs
-     * them, so that a long context costs nothing at start. */
-    octet_buffer rope_buffer;
-    double *rope_frequencies; /* [rotary_dim / 2] */
-    uint32_t n_rope_rows;     /* made so far */
+    oct_rope_table rope[2]; /* [1]: of layers that slide, where they have their own */
+    uint32_t n_rope_rows;   /* made so far, of each */
 
     oct_layer *layers; /* [config.n_layers] */
 
@@ -124,6 +160,30 @@ typedef struct oct_step {
     octet_sample_op sample_op; /* refs filled by the caller */
 } oct_step;
 OCT_MUST_CHECK oct_status oct_model_forward(oct_model *m, const oct_step *step, oct_err *err);
+
+/* The input of a group: float rows where somebody reads them, and whose quantised rows are in s.q
+ * (NULL: nobody's). */
+typedef struct oct_input {
+    octet_rows rows;
+    const oct_mat *in_q;
+} oct_input;
+/* out = the group's projections of `in`; out_dtype 0: the device's act_dtype. */
+OCT_MUST_CHECK oct_status oct_model_group(oct_model *m, const oct_group *g, oct_input in,
+                                          octet_rows out, uint32_t n_rows, bool accumulate,
+                                          uint32_t out_dtype, oct_err *err);
+/* How the producer of the group's input quantises it, and whether somebody reads it as float. */
+octet_quant oct_model_producer_quant(const oct_model *m, const oct_group *g);
+bool oct_model_needs_float(const oct_model *m, const oct_group *g);
+/* An input whose producer did as the two above say. */
+oct_input oct_model_input(const oct_group *g, octet_rows rows);
+/* The layer's own MLP (a dense layer's, or the shared expert): out (+)= down(act(gate) * up). */
+OCT_MUST_CHECK oct_status oct_model_mlp(oct_model *m, uint32_t l, oct_input in, octet_rows out,
+                                        uint32_t n_rows, bool accumulate, oct_err *err);
+
+/* experts.c: out (+)= the layer's experts, and its shared one, of `in`, whose float rows are there;
+ * in.in_q is the first matrix of the experts' gate_up, if its producer quantised them. */
+OCT_MUST_CHECK oct_status oct_model_experts(oct_model *m, uint32_t l, oct_input in, octet_rows out,
+                                            uint32_t n_rows, bool accumulate, oct_err *err);
 
 /* Appends count floats to the constants; 0 when memory was refused. */
 oct_const oct_model_stage(oct_model *m, const float *values, size_t count);

@@ -144,7 +144,7 @@ AT(octet_linear_op, out, 80);
 AT(octet_linear_op, out_dtype, 104);
 AT(octet_linear_op, accumulate, 108);
 
-SIZE(octet_attn_input_op, 312);
+SIZE(octet_attn_input_op, 344);
 AT(octet_attn_input_op, struct_bytes, 0);
 AT(octet_attn_input_op, n_heads, 4);
 AT(octet_attn_input_op, qk_norm, 8);
@@ -157,6 +157,8 @@ AT(octet_attn_input_op, n_rope_rows, 76);
 AT(octet_attn_input_op, rope, 80);
 AT(octet_attn_input_op, kv, 96);
 AT(octet_attn_input_op, batch, 208);
+AT(octet_attn_input_op, q_norm_bias, 312);
+AT(octet_attn_input_op, k_norm_bias, 328);
 
 SIZE(octet_attention_op, 376);
 AT(octet_attention_op, struct_bytes, 0);
@@ -307,7 +309,14 @@ AT(octet_combine_op, shared, 80);
 AT(octet_combine_op, shared_gate, 104);
 AT(octet_combine_op, out, 120);
 
-SIZE(octet_device_ops, 360);
+SIZE(octet_softcap_op, 40);
+AT(octet_softcap_op, struct_bytes, 0);
+AT(octet_softcap_op, n_rows, 4);
+AT(octet_softcap_op, width, 8);
+AT(octet_softcap_op, cap, 12);
+AT(octet_softcap_op, x, 16);
+
+SIZE(octet_device_ops, 368);
 AT(octet_device_ops, struct_bytes, 0);
 AT(octet_device_ops, numerics_rev, 4);
 AT(octet_device_ops, plugin_name, 8);
@@ -354,3 +363,4 @@ AT(octet_device_ops, permute, 328);
 AT(octet_device_ops, quantize_grouped, 336);
 AT(octet_device_ops, linear_grouped, 344);
 AT(octet_device_ops, combine, 352);
+AT(octet_device_ops, softcap, 360);

@@ -46,6 +46,21 @@ static const golden_case cases[] = {
     {"qwen3-modelslim-w8a8c8", INT8_RMS, true},
     {"qwen3-modelslim-w8a8c8-offset", INT8_RMS, true},
     {"qwen3-modelslim-w8a8mix-c8-normbias", INT8_RMS, true},
+    {"mixtral", FLOAT_RMS, false},
+    {"qwen3-moe", FLOAT_RMS, false},
+    {"qwen3-moe-nonorm-dense1", FLOAT_RMS, false},
+    {"minimax-m2", FLOAT_RMS, false},
+    {"qwen3-moe-modelslim-mix-c8", INT8_RMS, true},
+};
+
+/* Further families, whose logits transformers itself computed; config.json in its newer spelling.
+ */
+static const golden_case families[] = {
+    {"mistral-window", FLOAT_RMS, false}, {"phi3", FLOAT_RMS, false},
+    {"phi3-longrope", FLOAT_RMS, false},  {"gemma2", FLOAT_RMS, false},
+    {"gemma3-text", FLOAT_RMS, false},    {"glm4", FLOAT_RMS, false},
+    {"olmo2", FLOAT_RMS, false},          {"granite", FLOAT_RMS, false},
+    {"qwen2-moe", FLOAT_RMS, false},      {"mixtral-window", FLOAT_RMS, false},
 };
 
 /* ---- what is expected ----------------------------------------------------------------------- */
@@ -206,6 +221,15 @@ static void golden_cases(void **state) {
     for (size_t i = 0; i < OCT_COUNT(cases); i++) check_case(root, &cases[i]);
 }
 
+static void golden_families(void **state) {
+    char root[2560];
+    (void)state;
+    const char *golden = golden_root();
+    if (!golden) skip();
+    snprintf(root, sizeof root, "%s/families", golden);
+    for (size_t i = 0; i < OCT_COUNT(families); i++) check_case(root, &families[i]);
+}
+
 static void cases_of_our_own_tree(void **state) {
     static const golden_case own[] = {{"qwen3-modelslim-w8a8c8-offset", INT8_RMS, true},
                                       {"llama-tied", FLOAT_RMS, false}};
@@ -217,6 +241,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cases_of_our_own_tree),
         cmocka_unit_test(golden_cases),
+        cmocka_unit_test(golden_families),
     };
     return cmocka_run_group_tests_name("golden models", tests, NULL, NULL);
 }

@@ -282,6 +282,21 @@ static void check_soft_sum(kcheck *t, oct_soft_sum_fn ref, oct_soft_sum_fn fn) {
         }
 }
 
+static void check_softcap(kcheck *t, oct_softcap_fn ref, oct_softcap_fn fn) {
+    if (!kc_begin(t, (kc_fn)ref, (kc_fn)fn, "softcap")) return;
+    for (size_t s = 0; s < KC_COUNT(sizes); s++)
+        for (int how = 0; how < N_HOW; how++) {
+            const uint32_t n = sizes[s];
+            float *want = row(t, 0, n), *got = row(t, 1, n);
+            fill(t, want, n, 40.0f, how);
+            memcpy(got, want, n * sizeof *got);
+            kc_case(t, "n=%u fill=%d", n, how);
+            ref(want, n, 15.0f);
+            fn(got, n, 15.0f);
+            kc_same_f32(t, want, got, n);
+        }
+}
+
 void check_elem(kcheck *t, const oct_kern *ref, const oct_kern *k) {
     check_exp(t, ref->elem.exp, k->elem.exp);
     check_act(t, "act_silu", ref->elem.act_silu, k->elem.act_silu);
@@ -296,4 +311,5 @@ void check_elem(kcheck *t, const oct_kern *ref, const oct_kern *k) {
     check_row_max(t, ref->elem.row_max, k->elem.row_max);
     check_soft_sum(t, ref->elem.soft_sum, k->elem.soft_sum);
     check_weighted_sum(t, ref->elem.weighted_sum, k->elem.weighted_sum);
+    check_softcap(t, ref->elem.softcap, k->elem.softcap);
 }

@@ -121,19 +121,20 @@ typedef struct input_job {
     oct_cpu_kv kv;
     oct_kv_cache cache;
     float *qkv;
-    const float *q_norm, *k_norm, *rope;
+    const float *q_norm, *k_norm, *q_bias, *k_bias, *rope;
 } input_job;
 
 /* In place: n_heads heads of one row, normed and rotated. */
-static void heads(const input_job *j, float *x, uint32_t n_heads, const float *norm, int32_t pos) {
+static void heads(const input_job *j, float *x, uint32_t n_heads, const float *norm,
+                  const float *bias, int32_t pos) {
     const octet_attn_input_op *op = j->op;
     const oct_kern_elem *e = &j->dev->kern.elem;
     const uint32_t dim = j->kv.head_dim, half = op->rotary_dim / 2;
     if (op->qk_norm == OCTET_QK_NORM_FULL)
-        e->rms_norm(x, x, NULL, norm, NULL, (size_t)n_heads * dim, op->norm_eps);
+        e->rms_norm(x, x, NULL, norm, bias, (size_t)n_heads * dim, op->norm_eps);
     for (uint32_t h = 0; h < n_heads; h++, x += dim) {
         if (op->qk_norm == OCTET_QK_NORM_HEAD)
-            e->rms_norm(x, x, NULL, norm, NULL, dim, op->norm_eps);
+            e->rms_norm(x, x, NULL, norm, bias, dim, op->norm_eps);
         if (half == 0) continue;
         const float *cos = j->rope + (size_t)pos * op->rotary_dim;
         e->rope(x, x, cos, cos + half, half);
@@ -148,8 +149,8 @@ static void input_share(void *ctx, oct_share share) {
     for (size_t r = begin; r < end; r++) {
         float *q = j->qkv + r * j->op->qkv.stride;
         float *k = q + (size_t)j->op->n_heads * dim, *v = k + (size_t)n_kv * dim;
-        heads(j, q, j->op->n_heads, j->q_norm, j->batch.row_pos[r]);
-        heads(j, k, n_kv, j->k_norm, j->batch.row_pos[r]);
+        heads(j, q, j->op->n_heads, j->q_norm, j->q_bias, j->batch.row_pos[r]);
+        heads(j, k, n_kv, j->k_norm, j->k_bias, j->batch.row_pos[r]);
         if (j->batch.row_slot[r] >= 0)
             oct_kern_kv_put(&j->dev->kern, &j->cache, (uint64_t)j->batch.row_slot[r], k, v);
     }
@@ -207,10 +208,14 @@ int32_t oct_cpu_attn_input(octet_device *dev, const octet_attn_input_op *op) {
                         op->rotary_dim, (unsigned long long)dim, op->qk_norm);
     CPU_TRY(oct_cpu_rows(dev, op->qkv, j.batch.n_rows, n_all * dim, "attn_input: qkv", &j.qkv));
     if (op->qk_norm) {
-        CPU_TRY(oct_cpu_at(dev, op->q_norm, dim * 4 * (full ? op->n_heads : 1), 4,
-                           "attn_input: q_norm", &j.q_norm));
-        CPU_TRY(oct_cpu_at(dev, op->k_norm, dim * 4 * (full ? j.kv.n_kv_heads : 1), 4,
-                           "attn_input: k_norm", &j.k_norm));
+        const uint64_t q_bytes = dim * 4 * (full ? op->n_heads : 1);
+        const uint64_t k_bytes = dim * 4 * (full ? j.kv.n_kv_heads : 1);
+        CPU_TRY(oct_cpu_at(dev, op->q_norm, q_bytes, 4, "attn_input: q_norm", &j.q_norm));
+        CPU_TRY(oct_cpu_at(dev, op->k_norm, k_bytes, 4, "attn_input: k_norm", &j.k_norm));
+        CPU_TRY(oct_cpu_at_optional(dev, op->q_norm_bias, q_bytes, 4, "attn_input: q_norm_bias",
+                                    &j.q_bias));
+        CPU_TRY(oct_cpu_at_optional(dev, op->k_norm_bias, k_bytes, 4, "attn_input: k_norm_bias",
+                                    &j.k_bias));
     }
     if (op->rotary_dim)
         CPU_TRY(oct_cpu_at(dev, op->rope, (uint64_t)op->n_rope_rows * op->rotary_dim * 4, 4,

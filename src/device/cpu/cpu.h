@@ -173,5 +173,6 @@ int32_t oct_cpu_permute(octet_device *dev, const octet_permute_op *op);
 int32_t oct_cpu_quantize_grouped(octet_device *dev, const octet_quantize_grouped_op *op);
 int32_t oct_cpu_linear_grouped(octet_device *dev, const octet_linear_grouped_op *op);
 int32_t oct_cpu_combine(octet_device *dev, const octet_combine_op *op);
+int32_t oct_cpu_softcap(octet_device *dev, const octet_softcap_op *op);
 
 #endif

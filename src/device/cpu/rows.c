@@ -1,6 +1,6 @@
 /*
  * device/cpu/rows.c - operations on rows that know nothing of each other: embed, norm, quantize,
- * act, gather, copy, fill.
+ * act, softcap, gather, copy, fill.
  *
  * Rows are shared out among the threads. Work below ALONE_ELEMENTS stays with the caller: the
  * others would take longer to notice it. A float row that is only wanted quantised lives in a
@@ -258,6 +258,36 @@ int32_t oct_cpu_act(octet_device *dev, const octet_act_op *op) {
     CPU_TRY(row_scratch(dev, &j));
     /* An exponential for each element: worth sharing sooner. */
     oct_cpu_share_rows(dev, op->n_rows, 2 * (uint64_t)op->width, act_share, &j);
+    return OCTET_OK;
+}
+
+/* ---- softcap -----------------------------------------------------------------------------------
+ */
+
+typedef struct cap_job {
+    const octet_device *dev;
+    float *x;
+    size_t n_rows, width, ldx;
+    float cap;
+} cap_job;
+
+/* Columns are shared out, in whole cache lines: a step has few rows of logits, but wide ones. */
+static void cap_share(void *ctx, oct_share share) {
+    const cap_job *j = ctx;
+    size_t begin, end;
+    oct_share_of(share, j->width, 16, &begin, &end);
+    for (size_t r = 0; r < j->n_rows && begin < end; r++)
+        j->dev->kern.elem.softcap(j->x + r * j->ldx + begin, end - begin, j->cap);
+}
+
+int32_t oct_cpu_softcap(octet_device *dev, const octet_softcap_op *op) {
+    cap_job j = {
+        .dev = dev, .n_rows = op->n_rows, .width = op->width, .ldx = op->x.stride, .cap = op->cap};
+    if (!(isfinite(op->cap) && op->cap > 0))
+        return CPU_FAIL(dev, OCT_E_INVALID, "softcap: bad cap (got %g, want > 0 and finite)",
+                        (double)op->cap);
+    CPU_TRY(oct_cpu_rows(dev, op->x, op->n_rows, op->width, "softcap: x", &j.x));
+    oct_pool_run(dev->pool, cap_share, &j);
     return OCTET_OK;
 }
 

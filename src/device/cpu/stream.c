@@ -28,6 +28,7 @@ typedef enum command_kind {
     CMD_QUANTIZE_GROUPED,
     CMD_LINEAR_GROUPED,
     CMD_COMBINE,
+    CMD_SOFTCAP,
     CMD_COPY,
     CMD_FILL
 } command_kind;
@@ -55,6 +56,7 @@ typedef struct command {
         octet_quantize_grouped_op quantize_grouped;
         octet_linear_grouped_op linear_grouped;
         octet_combine_op combine;
+        octet_softcap_op softcap;
         transfer transfer;
     } u;
 } command;
@@ -104,6 +106,8 @@ static int32_t run(octet_device *dev, const command *c) {
         return oct_cpu_linear_grouped(dev, &c->u.linear_grouped);
     case CMD_COMBINE:
         return oct_cpu_combine(dev, &c->u.combine);
+    case CMD_SOFTCAP:
+        return oct_cpu_softcap(dev, &c->u.softcap);
     case CMD_COPY:
         return oct_cpu_copy(dev, c->u.transfer.dst, c->u.transfer.src, c->u.transfer.bytes);
     case CMD_FILL:
@@ -159,6 +163,7 @@ OPERATION(permute, PERMUTE)
 OPERATION(quantize_grouped, QUANTIZE_GROUPED)
 OPERATION(linear_grouped, LINEAR_GROUPED)
 OPERATION(combine, COMBINE)
+OPERATION(softcap, SOFTCAP)
 
 /* ---- streams and events ---------------------------------------------------------------------- */
 
@@ -320,6 +325,7 @@ const octet_device_ops *oct_cpu_device_ops(void) {
         .quantize_grouped = op_quantize_grouped,
         .linear_grouped = op_linear_grouped,
         .combine = op_combine,
+        .softcap = op_softcap,
     };
     return &table;
 }

@@ -22,6 +22,7 @@
     OCT_DECL_ROW_MAX(oct_row_max_##set);                 \
     OCT_DECL_SOFT_SUM(oct_soft_sum_##set);               \
     OCT_DECL_WEIGHTED_SUM(oct_weighted_sum_##set);       \
+    OCT_DECL_SOFTCAP(oct_softcap_##set);                 \
     OCT_DECL_ATTN_Q24(oct_attn_q24_##set);               \
     OCT_DECL_ATTN_SOFTMAX_I8(oct_attn_softmax_i8_##set); \
     OCT_DECL_ATTN_SOFTMAX_I8_TOKEN(oct_attn_softmax_i8_token_##set); \
@@ -41,7 +42,7 @@
         .rms_norm = oct_rms_norm_##set, .layer_norm = oct_layer_norm_##set,                   \
         .quant_row = oct_quant_row_##set, .quant_channels = oct_quant_channels_##set,         \
         .rope = oct_rope_##set, .row_max = oct_row_max_##set, .soft_sum = oct_soft_sum_##set,  \
-        .weighted_sum = oct_weighted_sum_##set}
+        .weighted_sum = oct_weighted_sum_##set, .softcap = oct_softcap_##set}
 
 #define OCT_ATTN_SLOTS(set)                                                                  \
     (oct_kern_attn_slots){                                                                   \

@@ -170,3 +170,8 @@ void V16_NAME(weighted_sum)(float *y, const float *const *x, const float *w, uin
         put(y + i, add ? v16_add(get(y + i, n - i), s) : s, n - i);
     }
 }
+
+void V16_NAME(softcap)(float *x, size_t n, float cap) {
+    const v16 c = v16_set1(cap), inv = v16_set1(1.0f / cap);
+    for (size_t i = 0; i < n; i += 16) put(x + i, v16_softcap(get(x + i, n - i), c, inv), n - i);
+}

@@ -1,0 +1,63 @@
+/*
+ * model/bind_parts.h - what the files that bind a checkpoint share; private to them.
+ *
+ * bind.c: vectors, matrices, groups, the cache, both ends of the model. bind_layer.c: a layer of
+ * any family, and its experts.
+ */
+#ifndef OCT_MODEL_BIND_PARTS_H
+#define OCT_MODEL_BIND_PARTS_H
+
+#include "base/arena.h"
+#include "model/parts.h"
+#include "store/scheme.h"
+
+enum { OCT_BIND_NAME = 192 }; /* room for a tensor's name */
+
+typedef struct oct_binder {
+    oct_model *m;
+    oct_checkpoint *ckpt;
+    oct_scheme *scheme;
+    oct_arena arena;      /* vectors of the projections at hand */
+    unsigned char *piece; /* some MiB and at least one row of the widest matrix, as stored */
+    size_t piece_bytes;
+    int8_t *q; /* a piece quantised on load */
+    float *q_scale;
+    uint64_t done, total;
+    uint64_t n_int8, n_float; /* projections */
+    const char *first_label;
+    bool mixed_labels;
+} oct_binder;
+
+/* Values to the constants; absent for NULL. */
+OCT_MUST_CHECK oct_status oct_bind_stage(oct_binder *b, const float *values, size_t count,
+                                         oct_const *out, oct_err *err);
+/* A small vector by its whole name. */
+OCT_MUST_CHECK oct_status oct_bind_vector(oct_binder *b, const char *name, uint64_t n,
+                                          bool optional, oct_const *out, oct_err *err);
+/* name.weight, which must be there, and name.bias if there is one; the family's 1 added to the
+ * weight, both times factor. */
+OCT_MUST_CHECK oct_status oct_bind_norm(oct_binder *b, const char *name, uint64_t n, double factor,
+                                        oct_norm *out, oct_err *err);
+
+/* OCTET_... storage on the device of a source; *quant: OCTET_QUANT_..., how its input is made. */
+uint32_t oct_bind_storage(const oct_binder *b, const oct_linear_source *src, uint32_t *quant);
+size_t oct_bind_element(uint32_t dtype); /* bytes */
+/* Whether two sources can share a matrix. */
+bool oct_bind_alike(const oct_binder *b, const oct_linear_source *x, const oct_linear_source *y);
+/* Writes all rows of one source into the matrix from row `at`. */
+OCT_MUST_CHECK oct_status oct_bind_rows(oct_binder *b, octet_weight w, uint32_t dtype, uint64_t at,
+                                        const oct_linear_source *src, oct_err *err);
+/* Keeps in mind how projections are stored, for people. */
+void oct_bind_label(oct_binder *b, const char *label);
+
+/* Adjacent projections of one input. When one is missing, that is noted and the group is empty. */
+OCT_MUST_CHECK oct_status oct_bind_group(oct_binder *b, const char *prefix,
+                                         const oct_arch_projection *p, uint32_t n_p, oct_group *g,
+                                         oct_err *err);
+OCT_MUST_CHECK oct_status oct_bind_kv(oct_binder *b, const char *prefix, oct_layer *layer,
+                                      oct_err *err);
+
+/* bind_layer.c */
+OCT_MUST_CHECK oct_status oct_bind_layer(oct_binder *b, uint32_t l, oct_err *err);
+
+#endif
