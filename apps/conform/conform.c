@@ -69,6 +69,8 @@ static int conform_run(const cli_command *self, int argc, char **argv) {
     } else if (result.n_failed) {
         status = cli_fail(EXIT_DEVICE, "%s does not conform: %u of %u cases failed",
                           m.device->info.name, result.n_failed, result.n_cases);
+    } else if (result.n_cases == 0 && co.only) { /* nothing was judged */
+        status = cli_fail(EXIT_USAGE, "--only: no group's name starts so (got %.64s)", co.only);
     } else {
         printf("conforms: %u cases\n", result.n_cases - result.n_absent);
         status = EXIT_CLEAN;
