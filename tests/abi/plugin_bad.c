@@ -41,6 +41,11 @@ static void change(octet_device_ops *ops) {
     ops->linear = NULL;
 #elif defined(BAD_HALF_CAPTURE)
     ops->capture_begin = stream_wait;
+#elif defined(BAD_HALF_EXPERTS)
+    ops->combine = NULL;
+#elif defined(BAD_OLDEST)
+    ops->struct_bytes = offsetof(octet_device_ops, route); /* what is behind is not looked at */
+    ops->permute = NULL;
 #elif defined(BAD_BAD_INFO)
     ops->info = info_bad;
 #elif defined(BAD_NO_DEVICE)

@@ -76,6 +76,14 @@ static void later_table_is_welcome(void **s) {
     (void)s;
     oct_device *d = opened(PLUGIN("future"));
     assert_true(d->ops->struct_bytes > sizeof(octet_device_ops));
+    assert_true(oct_device_has_experts(d));
+    oct_device_close(d);
+}
+
+static void oldest_table_serves_without_later_abilities(void **s) {
+    (void)s;
+    oct_device *d = opened(PLUGIN("oldest"));
+    assert_false(oct_device_has_experts(d));
     oct_device_close(d);
 }
 
@@ -93,6 +101,8 @@ static void DV1_missing_member(void **s) {
             "member missing from its table (got NULL, want "
             "linear)");
     refused(PLUGIN("half_capture"), OCT_E_DEVICE, "want capture_end, replay or graph_destroy");
+    refused(PLUGIN("half_experts"), OCT_E_DEVICE,
+            "want permute, quantize_grouped, linear_grouped or combine");
 }
 static void DV1_declines(void **s) {
     (void)s;
@@ -154,6 +164,7 @@ int main(void) {
         cmocka_unit_test(null_plugin_serves),
         cmocka_unit_test(found_by_name_in_the_folder),
         cmocka_unit_test(later_table_is_welcome),
+        cmocka_unit_test(oldest_table_serves_without_later_abilities),
         cmocka_unit_test(DV1_short_table),
         cmocka_unit_test(DV1_wrong_numerics),
         cmocka_unit_test(DV1_missing_member),
