@@ -81,6 +81,19 @@ typedef struct oct_epilogue_i8 {
     void(name)(const int32_t *c, size_t ldc, uint32_t m, uint32_t n, const oct_epilogue_i8 *e, \
                float *y, size_t ldy)
 
+/*
+ * gemm_i8 and epilogue_i8 in one: y[m][ldy] for n columns of the panels, of which there are
+ * ceil(n / 16), so that the sums need not pass through memory. Everything of e, and colsum, belongs
+ * to the first of these panels. c: OCT_KERN_PRODUCT_CELLS(m) cells for sums on their way, 64-byte
+ * aligned.
+ */
+enum { OCT_KERN_PRODUCT_PANELS = 4 }; /* no variant works on more at a time */
+#define OCT_KERN_PRODUCT_CELLS(m) ((size_t)(m)*OCT_KERN_PRODUCT_PANELS * 16)
+#define OCT_DECL_PRODUCT_I8(name)                                                    \
+    void(name)(const void *rows, size_t row_bytes, uint32_t m, const int8_t *panels, \
+               uint32_t kpad, size_t panel_bytes, uint32_t n, const int32_t *colsum, \
+               const oct_epilogue_i8 *e, float *y, size_t ldy, int32_t *c)
+
 /* ---- float matrix products ---------------------------------------------------------------- */
 
 /*
@@ -102,20 +115,22 @@ typedef OCT_DECL_PREP_ROWS_I8(*oct_prep_rows_i8_fn);
 typedef OCT_DECL_GEMM_I8(*oct_gemm_i8_fn);
 typedef OCT_DECL_GEMM_I16(*oct_gemm_i16_fn);
 typedef OCT_DECL_EPILOGUE_I8(*oct_epilogue_i8_fn);
+typedef OCT_DECL_PRODUCT_I8(*oct_product_i8_fn);
 typedef OCT_DECL_GEMM_FLOAT(*oct_gemm_float_fn);
 typedef OCT_DECL_EPILOGUE_F32(*oct_epilogue_f32_fn);
 
 typedef struct oct_kern {
     uint32_t cpu_mask; /* the OCT_CPU_ bits this table was filled for */
 
-    /* int8 products: row_unit, row_bytes_i8, prep_rows_i8 and gemm_i8 belong together and are
-     * overwritten together. row_unit: how many rows gemm_i8 likes to get a multiple of. */
+    /* int8 products: row_unit, row_bytes_i8, prep_rows_i8, gemm_i8 and product_i8 belong together
+     * and are overwritten together. row_unit: how many rows gemm_i8 likes to get a multiple of. */
     uint32_t row_unit;
     oct_row_bytes_i8_fn row_bytes_i8;
     oct_prep_rows_i8_fn prep_rows_i8;
     oct_gemm_i8_fn gemm_i8;
     oct_gemm_i16_fn gemm_i16;
     oct_epilogue_i8_fn epilogue_i8;
+    oct_product_i8_fn product_i8;
 
     /* float products */
     oct_gemm_float_fn gemm_f32;

@@ -66,6 +66,25 @@ static OCT_DECL_EPILOGUE_I8(epilogue_i8_ref) {
     }
 }
 
+/* The epilogue from column col on. */
+static oct_epilogue_i8 from_column(const oct_epilogue_i8 *e, uint32_t col) {
+    oct_epilogue_i8 part = *e;
+    part.cs += col;
+    if (part.ibias) part.ibias += col;
+    if (part.fbias) part.fbias += col;
+    return part;
+}
+
+static OCT_DECL_PRODUCT_I8(product_i8_ref) {
+    for (uint32_t col = 0; col < n; col += OCT_PANEL_OUTPUTS) {
+        const oct_epilogue_i8 part = from_column(e, col);
+        const uint32_t left = n - col < OCT_PANEL_OUTPUTS ? n - col : OCT_PANEL_OUTPUTS;
+        gemm_i8_ref(rows, row_bytes, m, panels + col / OCT_PANEL_OUTPUTS * panel_bytes, kpad,
+                    panel_bytes, 1, colsum + col, c, OCT_PANEL_OUTPUTS);
+        epilogue_i8_ref(c, OCT_PANEL_OUTPUTS, m, left, &part, y + col, ldy);
+    }
+}
+
 /* Element e of packed storage, widened; exact for every type. */
 static inline float widen(oct_pack_type type, const void *panel, size_t e) {
     switch (type) {
@@ -126,6 +145,7 @@ void oct_kern_init_linear_ref(oct_kern *k) {
     k->gemm_i8 = gemm_i8_ref;
     k->gemm_i16 = gemm_i16_ref;
     k->epilogue_i8 = epilogue_i8_ref;
+    k->product_i8 = product_i8_ref;
     k->gemm_f32 = gemm_f32_ref;
     k->gemm_bf16 = gemm_bf16_ref;
     k->gemm_f16 = gemm_f16_ref;

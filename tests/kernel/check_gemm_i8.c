@@ -6,7 +6,21 @@
 #include "checks.h"
 #include "kern/pack.h"
 
-enum { B_Q, B_SRC, B_ROWS_REF, B_ROWS, B_PANELS, B_SUMS, B_C_REF, B_C };
+enum {
+    B_Q,
+    B_SRC,
+    B_ROWS_REF,
+    B_ROWS,
+    B_PANELS,
+    B_SUMS,
+    B_C_REF,
+    B_C,
+    B_IBIAS,
+    B_RS,
+    B_CS,
+    B_FBIAS,
+    B_CELLS
+};
 
 /* Pairs of fills: all against random, and the extremes against each other. */
 static const struct {
@@ -62,6 +76,59 @@ static void one_shape(kcheck *t, const oct_kern *ref, const oct_kern *k, kc_gemm
                 k->gemm_i8(rows, bytes, s.m, panels, kpad, panel_bytes, n_panels, sums, got, ldc));
         kc_report(t, t->where, (double)s.m * s.n * s.k, before, after);
     }
+}
+
+/* The product with its epilogue: option bits as in check_epilogue.c. */
+static void one_product(kcheck *t, const oct_kern *ref, const oct_kern *k, kc_gemm_shape s,
+                        unsigned fill, unsigned options) {
+    const uint32_t kpad = oct_pack_kpad(s.k), n_pad = oct_pack_n_panels(s.n) * 16;
+    const size_t panel_bytes = oct_pack_panel_bytes_i8(s.k);
+    const size_t ref_bytes = ref->row_bytes_i8(s.k), bytes = k->row_bytes_i8(s.k);
+    const size_t ldy = s.n + s.m % 3, n_y = (s.m - 1) * ldy + s.n;
+    kc_case(t, "m=%u n=%u k=%u fill=%u options=%x", s.m, s.n, s.k, fill, options);
+
+    int32_t *sums;
+    const int8_t *panels = packed(t, s.n, s.k, fills[fill].w, &sums);
+    int8_t *q = kc_tail(t, B_Q, (size_t)s.m * s.k);
+    void *rows_ref = kc_tail(t, B_ROWS_REF, s.m * ref_bytes);
+    void *rows = kc_tail(t, B_ROWS, s.m * bytes);
+    int32_t *cells = kc_tail(t, B_CELLS, OCT_KERN_PRODUCT_CELLS(s.m) * 4);
+    int32_t *ibias = kc_tail(t, B_IBIAS, n_pad * sizeof *ibias);
+    float *rs = kc_tail(t, B_RS, s.m * sizeof *rs), *cs = kc_tail(t, B_CS, s.n * sizeof *cs);
+    float *fbias = kc_tail(t, B_FBIAS, s.n * sizeof *fbias);
+    float *want = kc_tail(t, B_C_REF, n_y * 4), *got = kc_tail(t, B_C, n_y * 4);
+    kc_fill_i8(t, q, (size_t)s.m * s.k, fills[fill].q);
+    for (uint32_t j = 0; j < n_pad; j++) ibias[j] = (int32_t)kc_random(t) >> 8;
+    kc_fill_f32(t, rs, s.m, 0.1f, KC_RANDOM);
+    kc_fill_f32(t, cs, s.n, 0.1f, KC_RANDOM);
+    kc_fill_f32(t, fbias, s.n, 4.0f, KC_RANDOM);
+    kc_fill_f32(t, want, n_y, 8.0f, KC_RANDOM);
+    memcpy(got, want, n_y * 4);
+    const oct_epilogue_i8 e = {.ibias = options & 1 ? ibias + (n_pad - s.n) : NULL,
+                               .rs = options & 2 ? rs : NULL,
+                               .cs = cs,
+                               .fbias = options & 4 ? fbias : NULL,
+                               .add = (options & 8) != 0};
+
+    ref->prep_rows_i8(q, s.k, s.m, s.k, rows_ref);
+    k->prep_rows_i8(q, s.k, s.m, s.k, rows);
+    ref->product_i8(rows_ref, ref_bytes, s.m, panels, kpad, panel_bytes, s.n, sums, &e, want, ldy,
+                    cells);
+    k->product_i8(rows, bytes, s.m, panels, kpad, panel_bytes, s.n, sums, &e, got, ldy, cells);
+    kc_same_f32(t, want, got, n_y);
+}
+
+void check_product_i8(kcheck *t, const oct_kern *ref, const oct_kern *k) {
+    if (!kc_begin(t, (kc_fn)ref->product_i8, (kc_fn)k->product_i8, "product_i8")) return;
+    unsigned turn = 0; /* every option and fill meets every size, but not every combination */
+    for (size_t a = 0; a < KC_COUNT(kc_ms); a++)
+        for (size_t b = 0; b < KC_COUNT(kc_ns); b++)
+            for (size_t c = 0; c < KC_COUNT(kc_ks); c++, turn++)
+                one_product(t, ref, k, (kc_gemm_shape){kc_ms[a], kc_ns[b], kc_ks[c]},
+                            turn % KC_COUNT(fills), turn % 16);
+    for (size_t i = 0; i < KC_COUNT(kc_gemm_shapes); i++)
+        for (unsigned o = 0; o < 16; o += 3)
+            one_product(t, ref, k, kc_gemm_shapes[i], o % KC_COUNT(fills), o);
 }
 
 void check_gemm_i8(kcheck *t, const oct_kern *ref, const oct_kern *k) {

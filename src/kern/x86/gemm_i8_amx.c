@@ -1,5 +1,6 @@
 /*
- * gemm_i8 for AMX: signed by signed bytes, tiles of 16 rows x 64 k against 64 k x 16 outputs.
+ * gemm_i8 and product_i8 for AMX: signed by signed bytes, tiles of 16 rows x 64 k against 64 k x 16
+ * outputs.
  *
  * A panel of the packed layout is a column of weight tiles as it stands: 16 lines of 64 bytes, each
  * 16 outputs x 4 k. Rows are plain int8, padded to whole tiles. Tile registers:
@@ -199,12 +200,12 @@ static void many_rows(const char *rows, size_t row_bytes, uint32_t m, uint32_t s
     }
 }
 
-OCT_DECL_GEMM_I8(oct_gemm_i8_amx) {
-    (void)colsum;
+/* Tiles are configured by the loops, whose shapes they follow. */
+static void all_rows(const char *rows, size_t row_bytes, uint32_t m, const int8_t *panels,
+                     uint32_t kpad, size_t panel_bytes, uint32_t n_panels, int32_t *c, size_t ldc) {
     const uint32_t whole = m / (2 * TILE_ROWS) * (2 * TILE_ROWS), left = m - whole;
-    const char *tail = (const char *)rows + whole * row_bytes;
+    const char *tail = rows + whole * row_bytes;
     int32_t *c_tail = c + whole * ldc;
-    OCT_AMX_FENCE();
     if (whole > 0)
         many_rows(rows, row_bytes, whole, TILE_ROWS, panels, kpad, panel_bytes, n_panels, c, ldc);
     if (left > TILE_ROWS)
@@ -212,6 +213,35 @@ OCT_DECL_GEMM_I8(oct_gemm_i8_amx) {
                   c_tail, ldc);
     else if (left > 0)
         few_rows(tail, row_bytes, left, panels, kpad, panel_bytes, n_panels, c_tail, ldc);
+}
+
+OCT_DECL_GEMM_I8(oct_gemm_i8_amx) {
+    (void)colsum;
+    OCT_AMX_FENCE();
+    all_rows(rows, row_bytes, m, panels, kpad, panel_bytes, n_panels, c, ldc);
+    _tile_release();
+    OCT_AMX_FENCE();
+}
+
+/* Tile registers can only be stored as they are, so the epilogue follows on the sums of a few
+ * panels, which the nearest caches still hold. */
+OCT_DECL_PRODUCT_I8(oct_product_i8_amx) {
+    const uint32_t side = m > TILE_ROWS ? 2 : OCT_KERN_PRODUCT_PANELS;
+    const size_t ldc = (size_t)side * J;
+    (void)colsum;
+    for (uint32_t col = 0; col < n; col += side * J) {
+        const uint32_t left = n - col, width = left < side * J ? left : side * J;
+        const oct_epilogue_i8 part = {.ibias = e->ibias ? e->ibias + col : NULL,
+                                      .rs = e->rs,
+                                      .cs = e->cs + col,
+                                      .fbias = e->fbias ? e->fbias + col : NULL,
+                                      .add = e->add};
+        OCT_AMX_FENCE();
+        all_rows(rows, row_bytes, m, panels + col / J * panel_bytes, kpad, panel_bytes,
+                 (width + J - 1) / J, c, ldc);
+        OCT_AMX_FENCE();
+        oct_epilogue_i8_avx512(c, ldc, m, width, &part, y + col, ldy);
+    }
     _tile_release();
     OCT_AMX_FENCE();
 }

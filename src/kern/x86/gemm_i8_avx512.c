@@ -1,5 +1,5 @@
 /*
- * gemm_i8 and gemm_i16 for AVX-512 with VNNI.
+ * gemm_i8, product_i8 and gemm_i16 for AVX-512 with VNNI.
  *
  * VPDPBUSD multiplies unsigned by signed bytes and adds four products into each of 16 sums without
  * saturating. Rows become unsigned by q ^ 0x80 = q + 128; what that adds, 128 times the sum of the
@@ -7,13 +7,15 @@
  * sum may pass the range of int32; it wraps, and the true result, which fits, comes out.
  *
  * Tiles of 6 rows x 4 panels: 24 sums, 4 weights, one broadcast. The row is broadcast by a load of
- * its own, because the instruction takes a broadcast from memory only on the signed side.
+ * its own, because the instruction takes a broadcast from memory only on the signed side. The sums
+ * leave the registers as outputs where an epilogue is named.
  *
  * gemm_i16 widens 8 outputs x 4 k to 16 bits and uses VPDPWSSD; two partial sums of an output stand
  * side by side and are joined at the end. Its matrices are those of attention, small enough to stay
  * in the first level cache, so nothing is cut.
  */
 #include <immintrin.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "kern/pack.h"
@@ -28,7 +30,7 @@ enum {
     J = OCT_PANEL_OUTPUTS,
     ROWS = 6,
     SIDE = 4,        /* panels of a tile */
-    CHUNK = 512,     /* k: 32 KiB of weights under a sweep of rows */
+    CHUNK = 640,     /* k at most: 40 KiB of weights under a sweep of rows */
     FEW = 12,        /* rows up to which the weights are read once from front to back */
     PREFETCH = 2048, /* bytes ahead in a panel */
 };
@@ -58,18 +60,62 @@ INLINE __m512i four_bytes(const uint8_t *a) {
     return _mm512_set1_epi32(four);
 }
 
-/* n rows x np panels over groups of four k. first: the sums start here, less what the sign cost. */
+/* Where the sums of some rows and panels go: to c, or, when that was the last of k, through the
+ * epilogue to y. */
+typedef struct dest {
+    int32_t *c;
+    size_t ldc;
+    const int32_t *colsum;
+    int first;                /* the sums start here, less what the sign cost */
+    const oct_epilogue_i8 *e; /* NULL: the sums stay as they are. Else from the first output on: */
+    const int32_t *ibias;
+    const float *rs, *cs, *fbias;
+    float *y;
+    size_t ldy;
+    __mmask16 last; /* outputs of the last panel that are there */
+} dest;
+
+/* The destination moved by rows and outputs. */
+INLINE dest moved(const dest *d, uint32_t row, uint32_t col) {
+    dest to = *d;
+    to.c = d->c + row * d->ldc + col;
+    to.colsum += col;
+    if (!d->e) return to;
+    if (d->ibias) to.ibias += col;
+    if (d->rs) to.rs += row;
+    to.cs += col;
+    if (d->fbias) to.fbias += col;
+    to.y += row * d->ldy + col;
+    return to;
+}
+
+/* Row r of panel p. */
+INLINE void put16(const dest *d, int r, int p, __mmask16 there, __m512i sum) {
+    if (!d->e) {
+        _mm512_storeu_si512(d->c + (size_t)r * d->ldc + p * J, sum);
+        return;
+    }
+    float *y = d->y + (size_t)r * d->ldy + p * J;
+    if (d->ibias) sum = _mm512_add_epi32(sum, _mm512_maskz_loadu_epi32(there, d->ibias + p * J));
+    __m512 v = _mm512_cvtepi32_ps(sum);
+    if (d->rs) v = _mm512_mul_ps(v, _mm512_set1_ps(d->rs[r]));
+    v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(there, d->cs + p * J));
+    if (d->fbias) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(there, d->fbias + p * J));
+    if (d->e->add) v = _mm512_add_ps(_mm512_maskz_loadu_ps(there, y), v);
+    _mm512_mask_storeu_ps(y, there, v);
+}
+
+/* n rows x np panels over groups of four k. */
 INLINE void tile(const int n, const int np, const uint8_t *a, size_t row_bytes, const int8_t *b,
-                 size_t panel_bytes, uint32_t groups, const int32_t *colsum, int32_t *c, size_t ldc,
-                 int first) {
+                 size_t panel_bytes, uint32_t groups, const dest *d) {
     __m512i s[ROWS][SIDE];
 #pragma GCC unroll 8
     for (int p = 0; p < np; p++) {
-        const __m512i sign = _mm512_slli_epi32(_mm512_loadu_si512(colsum + p * J), 7);
+        const __m512i sign = _mm512_slli_epi32(_mm512_loadu_si512(d->colsum + p * J), 7);
         const __m512i start = _mm512_sub_epi32(_mm512_setzero_si512(), sign);
 #pragma GCC unroll 8
         for (int r = 0; r < n; r++)
-            s[r][p] = first ? start : _mm512_loadu_si512(c + (size_t)r * ldc + p * J);
+            s[r][p] = d->first ? start : _mm512_loadu_si512(d->c + (size_t)r * d->ldc + p * J);
     }
     for (uint32_t g = 0; g < groups; g++) {
         __m512i w[SIDE];
@@ -92,7 +138,8 @@ INLINE void tile(const int n, const int np, const uint8_t *a, size_t row_bytes, 
 #pragma GCC unroll 8
     for (int r = 0; r < n; r++)
 #pragma GCC unroll 8
-        for (int p = 0; p < np; p++) _mm512_storeu_si512(c + (size_t)r * ldc + p * J, s[r][p]);
+        for (int p = 0; p < np; p++)
+            put16(d, r, p, p == np - 1 ? d->last : (__mmask16)0xffff, s[r][p]);
 }
 
 #define BY_ROWS(tile, n, np, ...) \
@@ -117,35 +164,70 @@ INLINE void tile(const int n, const int np, const uint8_t *a, size_t row_bytes, 
         break;                    \
     }
 
-/* All rows over np panels and one chunk of k. */
+/* All rows over np panels, k in pieces of about equal length. */
 INLINE void sweep(const int np, const uint8_t *a, size_t row_bytes, uint32_t m, const int8_t *b,
-                  size_t panel_bytes, uint32_t groups, const int32_t *colsum, int32_t *c,
-                  size_t ldc, int first) {
-    for (uint32_t i = 0; i < m; i += ROWS)
-        BY_ROWS(tile, m - i, np, a + i * row_bytes, row_bytes, b, panel_bytes, groups, colsum,
-                c + i * ldc, ldc, first);
+                  size_t panel_bytes, uint32_t kpad, const dest *d) {
+    const uint32_t chunk = m <= FEW ? kpad : CHUNK, n_pieces = (kpad + chunk - 1) / chunk;
+    const uint32_t piece = ((kpad + n_pieces - 1) / n_pieces + 63) / 64 * 64;
+    for (uint32_t k0 = 0; k0 < kpad; k0 += piece) {
+        const uint32_t groups = (kpad - k0 < piece ? kpad - k0 : piece) / 4;
+        for (uint32_t i = 0; i < m; i += ROWS) {
+            dest to = moved(d, i, 0);
+            to.first = k0 == 0;
+            if (kpad - k0 > piece) to.e = NULL;
+            BY_ROWS(tile, m - i, np, a + i * row_bytes + k0, row_bytes, b + (size_t)k0 * J,
+                    panel_bytes, groups, &to);
+        }
+    }
+}
+
+/* As many panels from output col on as a tile takes; returns how many. */
+static uint32_t some_panels(const void *rows, size_t row_bytes, uint32_t m, const int8_t *b,
+                            size_t panel_bytes, uint32_t kpad, uint32_t left, const dest *d) {
+    if (left >= SIDE) {
+        sweep(SIDE, rows, row_bytes, m, b, panel_bytes, kpad, d);
+        return SIDE;
+    }
+    if (left == 3) {
+        sweep(3, rows, row_bytes, m, b, panel_bytes, kpad, d);
+        return 3;
+    }
+    if (left == 2) {
+        sweep(2, rows, row_bytes, m, b, panel_bytes, kpad, d);
+        return 2;
+    }
+    sweep(1, rows, row_bytes, m, b, panel_bytes, kpad, d);
+    return 1;
 }
 
 OCT_DECL_GEMM_I8(oct_gemm_i8_avx512) {
-    const uint32_t chunk = m <= FEW ? kpad : CHUNK;
-    for (uint32_t k0 = 0; k0 < kpad; k0 += chunk) {
-        const uint32_t groups = (kpad - k0 < chunk ? kpad - k0 : chunk) / 4;
-        const uint8_t *a = (const uint8_t *)rows + k0;
-        for (uint32_t p = 0; p < n_panels;) {
-            const int8_t *b = panels + p * panel_bytes + (size_t)k0 * J;
-            int32_t *to = c + (size_t)p * J;
-            const int32_t *sums = colsum + (size_t)p * J;
-            if (n_panels - p >= SIDE) {
-                sweep(SIDE, a, row_bytes, m, b, panel_bytes, groups, sums, to, ldc, k0 == 0);
-                p += SIDE;
-            } else if (n_panels - p >= 2) {
-                sweep(2, a, row_bytes, m, b, panel_bytes, groups, sums, to, ldc, k0 == 0);
-                p += 2;
-            } else {
-                sweep(1, a, row_bytes, m, b, panel_bytes, groups, sums, to, ldc, k0 == 0);
-                p += 1;
-            }
-        }
+    const dest d = {.c = c, .ldc = ldc, .colsum = colsum};
+    for (uint32_t p = 0; p < n_panels;) {
+        const dest to = moved(&d, 0, p * J);
+        p += some_panels(rows, row_bytes, m, panels + p * panel_bytes, panel_bytes, kpad,
+                         n_panels - p, &to);
+    }
+}
+
+OCT_DECL_PRODUCT_I8(oct_product_i8_avx512) {
+    const uint32_t n_panels = (n + J - 1) / J;
+    const dest d = {.c = c,
+                    .ldc = SIDE * J,
+                    .colsum = colsum,
+                    .e = e,
+                    .ibias = e->ibias,
+                    .rs = e->rs,
+                    .cs = e->cs,
+                    .fbias = e->fbias,
+                    .y = y,
+                    .ldy = ldy};
+    for (uint32_t p = 0; p < n_panels;) {
+        dest to = moved(&d, 0, p * J);
+        const bool ends = n_panels - p <= SIDE;
+        to.c = c;
+        to.last = ends ? (__mmask16)(0xffffu >> (n_panels * J - n)) : (__mmask16)0xffff;
+        p += some_panels(rows, row_bytes, m, panels + p * panel_bytes, panel_bytes, kpad,
+                         n_panels - p, &to);
     }
 }
 
