@@ -2,10 +2,10 @@
  * device/cpu/attention.c - attention over a whole batch: which thread does what.
  *
  * The work is cut into items of (sequence, kv head, tile of rows). Threads take items from a shared
- * counter, because items differ: a late tile of a prompt sees more than an early one. When there
- * are too few items for the threads (one user, a long text) items of few rows are cut again, into
- * ranges of spans, whose partial results a second job combines in ascending order. By the contract
- * the bits depend on neither cut.
+ * counter, because items differ: a late tile of a prompt sees more than an early one, and is begun
+ * first, so that the last to be done is a small one. When there are too few items for the threads
+ * (one user, a long text) items of few rows are cut again, into ranges of spans, whose partial
+ * results a second job combines in ascending order. By the contract the bits depend on neither cut.
  *
  * Three jobs at most: items, combinations, quantised copies of the rows.
  */
@@ -100,7 +100,7 @@ static void items_share(void *ctx, oct_share share) {
     for (;;) {
         const unsigned i = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
         if (i >= j->n_items) return;
-        const item *it = &j->items[i];
+        const item *it = &j->items[j->n_items - 1 - i];
         const oct_attn_args a = args_of(j, it);
         if (it->span_begin == it->span_end)
             oct_kern_attn(&j->dev->kern, &a, scratch);

@@ -5,13 +5,18 @@
  * grid of row parts times panel parts; the shape with the least work for the busiest thread wins,
  * fewest row parts first (a thread that has all rows reads its panels once). Results do not depend
  * on the split (kern/linear.h).
+ *
+ * A prompt that gives every thread OWN_ROWS rows is cut by rows alone: norms, activations and
+ * quantisation are cut like that too, so a thread finds in its own caches what it wrote there the
+ * operation before, and it prepares its rows itself, with nobody to wait for. Fewer rows would not
+ * pay for reading all panels.
  */
 #include "kern/linear.h"
 #include "base/checked.h"
 #include "device/cpu/cpu.h"
 
 /* Preparing fewer bytes than this is quicker than waking the others for it. */
-enum { PREP_ALONE_BYTES = 32 * 1024 };
+enum { PREP_ALONE_BYTES = 32 * 1024, OWN_ROWS = 96 };
 
 typedef struct linear_job {
     const oct_kern *kern;
@@ -25,6 +30,7 @@ typedef struct linear_job {
     size_t ldq, row_bytes;
     const float *row_scale;
     char *operand;
+    bool prepared;
     /* float */
     const float *x;
     size_t ldx;
@@ -39,6 +45,7 @@ static uint32_t ceil_div(uint32_t a, uint32_t b) { return a / b + (a % b != 0); 
 static uint32_t choose_row_parts(uint32_t m, uint32_t unit, uint32_t n_panels, uint32_t n_threads) {
     uint32_t best = 1;
     uint64_t least = UINT64_MAX;
+    if (n_threads > 1 && m / n_threads >= OWN_ROWS) return n_threads;
     for (uint32_t parts = 1; parts <= n_threads && parts <= ceil_div(m, unit); parts++) {
         if (n_threads % parts) continue;
         const uint64_t rows = (uint64_t)ceil_div(ceil_div(m, unit), parts) * unit;
@@ -106,6 +113,7 @@ static void product_share(void *ctx, oct_share share) {
     oct_share_of(by_panel, j->n_panels, 1, &panel, &panel_end);
     if (row >= row_end || panel >= panel_end) return;
     void *scratch = j->scratch + (size_t)share.index * OCT_KERN_LINEAR_SCRATCH;
+    if (j->w->type == OCT_PACK_I8 && !j->prepared) prep_share(ctx, by_row);
     if (j->w->type == OCT_PACK_I8)
         product_i8(j, row, row_end - row, panel, panel_end, scratch);
     else
@@ -129,6 +137,9 @@ static int32_t prepare(octet_device *dev, const octet_linear_op *op, linear_job 
         return CPU_FAIL(dev, OCT_E_INVALID, "linear: too many rows (got %u)", op->n_rows);
     j->operand = oct_cpu_scratch(dev, OCT_CPU_SCRATCH_OPERAND, operand_bytes);
     if (!j->operand) return OCTET_E_NOMEM;
+    /* Who has rows to himself prepares them on the way to the product. */
+    j->prepared = j->row_parts < oct_pool_n_threads(dev->pool);
+    if (!j->prepared) return OCTET_OK;
     if (operand_bytes < PREP_ALONE_BYTES)
         prep_share(j, (oct_share){0, 1});
     else
@@ -151,6 +162,7 @@ int32_t oct_cpu_linear(octet_device *dev, const octet_linear_op *op) {
                     .ldo = op->out.stride,
                     .add = op->accumulate != 0};
     CPU_TRY(oct_cpu_rows(dev, op->out, op->n_rows, w->n, "linear: out", &j.out));
+    j.row_parts = choose_row_parts(j.m, dev->kern.row_unit, j.n_panels, n_threads);
     if (w->type == OCT_PACK_I8) {
         CPU_TRY(prepare(dev, op, &j));
     } else {
@@ -162,7 +174,6 @@ int32_t oct_cpu_linear(octet_device *dev, const octet_linear_op *op) {
     j.scratch = oct_cpu_scratch(dev, OCT_CPU_SCRATCH_THREADS,
                                 (uint64_t)n_threads * OCT_KERN_LINEAR_SCRATCH);
     if (!j.scratch) return OCTET_E_NOMEM;
-    j.row_parts = choose_row_parts(j.m, dev->kern.row_unit, j.n_panels, n_threads);
     oct_pool_run(dev->pool, product_share, &j);
     return OCTET_OK;
 }
