@@ -15,6 +15,18 @@ static void check(const oct_model_config *c) {
         c->rope.rotary_dim % 2 != 0 || c->n_eos > OCT_MAX_EOS)
         abort();
     if (!(c->rms_eps > 0) || !(c->rope.theta > 0) || !isfinite(c->rope.attention_factor)) abort();
+    if (c->has_local_rope &&
+        (c->local_rope.rotary_dim != c->rope.rotary_dim || !(c->local_rope.theta > 0) ||
+         !isfinite(c->local_rope.attention_factor)))
+        abort();
+    if (c->n_experts > OCT_MAX_EXPERTS || c->n_experts_used > c->n_experts ||
+        (c->n_experts &&
+         (c->n_experts_used < 1 || c->moe_intermediate < 1 || c->moe_intermediate > OCT_MAX_WIDTH)))
+        abort();
+    if (!((float)c->embed_scale > 0) || !((float)c->residual_scale > 0) ||
+        !((float)c->logits_scale > 0) || !((float)c->attention_scale > 0) ||
+        !(c->attention_softcap >= 0) || !(c->final_softcap >= 0))
+        abort();
     for (uint32_t i = 0; i < c->n_eos; i++)
         if (c->eos_ids[i] < 0 || (uint32_t)c->eos_ids[i] >= c->vocab) abort();
 }

@@ -106,6 +106,200 @@ static void yarn_attention_factor(void **state) {
     assert_true(c.rope.attention_factor == 0.5);
 }
 
+/* ---- families ------------------------------------------------------------------------------- */
+
+#define MODEL(type) "{\"model_type\":\"" type "\"," SIZES
+
+static uint32_t n_slides(const oct_model_config *c) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->n_layers; i++) n += c->layer_slides[i];
+    return n;
+}
+
+static void windows_by_family(void **state) {
+    (void)state;
+    oct_model_config c;
+    accept(MODEL("mistral") ",\"sliding_window\":16}", &c);
+    assert_true(c.sliding_window == 16 && n_slides(&c) == 2);
+    accept(MODEL("mistral") ",\"sliding_window\":null}", &c);
+    assert_true(c.sliding_window == 0 && n_slides(&c) == 0);
+    accept(MODEL("mistral") "}", &c); /* what the family means by saying nothing */
+    assert_int_equal(c.sliding_window, 4096);
+    accept(MODEL("phi3") "}", &c);
+    assert_int_equal(c.sliding_window, 0);
+    accept(MODEL("gemma2") "}", &c);
+    assert_true(c.sliding_window == 4096 && c.layer_slides[0] && !c.layer_slides[1]);
+    accept(MODEL("gemma3_text") ",\"sliding_window_pattern\":2,\"sliding_window\":8}", &c);
+    assert_true(c.sliding_window == 8 && c.layer_slides[0] && !c.layer_slides[1]);
+    accept(MODEL("gemma2") ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", &c);
+    assert_true(!c.layer_slides[0] && c.layer_slides[1]);
+}
+
+static void factors_and_caps_by_family(void **state) {
+    (void)state;
+    oct_model_config c;
+    accept(MODEL("llama") "}", &c);
+    assert_true(c.embed_scale == 1 && c.residual_scale == 1 && c.logits_scale == 1);
+    assert_true(c.attention_scale == 0.25 && c.attention_softcap == 0 && c.final_softcap == 0);
+    accept(MODEL("gemma2") ",\"query_pre_attn_scalar\":64}", &c);
+    assert_true(c.embed_scale == 8 && c.attention_scale == 0.125 && c.norm_plus_one);
+    assert_true(c.attention_softcap == 50 && c.final_softcap == 30 && c.tie_word_embeddings);
+    accept(MODEL("gemma2") ",\"attn_logit_softcapping\":null,\"final_logit_softcapping\":20}", &c);
+    assert_true(c.attention_softcap == 0 && c.final_softcap == 20);
+    accept(MODEL("granite") ",\"embedding_multiplier\":12,\"attention_multiplier\":0.0625,"
+                            "\"residual_multiplier\":0.22,\"logits_scaling\":8}",
+           &c);
+    assert_true(c.embed_scale == 12 && c.attention_scale == 0.0625 && c.residual_scale == 0.22 &&
+                c.logits_scale == 0.125);
+    accept(MODEL("glm4") ",\"attention_bias\":true,\"head_dim\":16}", &c);
+    assert_true(c.rope.rotary_dim == 8 && c.qkv_bias && !c.o_bias && c.rms_eps == 1.5625e-7);
+    accept(MODEL("olmo2") "}", &c);
+    assert_true(c.qk_norm && c.rms_eps == 1e-5);
+}
+
+static void two_rotary_embeddings(void **state) {
+    (void)state;
+    oct_model_config c;
+    accept(MODEL("gemma3_text") ",\"rope_theta\":1e6,\"rope_local_base_freq\":5000,"
+                                "\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":8}}",
+           &c);
+    assert_true(c.rope.theta == 1e6 && c.rope.type == OCT_ROPE_LINEAR && c.rope.factor == 8);
+    assert_true(c.has_local_rope && c.local_rope.theta == 5000);
+    assert_true(c.local_rope.type == OCT_ROPE_DEFAULT && c.local_rope.rotary_dim == 256);
+    accept(MODEL("gemma3_text") ",\"rope_parameters\":{"
+                                "\"full_attention\":{\"rope_theta\":1e6,\"rope_type\":\"default\"},"
+                                "\"sliding_attention\":{\"rope_theta\":7,\"rope_type\":\"linear\","
+                                "\"factor\":2}}}",
+           &c);
+    assert_true(c.rope.theta == 1e6 && c.has_local_rope && c.local_rope.theta == 7);
+    assert_true(c.local_rope.type == OCT_ROPE_LINEAR && c.local_rope.factor == 2);
+    accept(
+        MODEL("gemma3_text") ",\"rope_parameters\":{"
+                             "\"full_attention\":{\"rope_theta\":9,\"rope_type\":\"default\"},"
+                             "\"sliding_attention\":{\"rope_theta\":9,\"rope_type\":\"default\"}}}",
+        &c);
+    assert_true(!c.has_local_rope && c.rope.theta == 9);
+    refuse(MODEL("gemma3_text") ",\"rope_local_base_freq\":0}", OCT_E_CORRUPT,
+           "rope_local_base_freq");
+}
+
+#define LONG_FACTORS "\"short_factor\":[1,1,1,1,1,1,1,1.5],\"long_factor\":[2,2,2,2,2,2,2,4]"
+
+static void longrope_factors(void **state) {
+    (void)state;
+    oct_model_config c;
+    accept(MODEL("phi3") ",\"max_position_embeddings\":512,\"original_max_position_embeddings\":64,"
+                         "\"rope_scaling\":{\"type\":\"longrope\"," LONG_FACTORS "}}",
+           &c);
+    assert_true(c.rope.type == OCT_ROPE_LONG && c.rope.original_max_position == 64);
+    assert_true(c.rope.factors[7] == 1.5f && c.rope.long_factors[7] == 4);
+    assert_true(fabs(c.rope.attention_factor - sqrt(1.5)) < 1e-12); /* ln 8 / ln 64 is 1/2 */
+    accept(MODEL("phi3") ",\"rope_parameters\":{\"rope_type\":\"longrope\",\"rope_theta\":9,"
+                         "\"original_max_position_embeddings\":64,\"attention_factor\":1."
+                         "25," LONG_FACTORS "}}",
+           &c);
+    assert_true(c.rope.attention_factor == 1.25 && c.rope.theta == 9);
+}
+
+#define MIXTURE ",\"num_local_experts\":4,\"num_experts_per_tok\":2"
+#define EXPERTS ",\"num_experts\":8,\"num_experts_per_tok\":2,\"moe_intermediate_size\":48"
+
+static void experts_by_family(void **state) {
+    (void)state;
+    oct_model_config c;
+    accept(MODEL("mixtral") MIXTURE "}", &c);
+    assert_true(c.n_experts == 4 && c.n_experts_used == 2 && c.moe_intermediate == 160);
+    assert_true(c.norm_topk_prob && !c.router_sigmoid && c.layer_is_moe[0] && c.layer_is_moe[1]);
+    assert_int_equal(c.sliding_window, 0);
+    accept(MODEL("qwen3_moe") EXPERTS ",\"norm_topk_prob\":true,\"mlp_only_layers\":[0]}", &c);
+    assert_true(c.n_experts == 8 && c.moe_intermediate == 48 && c.norm_topk_prob && c.qk_norm);
+    assert_true(!c.layer_is_moe[0] && c.layer_is_moe[1] && c.shared_intermediate == 0);
+    accept(MODEL("qwen3_moe") EXPERTS ",\"decoder_sparse_step\":2}", &c);
+    assert_true(!c.layer_is_moe[0] && c.layer_is_moe[1] && !c.norm_topk_prob);
+    accept(MODEL("qwen2_moe") EXPERTS ",\"shared_expert_intermediate_size\":96,"
+                                      "\"use_sliding_window\":true,\"sliding_window\":8,"
+                                      "\"max_window_layers\":2}",
+           &c);
+    assert_true(c.shared_intermediate == 96 && c.shared_gate && c.qkv_bias);
+    assert_true(c.layer_slides[0] && !c.layer_slides[1]);
+    accept(MODEL("minimax_m2") MIXTURE ",\"head_dim\":32,\"rotary_dim\":16,\"use_qk_norm\":true,"
+                                       "\"scoring_func\":\"sigmoid\",\"use_routing_bias\":true}",
+           &c);
+    assert_true(c.router_sigmoid && c.router_bias && c.norm_topk_prob && c.qk_norm);
+    assert_int_equal(c.rope.rotary_dim, 16);
+}
+
+static void CF4_sizes_of_experts(void **state) {
+    (void)state;
+    static const char *const keys[] = {"num_experts", "num_experts_per_tok",
+                                       "moe_intermediate_size", "shared_expert_intermediate_size"};
+    static const char *const bad[] = {"0", "-1", "1.5", "\"4\"", "2147483648", "1e300", "[]"};
+    static const char *const good[] = {"8", "2", "48", "96"};
+    char text[768];
+    for (size_t k = 0; k < OCT_COUNT(keys); k++)
+        for (size_t i = 0; i < OCT_COUNT(bad) + 1; i++) {
+            size_t at = (size_t)snprintf(text, sizeof text, "%s", MODEL("qwen2_moe"));
+            for (size_t j = 0; j < OCT_COUNT(keys); j++) {
+                if (j == k && i == OCT_COUNT(bad)) continue; /* missing */
+                at += (size_t)snprintf(text + at, sizeof text - at, ",\"%s\":%s", keys[j],
+                                       j == k ? bad[i] : good[j]);
+            }
+            snprintf(text + at, sizeof text - at, "}");
+            refuse(text, OCT_E_CORRUPT, keys[k]);
+        }
+}
+
+static void CF5_families(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *word;
+        oct_status status;
+    } rows[] = {
+        {MODEL("mixtral") ",\"num_local_experts\":4,\"num_experts_per_tok\":5}",
+         "num_experts_per_tok must be from 1 to the number of experts (got 5 of 4)", OCT_E_CORRUPT},
+        {MODEL("mixtral") ",\"num_local_experts\":128,\"num_experts_per_tok\":65}",
+         "num_experts_per_tok is too large (got 65, want at most 64)", OCT_E_UNSUPPORTED},
+        {MODEL("mixtral") ",\"num_local_experts\":5000,\"num_experts_per_tok\":2}",
+         "num_local_experts", OCT_E_CORRUPT},
+        {MODEL("qwen3_moe") EXPERTS ",\"mlp_only_layers\":[2]}", "mlp_only_layers[0]",
+         OCT_E_CORRUPT},
+        {MODEL("qwen3_moe") EXPERTS ",\"mlp_only_layers\":[1,-1]}", "mlp_only_layers[1]",
+         OCT_E_CORRUPT},
+        {MODEL("qwen3_moe") EXPERTS ",\"mlp_only_layers\":1}", "mlp_only_layers", OCT_E_CORRUPT},
+        {MODEL("qwen3_moe") EXPERTS ",\"decoder_sparse_step\":0}", "decoder_sparse_step",
+         OCT_E_CORRUPT},
+        {MODEL("qwen3_moe") EXPERTS ",\"norm_topk_prob\":1}", "norm_topk_prob", OCT_E_CORRUPT},
+        {MODEL("minimax_m2") MIXTURE ",\"scoring_func\":\"softmax\"}", "\"softmax\"",
+         OCT_E_UNSUPPORTED},
+        {MODEL("minimax_m2") MIXTURE ",\"qk_norm_type\":\"per_head\"}", "\"per_head\"",
+         OCT_E_UNSUPPORTED},
+        {MODEL("minimax_m2") MIXTURE ",\"shared_intermediate_size\":32}",
+         "shared_intermediate_size", OCT_E_UNSUPPORTED},
+        {MODEL("gemma2") ",\"query_pre_attn_scalar\":0}", "query_pre_attn_scalar", OCT_E_CORRUPT},
+        {MODEL("gemma2") ",\"final_logit_softcapping\":-1}", "final_logit_softcapping",
+         OCT_E_CORRUPT},
+        {MODEL("gemma2") ",\"attn_logit_softcapping\":NaN}", "attn_logit_softcapping",
+         OCT_E_CORRUPT},
+        {MODEL("gemma2") ",\"hidden_activation\":\"silu\"}", "hidden_activation",
+         OCT_E_UNSUPPORTED},
+        {MODEL("gemma3_text") ",\"sliding_window_pattern\":0}", "sliding_window_pattern",
+         OCT_E_CORRUPT},
+        {MODEL("granite") ",\"residual_multiplier\":0}", "residual_multiplier", OCT_E_CORRUPT},
+        {MODEL("granite") ",\"residual_multiplier\":1e-20}", "residual_multiplier", OCT_E_CORRUPT},
+        {MODEL("granite") ",\"logits_scaling\":-8}", "logits_scaling", OCT_E_CORRUPT},
+        {MODEL("mistral") ",\"sliding_window\":-1}", "sliding_window", OCT_E_CORRUPT},
+        {MODEL("phi3") ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1],"
+                       "\"long_factor\":[1]}}",
+         "short_factor must have 8 numbers", OCT_E_CORRUPT},
+        {MODEL("phi3") ",\"rope_scaling\":{\"type\":\"longrope\","
+                       "\"short_factor\":[1,1,1,0,1,1,1,1],\"long_factor\":[1,1,1,1,1,1,1,1]}}",
+         "short_factor[3]", OCT_E_CORRUPT},
+        {MODEL("phi3") ",\"rope_scaling\":{\"type\":\"longrope\",\"factor\":-1," LONG_FACTORS "}}",
+         "factor", OCT_E_CORRUPT},
+    };
+    for (size_t i = 0; i < OCT_COUNT(rows); i++) refuse(rows[i].text, rows[i].status, rows[i].word);
+}
+
 static void CF1_not_json(void **state) {
     (void)state;
     static const char *const texts[] = {"",     "{",   "{\"a\":1}x",       "nul",
@@ -366,6 +560,45 @@ static void gguf_hyperparameters(void **state) {
     oct_buf_fini(&b);
 }
 
+static void gguf_families(void **state) {
+    (void)state;
+    oct_buf b;
+    oct_model_config c;
+    oct_err err;
+    oct_buf_init(&b, oct_system_allocator(), 0);
+    base_values(&b, "llama", 2);
+    g_key_u32(&b, "llama.expert_count", 8);
+    g_key_u32(&b, "llama.expert_used_count", 2);
+    assert_int_equal(from_gguf(&b, &c, &err), OCT_OK);
+    assert_true(c.family == OCT_FAMILY_MIXTRAL && c.n_experts == 8 && c.moe_intermediate == 160);
+    base_values(&b, "llama", 1);
+    g_key_u32(&b, "llama.expert_count", 0);
+    assert_int_equal(from_gguf(&b, &c, &err), OCT_OK);
+    assert_true(c.family == OCT_FAMILY_LLAMA && c.n_experts == 0);
+    base_values(&b, "gemma2", 2);
+    g_key_u32(&b, "gemma2.attention.sliding_window", 8);
+    g_key_f32(&b, "gemma2.final_logit_softcapping", 20);
+    assert_int_equal(from_gguf(&b, &c, &err), OCT_OK);
+    assert_true(c.sliding_window == 8 && c.layer_slides[0] && !c.layer_slides[1]);
+    assert_true(c.final_softcap == 20 && c.attention_softcap == 50 && c.embed_scale == 8);
+    assert_false(c.norm_plus_one); /* the file's weights have the 1 */
+    base_values(&b, "granite", 1);
+    g_key_f32(&b, "granite.residual_scale", 0.25f);
+    assert_int_equal(from_gguf(&b, &c, &err), OCT_OK);
+    assert_true(c.family == OCT_FAMILY_GRANITE && c.residual_scale == 0.25);
+    base_values(&b, "gemma3", 1);
+    g_key_f32(&b, "gemma3.rope.freq_base", 1000000);
+    assert_int_equal(from_gguf(&b, &c, &err), OCT_OK);
+    assert_true(c.rope.theta == 1e6 && c.has_local_rope && c.local_rope.theta == 10000);
+    base_values(&b, "qwen3moe", 3);
+    g_key_u32(&b, "qwen3moe.expert_count", 8);
+    g_key_u32(&b, "qwen3moe.expert_used_count", 9);
+    g_key_u32(&b, "qwen3moe.expert_feed_forward_length", 48);
+    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_CORRUPT);
+    expect_text(&err, "got 9 of 8");
+    oct_buf_fini(&b);
+}
+
 static void gguf_refusals(void **state) {
     (void)state;
     oct_buf b;
@@ -410,6 +643,13 @@ int main(void) {
         TEST(defaults_and_old_spelling),
         TEST(newer_spelling),
         TEST(yarn_attention_factor),
+        TEST(windows_by_family),
+        TEST(factors_and_caps_by_family),
+        TEST(two_rotary_embeddings),
+        TEST(longrope_factors),
+        TEST(experts_by_family),
+        TEST(CF4_sizes_of_experts),
+        TEST(CF5_families),
         TEST(CF1_not_json),
         TEST(CF2_deep_wide_and_large),
         TEST(CF3_architectures_and_remote_code),
@@ -418,6 +658,7 @@ int main(void) {
         TEST(CF6_generation_config),
         TEST(do_sample_false_is_greedy),
         TEST(gguf_hyperparameters),
+        TEST(gguf_families),
         TEST(gguf_refusals),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
