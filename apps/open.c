@@ -41,10 +41,18 @@ void open_flags(open_options *o, cli_flag *flags) {
                  "load\n"
                  "ascend: the checkpoint must be a ModelSlim one\n"},
         {.name = "kv-cache-dtype",
-         .type = CLI_CHOICE,
+         .type = CLI_STRING,
          .out = &o->kv_cache_dtype,
-         .choices = "auto|int8_per_channel|c8|float32|bfloat16",
-         .help = "auto: int8_per_channel when the checkpoint has scales, else the device's float"},
+         .value = "TYPE",
+         .help = "auto: as the checkpoint says, else the device's float\n"
+                 "int8 (int8_per_channel, c8), fp8 (fp8_e4m3): with the checkpoint's scales\n"
+                 "int8_per_token_head: INT8 that needs no scales\n"
+                 "float16, bfloat16, float32"},
+        {.name = "kv-cache-dtype-skip-layers",
+         .type = CLI_STRING,
+         .out = &o->kv_skip_layers,
+         .value = "LIST",
+         .help = "layers that keep float K and V: \"0,2-5\", \"sliding_window\""},
         {.name = "max-model-len",
          .type = CLI_COUNT,
          .out = &o->max_model_len,
@@ -218,15 +226,12 @@ int open_device(const open_options *o, opened *out) {
 
 static void model_progress(void *ctx, uint64_t done, uint64_t total) { bar_show(ctx, done, total); }
 
-static oct_kv_choice kv_choice(const char *name) {
-    if (strcmp(name, "float32") == 0) return OCT_KV_FLOAT32;
-    if (strcmp(name, "bfloat16") == 0) return OCT_KV_BFLOAT16;
-    return strcmp(name, "auto") == 0 ? OCT_KV_AUTO : OCT_KV_C8;
-}
-
 int open_model(const open_options *o, const char *path, oct_model_options *mo, opened *out) {
     bar b = {"loading weights", -1};
     oct_err err = {0};
+    if (oct_kv_choice_parse(o->kv_cache_dtype, &mo->kv, &err) != OCT_OK)
+        return cli_fail(EXIT_USAGE, "%s", err.text);
+    mo->kv_skip_layers = o->kv_skip_layers;
     int status = open_checkpoint(o, path, out);
     if (status < 0) status = open_device(o, out);
     if (status >= 0) return status;
@@ -239,7 +244,6 @@ int open_model(const open_options *o, const char *path, oct_model_options *mo, o
     mo->quant = strcmp(o->quantization, "int8") == 0     ? OCT_QUANT_INT8
                 : strcmp(o->quantization, "ascend") == 0 ? OCT_QUANT_ASCEND
                                                          : OCT_QUANT_AS_STORED;
-    mo->kv = kv_choice(o->kv_cache_dtype);
     if (o->max_model_len) mo->max_model_len = (uint32_t)o->max_model_len;
     mo->block_tokens = (uint32_t)block;
     mo->progress = o->quiet ? NULL : model_progress;

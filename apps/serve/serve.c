@@ -131,11 +131,6 @@ static int start_engine(server *s) {
     return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
 }
 
-static const char *kv_name(uint32_t kind) {
-    if (kind == OCTET_KV_F32) return "float32";
-    return kind == OCTET_KV_BF16 ? "bfloat16" : "int8_per_channel";
-}
-
 static int start_api(server *s) {
     const serve_options *o = &s->o;
     const char *origins[MAX_ORIGINS];
@@ -156,7 +151,7 @@ static int start_api(server *s) {
         .root = o->model,
         .version = OCT_VERSION,
         .fingerprint = s->fingerprint,
-        .kv_dtype = kv_name(oct_model_get_info(s->m.model)->kv_kind),
+        .kv_dtype = oct_kv_kind_name(oct_model_get_info(s->m.model)->kv_kind),
         .defaults = s->defaults,
         .keys = o->keys.at,
         .n_keys = o->keys.n,

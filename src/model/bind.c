@@ -246,38 +246,16 @@ oct_status oct_bind_group(oct_binder *b, const char *prefix, const oct_arch_proj
     return OCT_OK;
 }
 
-oct_status oct_bind_kv(oct_binder *b, const char *prefix, oct_layer *layer, oct_err *err) {
-    oct_model *m = b->m;
-    const oct_model_config *c = &m->config;
+oct_status oct_bind_kv(oct_binder *b, uint32_t l, const char *prefix, oct_layer *layer,
+                       oct_err *err) {
+    const oct_model_config *c = &b->m->config;
     const uint32_t width = c->n_kv_heads * c->head_dim;
     oct_kv_source kv;
     char name[OCT_BIND_NAME];
 
     snprintf(name, sizeof name, "%sself_attn", prefix);
-    OCT_TRY(oct_scheme_kv(b->scheme, &b->arena, name, c->n_kv_heads, c->head_dim, &kv, err));
-    if (m->options.kv == OCT_KV_C8 && kv.offered != OCT_KV_KIND_I8)
-        return OCT_FAIL(err, OCT_E_CORRUPT,
-                        "%s: --kv-cache-dtype int8_per_channel needs k_proj.kv_cache_scale and "
-                        "v_proj.kv_cache_scale, and the checkpoint has none",
-                        name);
-    const bool int8 = kv.offered == OCT_KV_KIND_I8 && m->options.kv <= OCT_KV_C8;
-    layer->kv = (octet_kv_desc){
-        .struct_bytes = sizeof layer->kv,
-        .kind = int8                                     ? OCTET_KV_I8_CHANNEL
-                : m->options.kv == OCT_KV_FLOAT32        ? OCTET_KV_F32
-                : m->options.kv == OCT_KV_BFLOAT16       ? OCTET_KV_BF16
-                : m->device->info.act_dtype == OCTET_F32 ? OCTET_KV_F32
-                                                         : OCTET_KV_BF16,
-        .n_kv_heads = c->n_kv_heads,
-        .head_dim = c->head_dim,
-        .block_tokens = m->info.block_tokens,
-    };
-    layer->kv.block_bytes = m->device->ops->kv_block_bytes(m->device->dev, &layer->kv);
-    if (layer->kv.block_bytes == 0)
-        return OCT_FAIL(err, OCT_E_UNSUPPORTED,
-                        "%s: device %s has no cache of kind %u for %u heads of %u", name,
-                        m->device->info.name, layer->kv.kind, c->n_kv_heads, c->head_dim);
-    if (!int8) return OCT_OK;
+    OCT_TRY(
+        oct_kv_layer_choose(b->m, b->scheme, &b->arena, name, b->kv_skip[l], &kv, &layer->kv, err));
     OCT_TRY(oct_bind_stage(b, kv.k_scale, width, &layer->k_scale, err));
     OCT_TRY(oct_bind_stage(b, kv.v_scale, width, &layer->v_scale, err));
     OCT_TRY(oct_bind_stage(b, kv.k_offset, width, &layer->k_offset, err));
@@ -326,14 +304,13 @@ static oct_status bind_ends(oct_binder *b, oct_err *err) {
 static void describe(oct_binder *b) {
     oct_model *m = b->m;
     const bool on_load = m->options.quant == OCT_QUANT_INT8;
-    bool any_c8 = false;
-    for (uint32_t l = 0; l < m->config.n_layers; l++)
-        any_c8 |= m->layers[l].kv.kind == OCTET_KV_I8_CHANNEL;
+    char kv[64];
+    oct_kv_describe(m, kv, sizeof kv);
     snprintf(m->scheme_text, sizeof m->scheme_text, "%s%s%s",
              on_load          ? "INT8 on load (W8A8 dynamic)"
              : b->first_label ? b->first_label
                               : "FLOAT",
-             !on_load && b->mixed_labels ? " (mixed)" : "", any_c8 ? " + C8" : "");
+             !on_load && b->mixed_labels ? " (mixed)" : "", kv);
     m->info.scheme = m->scheme_text;
 }
 
@@ -362,6 +339,7 @@ oct_status oct_model_bind(oct_model *m, oct_checkpoint *ckpt, oct_err *err) {
     const oct_scheme_options so = {.forced =
                                        m->options.quant == OCT_QUANT_ASCEND ? "ascend" : NULL};
 
+    OCT_TRY(oct_kv_skip_parse(m->options.kv_skip_layers, &m->config, b.kv_skip, err));
     oct_arena_init(&b.arena, m->mem, 0);
     oct_status st = oct_scheme_open(m->mem, ckpt, &so, &b.scheme, err);
     if (st == OCT_OK) st = bind_all(&b, err);

@@ -208,5 +208,5 @@ oct_status oct_bind_layer(oct_binder *b, uint32_t l, oct_err *err) {
     if (c->layer_is_moe[l]) OCT_TRY(bind_experts(b, prefix, &layer->experts, err));
     OCT_TRY(oct_bind_group(b, prefix, p, oct_arch_gate_up(c, l, p), &layer->gate_up, err));
     OCT_TRY(oct_bind_group(b, prefix, p, oct_arch_down(c, l, p), &layer->down, err));
-    return oct_bind_kv(b, prefix, layer, err);
+    return oct_bind_kv(b, l, prefix, layer, err);
 }

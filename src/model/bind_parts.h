@@ -26,6 +26,7 @@ typedef struct oct_binder {
     uint64_t n_int8, n_float; /* projections */
     const char *first_label;
     bool mixed_labels;
+    uint8_t kv_skip[OCT_MAX_LAYERS]; /* layers whose cache stays float */
 } oct_binder;
 
 /* Values to the constants; absent for NULL. */
@@ -54,8 +55,8 @@ void oct_bind_label(oct_binder *b, const char *label);
 OCT_MUST_CHECK oct_status oct_bind_group(oct_binder *b, const char *prefix,
                                          const oct_arch_projection *p, uint32_t n_p, oct_group *g,
                                          oct_err *err);
-OCT_MUST_CHECK oct_status oct_bind_kv(oct_binder *b, const char *prefix, oct_layer *layer,
-                                      oct_err *err);
+OCT_MUST_CHECK oct_status oct_bind_kv(oct_binder *b, uint32_t l, const char *prefix,
+                                      oct_layer *layer, oct_err *err);
 
 /* bind_layer.c */
 OCT_MUST_CHECK oct_status oct_bind_layer(oct_binder *b, uint32_t l, oct_err *err);

@@ -329,7 +329,7 @@ oct_status oct_model_load(const oct_allocator *mem, oct_device *device, oct_chec
                                used * (group_macs(&x->gate_up) + group_macs(&x->down));
         m->info.kv_bytes_per_block += layer->kv.block_bytes;
     }
-    m->info.kv_kind = m->layers[m->config.n_layers / 2].kv.kind;
+    m->info.kv_kind = oct_kv_most_layers(m);
     *out = m;
     return OCT_OK;
 }

@@ -37,15 +37,27 @@ typedef enum oct_model_quant {
 
 /* What the cache holds. */
 typedef enum oct_kv_choice {
-    OCT_KV_AUTO, /* C8 when the checkpoint has scales, else the device's float type */
-    OCT_KV_C8,   /* INT8 per channel; an error without scales in the checkpoint */
+    OCT_KV_AUTO, /* what the checkpoint asks for, layer by layer, else the device's float type */
+    OCT_KV_C8,   /* INT8 with the scales of the checkpoint; an error without them */
     OCT_KV_FLOAT32,
     OCT_KV_BFLOAT16,
+    OCT_KV_FLOAT16,
+    OCT_KV_INT8_HEAD, /* INT8, a scale a token and head made at run time */
+    OCT_KV_FP8,       /* E4M3 with the scales of the checkpoint; an error without them */
 } oct_kv_choice;
+
+/* The value of --kv-cache-dtype. OCT_E_UNSUPPORTED: a type known elsewhere that is not made here,
+ * and why; OCT_E_INVALID: no such type. */
+OCT_MUST_CHECK oct_status oct_kv_choice_parse(const char *name, oct_kv_choice *out, oct_err *err);
+/* "int8_per_channel" for OCTET_KV_I8_CHANNEL. */
+const char *oct_kv_kind_name(uint32_t kind);
 
 typedef struct oct_model_options {
     oct_model_quant quant;
     oct_kv_choice kv;
+    /* Layers that keep the device's float type whatever kv says: "0,3-5,sliding_window"; NULL:
+     * none. Borrowed during oct_model_load. */
+    const char *kv_skip_layers;
     uint32_t max_model_len; /* 0: the checkpoint's own */
     uint32_t max_rows;      /* most rows of one step (token budget); 0: 2048 */
     uint32_t max_seqs;      /* most sequences of one step; 0: 256 */

@@ -10,6 +10,7 @@
 
 #include "model/arch.h"
 #include "model/model.h"
+#include "store/scheme.h"
 
 typedef uint64_t oct_const;
 
@@ -150,6 +151,18 @@ static inline octet_ref oct_const_ref(const oct_model *m, oct_const c) {
 
 /* bind.c: fills layers, embed, head and the staged constants from the checkpoint. */
 OCT_MUST_CHECK oct_status oct_model_bind(oct_model *m, oct_checkpoint *ckpt, oct_err *err);
+
+/* kv_choice.c: marks the layers that the list names, skip[n_layers]. */
+OCT_MUST_CHECK oct_status oct_kv_skip_parse(const char *list, const oct_model_config *c,
+                                            uint8_t *skip, oct_err *err);
+/* kv_choice.c: the cache of the layer whose attention is called attn: *out without base and scales;
+ * *src the scales that its kind needs. */
+OCT_MUST_CHECK oct_status oct_kv_layer_choose(const oct_model *m, oct_scheme *scheme,
+                                              oct_arena *arena, const char *attn, bool skip,
+                                              oct_kv_source *src, octet_kv_desc *out, oct_err *err);
+/* kv_choice.c, of a bound model: the kind of most layers; " + C8" and the like, "" for float. */
+uint32_t oct_kv_most_layers(const oct_model *m);
+void oct_kv_describe(const oct_model *m, char *out, size_t size);
 
 /* forward.c: queues all operations of a step whose metadata is in batch_buffer. */
 typedef struct oct_step {

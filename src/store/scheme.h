@@ -138,6 +138,8 @@ OCT_MUST_CHECK oct_status oct_scheme_linear(oct_scheme *s, oct_arena *arena, con
 OCT_MUST_CHECK oct_status oct_scheme_kv(oct_scheme *s, oct_arena *arena, const char *attn,
                                         uint32_t n_kv_heads, uint32_t head_dim, oct_kv_source *out,
                                         oct_err *err);
+/* In place of oct_scheme_kv where the user wants another cache: its tensors count as used. */
+void oct_scheme_kv_leave(oct_scheme *s, const char *attn);
 
 /* "float", "INT8 per channel", "FP8 per tensor", ...: static storage. */
 const char *oct_kv_source_text(const oct_kv_source *kv);

@@ -95,6 +95,20 @@ static void consume_others(oct_scheme *s, const char *attn) {
         oct_checkpoint_consume(s->ckpt, oct_scheme_find(s, attn, tails[i]));
 }
 
+void oct_scheme_kv_leave(oct_scheme *s, const char *attn) {
+    static const char *const modelslim[] = {".k_proj.kv_cache_scale", ".k_proj.kv_cache_offset",
+                                            ".v_proj.kv_cache_scale", ".v_proj.kv_cache_offset"};
+    for (size_t i = 0; i < OCT_COUNT(modelslim); i++)
+        oct_checkpoint_consume(s->ckpt, oct_scheme_find(s, attn, modelslim[i]));
+    for (size_t i = 0; i < OCT_COUNT(spellings); i++) {
+        const kv_names *n = &spellings[i];
+        const char *const tails[] = {n->k, n->v, n->k_zero, n->v_zero};
+        for (size_t t = 0; t < OCT_COUNT(tails); t++)
+            oct_checkpoint_consume(s->ckpt, oct_scheme_find(s, attn, tails[t]));
+    }
+    consume_others(s, attn);
+}
+
 oct_status oct_scheme_kv_scales(oct_scheme *s, oct_arena *arena, const char *attn,
                                 const oct_kv_rule *rule, uint32_t n_kv_heads, uint32_t head_dim,
                                 oct_kv_source *out, oct_err *err) {

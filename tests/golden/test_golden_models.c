@@ -46,6 +46,8 @@ static const golden_case cases[] = {
     {"qwen3-modelslim-w8a8c8", INT8_RMS, true},
     {"qwen3-modelslim-w8a8c8-offset", INT8_RMS, true},
     {"qwen3-modelslim-w8a8mix-c8-normbias", INT8_RMS, true},
+    {"llama-ct-int8-dynamic-kv-fp8", INT8_RMS, true},
+    {"llama-ct-int8-static-kv-int8", INT8_RMS, true},
     {"mixtral", FLOAT_RMS, false},
     {"qwen3-moe", FLOAT_RMS, false},
     {"qwen3-moe-nonorm-dense1", FLOAT_RMS, false},

@@ -155,7 +155,7 @@ static void a_cache_or_scheme_that_the_files_lack(void **s) {
     (void)s;
     oct_model_options o = small;
     o.kv = OCT_KV_C8;
-    refuse_load(TINY_FLOAT, &o, OCT_E_CORRUPT, "k_proj.kv_cache_scale");
+    refuse_load(TINY_FLOAT, &o, OCT_E_CORRUPT, "needs scales of K and V in the checkpoint");
     o = small;
     o.quant = OCT_QUANT_ASCEND;
     refuse_load(TINY_FLOAT, &o, OCT_E_CORRUPT, "quant_model_description.json");
