@@ -1,0 +1,129 @@
+/* Lists of names: exact ones, Python's patterns, wildcards; and that no list can stop loading. */
+#include "store_test.h"
+
+#include "store/scheme_match.h"
+
+static bool has(const char *json, unsigned dialect, const char *name) {
+    json_t *list = json_loads(json, 0, NULL);
+    oct_name_list *l;
+    oct_err err = {0};
+    bool hit = false;
+    assert_non_null(list);
+    if (oct_name_list_create(oct_system_allocator(), list, dialect, "list", &l, &err) != OCT_OK ||
+        oct_name_list_has(l, name, &hit, &err) != OCT_OK)
+        fail_msg("%s", err.text);
+    oct_name_list_destroy(l);
+    json_decref(list);
+    return hit;
+}
+
+static void refuse(const char *json, unsigned dialect, const char *name, const char *word) {
+    json_t *list = json_loads(json, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    oct_name_list *l = NULL;
+    oct_err err = {0};
+    bool hit;
+    assert_non_null(list);
+    oct_status st = oct_name_list_create(oct_system_allocator(), list, dialect, "list", &l, &err);
+    if (st == OCT_OK) st = oct_name_list_has(l, name, &hit, &err);
+    assert_int_not_equal(st, OCT_OK);
+    expect_text(&err, word);
+    oct_name_list_destroy(l);
+    json_decref(list);
+}
+
+static void exact_names(void **state) {
+    (void)state;
+    assert_true(has("[\"b\",\"a.b\",\"c\"]", 0, "a.b"));
+    assert_false(has("[\"b\",\"a.b\",\"c\"]", 0, "a"));
+    assert_false(has("[]", 7, "a"));
+    assert_false(has("[\"re:a\",\"*\"]", 0, "a")); /* a dialect that was not asked for */
+}
+
+static void patterns_as_python_reads_them(void **state) {
+    (void)state;
+    assert_true(has("[\"re:.*mlp.gate$\"]", OCT_NAMES_RE, "model.layers.0.mlp.gate"));
+    assert_false(has("[\"re:.*mlp.gate$\"]", OCT_NAMES_RE, "model.layers.0.mlp.gate_proj"));
+    assert_true(has("[\"re:model\\\\.layers\\\\.\\\\d+\"]", OCT_NAMES_RE, "model.layers.17.x"));
+    assert_false(has("[\"re:layers\"]", OCT_NAMES_RE, "model.layers")); /* from the start */
+    assert_true(has("[\"re:(?:a|b)+?c[^d]\"]", OCT_NAMES_RE, "abace"));
+    assert_true(has("[\"re:(?P<x>a)b\"]", OCT_NAMES_RE, "ab"));
+}
+
+static void wildcards(void **state) {
+    (void)state;
+    static const struct {
+        const char *pattern, *name;
+        bool want;
+    } rows[] = {
+        {"*", "", true},
+        {"*", "a.b", true},
+        {"*gate", "mlp.gate", true},
+        {"*gate", "gate_up", false},
+        {"a?c", "abc", true},
+        {"a?c", "ac", false},
+        {"a[b-d]e", "ace", true},
+        {"a[!b-d]e", "ace", false},
+        {"a[]]", "a]", true},
+        {"a[b", "a[b", true},
+        {"*a*b*c", "xxaxxbxxc", true},
+        {"*a*b*c", "xxaxxcxxb", false},
+        {"a*", "b", false},
+        {"", "", true},
+        {"", "a", false},
+        {"**a", "bba", true},
+    };
+    for (size_t i = 0; i < OCT_COUNT(rows); i++)
+        assert_int_equal(oct_glob_matches(rows[i].pattern, rows[i].name), rows[i].want);
+    assert_true(has("[\"*k_proj\"]", OCT_NAMES_GLOB, "a.k_proj"));
+}
+
+static void parts_of_names(void **state) {
+    (void)state;
+    assert_true(has("[\"gate\"]", OCT_NAMES_PART, "model.layers.0.mlp.gate"));
+    assert_true(has("[\"layers.0\"]", OCT_NAMES_PART, "model.layers.0.mlp"));
+    assert_false(has("[\"gate\"]", OCT_NAMES_PART, "model.layers.0.mlp.gate_proj"));
+    assert_false(has("[\"layers.1\"]", OCT_NAMES_PART, "model.layers.11.mlp"));
+}
+
+static void patterns_that_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *json, *word;
+    } rows[] = {
+        {"[\"re:(\"]", "invalid"},
+        {"[\"re:(*ACCEPT)\"]", "a verb"},
+        {"[\"re:(?R)\"]", "unknown kind"},
+        {"[\"re:(?1)\"]", "unknown kind"},
+        {"[\"re:a\\\\Qb\"]", "not Python's"},
+        {"[\"re:a\\\\\"]", "at its end"},
+        {"[\"re:[[:alpha:]]\"]", "class inside"},
+        {"[7]", "entry 0 is no name"},
+        {"{}", "not a list"},
+        {"[\"a\\u0000b\"]", "entry 0 is no name"},
+    };
+    for (size_t i = 0; i < OCT_COUNT(rows); i++)
+        refuse(rows[i].json, OCT_NAMES_RE, "a", rows[i].word);
+    char *text = malloc(4096);
+    snprintf(text, 4096, "[\"re:%02000d\"]", 0);
+    refuse(text, OCT_NAMES_RE, "a", "too long");
+    free(text);
+}
+
+/* Exponential in the name: it ends after a bounded number of steps, with the pattern's name. */
+static void CF2_a_pattern_that_never_ends(void **state) {
+    (void)state;
+    refuse("[\"re:(a+)+$\"]", OCT_NAMES_RE, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
+           "takes too many steps");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(exact_names),
+        cmocka_unit_test(patterns_as_python_reads_them),
+        cmocka_unit_test(wildcards),
+        cmocka_unit_test(parts_of_names),
+        cmocka_unit_test(patterns_that_are_refused),
+        cmocka_unit_test(CF2_a_pattern_that_never_ends),
+    };
+    return cmocka_run_group_tests_name("match", tests, NULL, NULL);
+}
