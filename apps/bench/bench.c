@@ -1,7 +1,8 @@
 /*
  * apps/bench/bench.c - `octet bench kernels`: kernels as fractions of this machine's ceilings;
  * `octet bench step MODEL`: prompt and decode speed of a model, as fractions of the same ceilings
- * measured in the same run; `octet bench experts`: bench_experts.c.
+ * measured in the same run; `octet bench experts`: bench_experts.c;
+ * `octet bench kv`: bench_kv.c.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "bench_experts.h"
+#include "bench_kv.h"
 #include "commands.h"
 #include "kern/bench.h"
 #include "kern/cpu.h"
@@ -196,6 +198,8 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     step_options o = {
         .open = OPEN_OPTIONS_DEFAULT, .prefill = 512, .decode = 64, .context = 128, .repeats = 5};
     experts_options e = EXPERTS_OPTIONS_DEFAULT;
+    kv_options kv = {.context = 4096};
+    bool context_given = false;
     bool csv = false;
     o.open.log_level = "warn";
     cli_flag model_flags[OPEN_N_FLAGS];
@@ -205,7 +209,7 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
         {.name = "json",
          .type = CLI_SWITCH,
          .out = &o.json,
-         .help = "step, experts: one JSON object"},
+         .help = "step, experts, kv: JSON objects"},
         {.name = "prefill",
          .type = CLI_COUNT,
          .out = &o.prefill,
@@ -219,7 +223,8 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
          .value = "N",
          .min = 1,
          .max = 1 << 20,
-         .help = "step: tokens in the cache when decoding begins"},
+         .given = &context_given,
+         .help = "step, kv: tokens in the cache when decoding begins (kv: 4096 unless given)"},
         {.name = "decode",
          .type = CLI_COUNT,
          .out = &o.decode,
@@ -233,7 +238,7 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
          .value = "N",
          .min = 1,
          .max = MAX_REPEATS,
-         .help = "step, experts: counted runs, after one that is not; medians are told"},
+         .help = "step, experts, kv: counted runs, after one that is not; medians are told"},
         {.name = "hidden",
          .type = CLI_COUNT,
          .out = &e.hidden,
@@ -281,15 +286,20 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     e.json = o.json;
     e.repeats = o.repeats;
     if (n_pos == 1 && strcmp(pos[0], "experts") == 0) return experts_run(&o.open, &e);
-    return cli_fail(EXIT_USAGE,
-                    "bench: want `kernels`, `step MODEL` or `experts`; see octet bench --help");
+    if (context_given) kv.context = o.context;
+    kv.json = o.json;
+    kv.repeats = o.repeats;
+    if (n_pos == 1 && strcmp(pos[0], "kv") == 0) return kv_run(&o.open, &kv);
+    return cli_fail(
+        EXIT_USAGE,
+        "bench: want `kernels`, `step MODEL`, `experts` or `kv`; see octet bench --help");
 }
 
 const cli_command bench_command = {
     .name = "bench",
     .summary = "kernels and steps as fractions of this machine's measured ceilings",
-    .usage = "kernels | step MODEL | experts",
+    .usage = "kernels | step MODEL | experts | kv",
     .examples = "  octet bench kernels\n  octet bench step model-w8a8c8 --threads 1 --prefill 512\n"
-                "  octet bench experts --threads 2",
+                "  octet bench experts --threads 2\n  octet bench kv --threads 1 --context 4096",
     .run = bench_run,
 };
