@@ -229,20 +229,18 @@ static oct_status upload_constants(oct_model *m, oct_err *err) {
  * so that what a cache holds stays true when a sequence grows. The short ones are better where
  * they suffice: unless a length is asked for, the context is theirs. */
 static void settle_rope(oct_model *m) {
-    oct_rope_config *r = &m->rope[0].config;
-    *r = m->config.rope;
-    m->rope[1].config = m->config.local_rope;
-    if (r->type != OCT_ROPE_LONG) return;
-    const uint32_t original = r->original_max_position;
-    if (!m->options.max_model_len && m->info.max_model_len > original) {
+    const uint32_t original = m->config.rope.original_max_position;
+    if (m->config.rope.type == OCT_ROPE_LONG && !m->options.max_model_len &&
+        m->info.max_model_len > original) {
         m->info.max_model_len = original;
         if (!m->options.quiet)
             oct_info("longrope: contexts of %u tokens, with the short factors; more, up to %u, "
                      "with --max-model-len",
                      original, m->config.max_position);
     }
-    if (m->info.max_model_len > original) memcpy(r->factors, r->long_factors, sizeof r->factors);
-    r->type = OCT_ROPE_FACTORS;
+    m->rope[0].config = m->config.rope;
+    m->rope[1].config = m->config.local_rope;
+    oct_rope_settle(&m->rope[0].config, m->info.max_model_len);
 }
 
 /* What a device may lack. */

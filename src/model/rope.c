@@ -2,6 +2,7 @@
 #include "model/rope.h"
 
 #include <math.h>
+#include <string.h>
 
 static const double TWO_PI = 6.283185307179586476925286766559;
 
@@ -30,6 +31,12 @@ static void yarn(const oct_rope_config *p, double *f) {
         const double ramp = fmin(fmax((i - lo) / (hi - lo), 0), 1);
         f[i] = f[i] / p->factor * ramp + f[i] * (1 - ramp);
     }
+}
+
+void oct_rope_settle(oct_rope_config *p, uint32_t max_len) {
+    if (p->type != OCT_ROPE_LONG) return;
+    if (max_len > p->original_max_position) memcpy(p->factors, p->long_factors, sizeof p->factors);
+    p->type = OCT_ROPE_FACTORS;
 }
 
 void oct_rope_frequencies(const oct_rope_config *p, double *out) {

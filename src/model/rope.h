@@ -13,7 +13,11 @@
 
 #include "store/config.h"
 
-/* out[rotary_dim / 2], radians a position. */
+/* Makes OCT_ROPE_LONG an OCT_ROPE_FACTORS: the long factors where contexts of max_len tokens are
+ * beyond the original length, else the short ones. Other types stay as they are. */
+void oct_rope_settle(oct_rope_config *rope, uint32_t max_len);
+
+/* out[rotary_dim / 2], radians a position; not of OCT_ROPE_LONG. */
 void oct_rope_frequencies(const oct_rope_config *rope, double *out);
 
 /* One table row: cosines then sines of `position`, times the attention factor; out[rotary_dim]. */

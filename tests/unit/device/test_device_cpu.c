@@ -386,9 +386,9 @@ static void rotation_and_norm_of_each_head(void **st) {
     (void)st;
     enum { H = 2, D = 8, P = 5 };
     fixture f = open_with(1);
-    float x[(H + 2) * D], got[(H + 2) * D], rope[P + 1][2][D / 2], w[2][D];
+    float x[(H + 2) * D], got[(H + 2) * D], rope[P + 1][2][D / 2], w[2][D], b[2][D];
     for (int i = 0; i < (H + 2) * D; i++) x[i] = rndf();
-    for (int i = 0; i < 2 * D; i++) w[i / D][i % D] = rndf();
+    for (int i = 0; i < 2 * D; i++) w[i / D][i % D] = rndf(), b[i / D][i % D] = rndf();
     for (int p = 0; p <= P; p++)
         for (int i = 0; i < D / 2; i++) {
             rope[p][0][i] = (float)cos(p * pow(100, -i / 4.0));
@@ -423,22 +423,54 @@ static void rotation_and_norm_of_each_head(void **st) {
                                         .block_table = put(&f, &table, 4)}};
     op.kv.block_bytes = f.d->ops->kv_block_bytes(f.d->dev, &op.kv);
     op.kv.base = put(&f, NULL, op.kv.block_bytes);
-    good(&f, f.d->ops->attn_input(f.s, &op));
-    get(&f, got, op.qkv.data, sizeof got);
-    for (int h = 0; h < H + 1; h++) {
-        const float *v = x + h * D, *weight = w[h == H];
+    for (int h = 0; h < 2 * (H + 1); h++) {
+        const bool with_bias = h > H;
+        const float *v = x + h % (H + 1) * D, *weight = w[h % (H + 1) == H],
+                    *bias = b[h % (H + 1) == H];
+        float *there = got + h % (H + 1) * D;
+        if (h == H + 1) {
+            op.q_norm_bias = put(&f, b[0], sizeof b[0]);
+            op.k_norm_bias = put(&f, b[1], sizeof b[1]);
+        }
+        if (h % (H + 1) == 0) {
+            op.qkv.data = put(&f, x, sizeof x);
+            good(&f, f.d->ops->attn_input(f.s, &op));
+            get(&f, got, op.qkv.data, sizeof got);
+        }
         double y[D], sum = 0;
         for (int i = 0; i < D; i++) sum += (double)v[i] * v[i];
-        for (int i = 0; i < D; i++) y[i] = v[i] / sqrt(sum / D + 1e-6) * weight[i];
+        for (int i = 0; i < D; i++)
+            y[i] = v[i] / sqrt(sum / D + 1e-6) * weight[i] + (with_bias ? bias[i] : 0);
         for (int i = 0; i < D / 2; i++) {
             const double c = rope[P][0][i], s = rope[P][1][i];
-            assert_float_equal(got[h * D + i], y[i] * c - y[i + D / 2] * s, 1e-5);
-            assert_float_equal(got[h * D + i + D / 2], y[i + D / 2] * c + y[i] * s, 1e-5);
+            assert_float_equal(there[i], y[i] * c - y[i + D / 2] * s, 1e-5);
+            assert_float_equal(there[i + D / 2], y[i + D / 2] * c + y[i] * s, 1e-5);
         }
     }
     assert_memory_equal(got + (H + 1) * D, x + (H + 1) * D, D * sizeof(float)); /* V as it was */
     op.n_rope_rows = P;
     bad(&f, f.d->ops->attn_input(f.s, &op), OCT_E_INVALID, "position without a rotation (got 5");
+    finish(&f);
+}
+
+static void softcap_bends_logits_in_place(void **st) {
+    (void)st;
+    enum { R = 3, W = 70, S = 80 };
+    fixture f = open_with(2);
+    float x[R][S], got[R][S];
+    for (int i = 0; i < R * S; i++) x[i / S][i % S] = 60 * rndf();
+    octet_softcap_op op = {.struct_bytes = sizeof op,
+                           .n_rows = R,
+                           .width = W,
+                           .cap = 30,
+                           .x = {put(&f, x, sizeof x), S}};
+    good(&f, f.d->ops->softcap(f.s, &op));
+    get(&f, got, op.x.data, sizeof got);
+    for (int r = 0; r < R; r++)
+        for (int i = 0; i < S; i++)
+            assert_float_equal(got[r][i], i < W ? 30 * tanh(x[r][i] / 30.0) : x[r][i], 1e-5);
+    op.cap = 0;
+    bad(&f, f.d->ops->softcap(f.s, &op), OCT_E_INVALID, "bad cap (got 0");
     finish(&f);
 }
 
@@ -765,6 +797,7 @@ int main(void) {
         cmocka_unit_test(static_quantisation_places_the_offset),
         cmocka_unit_test(gated_activation_takes_the_gate_first),
         cmocka_unit_test(rotation_and_norm_of_each_head),
+        cmocka_unit_test(softcap_bends_logits_in_place),
         cmocka_unit_test(sampler_gets_its_tables),
         cmocka_unit_test(attention_is_softmax_of_products),
         cmocka_unit_test(a_lost_token_is_seen_as_nan),

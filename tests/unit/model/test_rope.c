@@ -95,6 +95,20 @@ static void yarn_of_qwen3(void **s) {
     near(f[63], 3.10234441e-07);
 }
 
+/* By the longest context that is served, for all positions alike. */
+static void longrope_is_settled_by_the_context(void **s) {
+    (void)s;
+    const char *text = "{\"rope_type\": \"longrope\", \"original_max_position_embeddings\": 64,"
+                       "\"short_factor\": [1, 1, 1, 2], \"long_factor\": [4, 4, 4, 8]}";
+    oct_rope_config r = rope_of(8, "10000", 512, text);
+    near(r.attention_factor, 1.22474487139); /* sqrt(1 + ln 8 / ln 64) */
+    oct_rope_settle(&r, 64);
+    check_four(&r, 1, 0.1, 0.01, 0.0005);
+    r = rope_of(8, "10000", 512, text);
+    oct_rope_settle(&r, 65);
+    check_four(&r, 0.25, 0.025, 0.0025, 0.000125);
+}
+
 /* Cosines first, then sines, both times the attention factor. */
 static void a_row_of_the_table(void **s) {
     (void)s;
@@ -115,6 +129,7 @@ int main(void) {
         cmocka_unit_test(llama3_keeps_short_waves),
         cmocka_unit_test(yarn_blends_between_its_corners),
         cmocka_unit_test(yarn_of_qwen3),
+        cmocka_unit_test(longrope_is_settled_by_the_context),
         cmocka_unit_test(a_row_of_the_table),
     };
     oct_log_set_level(OCT_LOG_OFF);
