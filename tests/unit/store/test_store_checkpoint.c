@@ -313,7 +313,8 @@ static void rows_of_every_float_type(void **state) {
 
 /* A one-layer file with q [2 heads * 4][2], its bias, k [4][2] and three model tensors; element e
  * of each is e. */
-static void put_gguf(const char *arch) {
+/* n_heads 1: one head of eight dimensions, of which four rotate. n_experts: stacks of [2][4]. */
+static void put_gguf_of(const char *arch, uint32_t n_heads, uint32_t n_experts) {
     static const struct {
         const char *name;
         uint64_t d0, d1;
@@ -323,17 +324,26 @@ static void put_gguf(const char *arch) {
                 {"blk.0.attn_v.weight", 2, 4},     {"blk.0.attn_norm.weight", 2, 0},
                 {"blk.0.ffn_norm.weight", 2, 0},   {"odd.one", 2, 0},
                 {"blk.0.attn_q_norm.weight", 4, 0}};
-    static const struct {
+    static const char *const stacks[] = {"blk.0.ffn_gate_exps.weight", "blk.0.ffn_up_exps.weight",
+                                         "blk.0.ffn_down_exps.weight"};
+    const uint32_t n_stacks = n_experts ? OCT_COUNT(stacks) : 0;
+    const struct {
         const char *tail;
         uint32_t v;
-    } keys[] = {
-        {"block_count", 1},          {"embedding_length", 8},        {"feed_forward_length", 8},
-        {"attention.head_count", 2}, {"attention.head_count_kv", 1}, {"context_length", 16}};
+    } keys[] = {{"block_count", 1},
+                {"embedding_length", 8},
+                {"feed_forward_length", 8},
+                {"attention.head_count", n_heads},
+                {"attention.head_count_kv", 1},
+                {"context_length", 16},
+                {"rope.dimension_count", 4},
+                {"expert_count", n_experts},
+                {"expert_used_count", n_experts}};
     char key[64];
     oct_buf b;
     uint64_t at = 0;
     oct_buf_init(&b, oct_system_allocator(), 0);
-    g_head(&b, 3, OCT_COUNT(rows), 1 + OCT_COUNT(keys));
+    g_head(&b, 3, OCT_COUNT(rows) + n_stacks, 1 + OCT_COUNT(keys));
     g_key_str(&b, "general.architecture", arch);
     for (size_t i = 0; i < OCT_COUNT(keys); i++) {
         snprintf(key, sizeof key, "%s.%s", arch, keys[i].tail);
@@ -343,6 +353,16 @@ static void put_gguf(const char *arch) {
         g_tensor(&b, rows[i].name, rows[i].d0, rows[i].d1, 0, at);
         at += (4 * rows[i].d0 * (rows[i].d1 ? rows[i].d1 : 1) + 31) / 32 * 32;
     }
+    for (uint32_t i = 0; i < n_stacks; i++) {
+        g_str(&b, stacks[i]);
+        g_u32(&b, 3);
+        g_u64(&b, 4);
+        g_u64(&b, 2);
+        g_u64(&b, n_experts);
+        g_u32(&b, 0);
+        g_u64(&b, at);
+        at += (4ull * 8 * n_experts + 31) / 32 * 32;
+    }
     for (size_t i = 0; i < OCT_COUNT(rows); i++) {
         g_pad(&b, 32);
         for (uint64_t e = 0; e < rows[i].d0 * (rows[i].d1 ? rows[i].d1 : 1); e++) {
@@ -350,9 +370,18 @@ static void put_gguf(const char *arch) {
             oct_buf_add(&b, &v, 4);
         }
     }
+    for (uint32_t i = 0; i < n_stacks; i++) {
+        g_pad(&b, 32);
+        for (uint32_t e = 0; e < 8 * n_experts; e++) {
+            const float v = (float)(100 * i + e);
+            oct_buf_add(&b, &v, 4);
+        }
+    }
     put_file("m.gguf", b.data, b.len);
     oct_buf_fini(&b);
 }
+
+static void put_gguf(const char *arch) { put_gguf_of(arch, 2, 0); }
 
 static void gguf_names_are_mapped(void **state) {
     (void)state;
@@ -401,6 +430,50 @@ static void gguf_llama_rows_are_put_back(void **state) {
     assert_int_equal(oct_checkpoint_read_rows(c, val, 0, 4, v, NULL), OCT_OK);
     for (int i = 0; i < 8; i++) assert_true(v[i] == (float)i);
     oct_checkpoint_close(c);
+}
+
+/* GLM-4 rotates neighbours in the first half of a head; the rest of its rows stay. */
+static void gguf_glm4_rows_are_put_back(void **state) {
+    (void)state;
+    static const int stored[8] = {0, 2, 1, 3, 4, 5, 6, 7};
+    float v[16], bias[8];
+    put_gguf_of("glm4", 1, 0);
+    oct_checkpoint *c = must_open(in_dir("m.gguf"));
+    const oct_tensor *q = oct_checkpoint_find(c, "model.layers.0.self_attn.q_proj.weight");
+    assert_int_equal(oct_checkpoint_read_rows(c, q, 0, 8, v, NULL), OCT_OK);
+    for (int r = 0; r < 8; r++) assert_true(v[2 * r] == (float)(2 * stored[r]));
+    const oct_tensor *qb = oct_checkpoint_find(c, "model.layers.0.self_attn.q_proj.bias");
+    assert_int_equal(oct_checkpoint_read_rows(c, qb, 0, 1, bias, NULL), OCT_OK);
+    for (int r = 0; r < 8; r++) assert_true(bias[r] == (float)stored[r]);
+    oct_checkpoint_close(c);
+}
+
+static void gguf_stacked_experts_are_one_tensor_each(void **state) {
+    (void)state;
+    static const struct {
+        const char *arch, *form;
+        const char *parts[3];
+    } families[] = {
+        {"llama", "model.layers.0.block_sparse_moe.experts.%u.%s.weight", {"w1", "w3", "w2"}},
+        {"qwen3moe",
+         "model.layers.0.mlp.experts.%u.%s.weight",
+         {"gate_proj", "up_proj", "down_proj"}}};
+    char name[96];
+    float v[8];
+    for (size_t f = 0; f < OCT_COUNT(families); f++) {
+        put_gguf_of(families[f].arch, 2, 3);
+        oct_checkpoint *c = must_open(in_dir("m.gguf"));
+        for (unsigned p = 0; p < 3; p++)
+            for (unsigned e = 0; e < 3; e++) {
+                snprintf(name, sizeof name, families[f].form, e, families[f].parts[p]);
+                const oct_tensor *t = oct_checkpoint_find(c, name);
+                assert_non_null(t);
+                assert_true(oct_tensor_has_shape(t, 2, (const uint64_t[]){2, 4}));
+                assert_int_equal(oct_checkpoint_read_rows(c, t, 0, 2, v, NULL), OCT_OK);
+                for (unsigned i = 0; i < 8; i++) assert_true(v[i] == (float)(100 * p + 8 * e + i));
+            }
+        oct_checkpoint_close(c);
+    }
 }
 
 static uint64_t fingerprint_of_folder(void) {
@@ -514,6 +587,8 @@ int main(void) {
         TEST(rows_of_every_float_type),
         TEST(gguf_names_are_mapped),
         TEST(gguf_llama_rows_are_put_back),
+        TEST(gguf_glm4_rows_are_put_back),
+        TEST(gguf_stacked_experts_are_one_tensor_each),
         TEST(every_allocation_may_fail),
         TEST(golden_folders_open),
         TEST(fingerprint_is_of_the_weights),
