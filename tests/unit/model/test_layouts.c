@@ -25,10 +25,10 @@ static void run_layout(const char *name, const char *folder) {
     static const int32_t tokens[8] = {1, 5, 9, 100, 3, 3, 77, 127};
     const oct_allocator *mem = oct_system_allocator();
     const oct_model_options options = {.max_rows = 8, .max_seqs = 1, .max_logits = 8};
-    oct_device *device;
-    oct_checkpoint *ckpt;
-    oct_model *model;
-    oct_runner *r;
+    oct_device *device = NULL;
+    oct_checkpoint *ckpt = NULL;
+    oct_model *model = NULL;
+    oct_runner *r = NULL;
     oct_err err = {0};
     double sum = 0;
     layout_make(name, folder);
