@@ -451,13 +451,10 @@ static void gguf_glm4_rows_are_put_back(void **state) {
 static void gguf_stacked_experts_are_one_tensor_each(void **state) {
     (void)state;
     static const struct {
-        const char *arch, *form;
+        const char *arch, *block;
         const char *parts[3];
-    } families[] = {
-        {"llama", "model.layers.0.block_sparse_moe.experts.%u.%s.weight", {"w1", "w3", "w2"}},
-        {"qwen3moe",
-         "model.layers.0.mlp.experts.%u.%s.weight",
-         {"gate_proj", "up_proj", "down_proj"}}};
+    } families[] = {{"llama", "block_sparse_moe", {"w1", "w3", "w2"}},
+                    {"qwen3moe", "mlp", {"gate_proj", "up_proj", "down_proj"}}};
     char name[96];
     float v[8];
     for (size_t f = 0; f < OCT_COUNT(families); f++) {
@@ -465,7 +462,8 @@ static void gguf_stacked_experts_are_one_tensor_each(void **state) {
         oct_checkpoint *c = must_open(in_dir("m.gguf"));
         for (unsigned p = 0; p < 3; p++)
             for (unsigned e = 0; e < 3; e++) {
-                snprintf(name, sizeof name, families[f].form, e, families[f].parts[p]);
+                snprintf(name, sizeof name, "model.layers.0.%s.experts.%u.%s.weight",
+                         families[f].block, e, families[f].parts[p]);
                 const oct_tensor *t = oct_checkpoint_find(c, name);
                 assert_non_null(t);
                 assert_true(oct_tensor_has_shape(t, 2, (const uint64_t[]){2, 4}));
