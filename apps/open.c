@@ -36,10 +36,18 @@ void open_flags(open_options *o, cli_flag *flags) {
          .alias = "-q",
          .type = CLI_CHOICE,
          .out = &o->quantization,
-         .choices = "auto|int8|ascend",
-         .help = "auto: as the checkpoint says\nint8: float weights become W8A8 dynamic while they "
-                 "load\n"
-                 "ascend: the checkpoint must be a ModelSlim one\n"},
+         .choices = "auto|int8|int8_per_channel|experts_int8|none|ascend|compressed-tensors|quark|"
+                    "fp8|fbgemm_fp8|w8a8_int8|blockwise_int8",
+         .help = "auto: as the checkpoint says\n"
+                 "int8 (int8_per_channel, experts_int8): float weights become W8A8 dynamic while "
+                 "they load\n"
+                 "none: float weights only\n"
+                 "others: the checkpoint must be of this format (ascend: ModelSlim)\n"},
+        {.name = "strict",
+         .type = CLI_SWITCH,
+         .out = &o->strict,
+         .help = "refuse a checkpoint with tensors that are not used, or with projections stored "
+                 "differently that other engines fuse"},
         {.name = "kv-cache-dtype",
          .type = CLI_STRING,
          .out = &o->kv_cache_dtype,
@@ -241,9 +249,11 @@ int open_model(const open_options *o, const char *path, oct_model_options *mo, o
         block = (block + 31) / 32 * 32;
         oct_warn("--block-size: rounded up to %llu, a multiple of 32", (unsigned long long)block);
     }
-    mo->quant = strcmp(o->quantization, "int8") == 0     ? OCT_QUANT_INT8
-                : strcmp(o->quantization, "ascend") == 0 ? OCT_QUANT_ASCEND
-                                                         : OCT_QUANT_AS_STORED;
+    const bool on_load = strstr(o->quantization, "int8") && strcmp(o->quantization, "w8a8_int8") &&
+                         strcmp(o->quantization, "blockwise_int8");
+    mo->quant = on_load ? OCT_QUANT_INT8 : OCT_QUANT_AS_STORED;
+    mo->scheme = on_load ? NULL : o->quantization;
+    mo->strict = o->strict;
     if (o->max_model_len) mo->max_model_len = (uint32_t)o->max_model_len;
     mo->block_tokens = (uint32_t)block;
     mo->progress = o->quiet ? NULL : model_progress;

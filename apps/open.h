@@ -15,7 +15,7 @@ typedef struct open_options {
     const char *device, *quantization, *kv_cache_dtype, *kv_skip_layers, *cpu_mask, *tokenizer,
         *log_level;
     uint64_t threads, max_model_len, block_size, kv_cache_memory;
-    bool cpu_binding, quiet;
+    bool cpu_binding, quiet, strict;
 } open_options;
 
 #define OPEN_OPTIONS_DEFAULT                  \
@@ -28,7 +28,7 @@ typedef struct open_options {
 
 /* The first of them concern the device, the last the tokenizer and what is printed: a command that
  * opens no model offers only those. */
-enum { OPEN_N_FLAGS = 13, OPEN_N_DEVICE_FLAGS = 4, OPEN_N_FILE_FLAGS = 3 };
+enum { OPEN_N_FLAGS = 14, OPEN_N_DEVICE_FLAGS = 4, OPEN_N_FILE_FLAGS = 3 };
 /* Fills flags[OPEN_N_FLAGS] so that they write into *o. */
 void open_flags(open_options *o, cli_flag *flags);
 

@@ -136,8 +136,9 @@ static int inspect_run(const cli_command *self, int argc, char **argv) {
          .alias = "-q",
          .type = CLI_CHOICE,
          .out = &o.quantization,
-         .choices = "auto|ascend",
-         .help = "ascend: the checkpoint must be a ModelSlim one"},
+         .choices = "auto|none|ascend|compressed-tensors|quark|fp8|fbgemm_fp8|w8a8_int8|"
+                    "blockwise_int8",
+         .help = "what the checkpoint must be (ascend: ModelSlim)"},
     };
     const cli_group groups[] = {{"Flags", flags, OCT_COUNT(flags)}};
     const char *path;
@@ -151,8 +152,7 @@ static int inspect_run(const cli_command *self, int argc, char **argv) {
     oct_scheme *scheme = NULL;
     status = open_checkpoint(&o, path, &m);
     if (status < 0) {
-        const oct_scheme_options so = {.forced =
-                                           strcmp(o.quantization, "ascend") == 0 ? "ascend" : NULL};
+        const oct_scheme_options so = {.forced = o.quantization};
         oct_status st = oct_scheme_open(oct_system_allocator(), m.ckpt, &so, &scheme, &err);
         if (st == OCT_OK) {
             print_head(m.ckpt, scheme, path);

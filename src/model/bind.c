@@ -324,20 +324,15 @@ static oct_status bind_all(oct_binder *b, oct_err *err) {
     OCT_TRY(oct_checkpoint_check_needs(b->ckpt, err));
     OCT_TRY(oct_checkpoint_check_unchanged(b->ckpt, err));
 
-    oct_buf names;
-    oct_buf_init(&names, m->mem, 1024);
-    const size_t n_unused = oct_checkpoint_unused(b->ckpt, &names);
-    if (n_unused)
-        oct_warn("%zu tensors of the checkpoint are not used: %s", n_unused, oct_buf_cs(&names));
-    oct_buf_fini(&names);
+    OCT_TRY(oct_scheme_check_unused(b->scheme, err));
     describe(b);
     return OCT_OK;
 }
 
 oct_status oct_model_bind(oct_model *m, oct_checkpoint *ckpt, oct_err *err) {
     oct_binder b = {.m = m, .ckpt = ckpt, .total = oct_checkpoint_weight_bytes(ckpt)};
-    const oct_scheme_options so = {.forced =
-                                       m->options.quant == OCT_QUANT_ASCEND ? "ascend" : NULL};
+    const char *forced = m->options.quant == OCT_QUANT_ASCEND ? "ascend" : m->options.scheme;
+    const oct_scheme_options so = {.forced = forced, .strict = m->options.strict};
 
     OCT_TRY(oct_kv_skip_parse(m->options.kv_skip_layers, &m->config, b.kv_skip, err));
     oct_arena_init(&b.arena, m->mem, 0);

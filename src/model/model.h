@@ -55,6 +55,10 @@ const char *oct_kv_kind_name(uint32_t kind);
 typedef struct oct_model_options {
     oct_model_quant quant;
     oct_kv_choice kv;
+    /* What the checkpoint must be (oct_scheme_options.forced); NULL: detected. Borrowed during
+     * oct_model_load, like the next. */
+    const char *scheme;
+    bool strict; /* refuse what is otherwise read with a warning: store/scheme.h */
     /* Layers that keep the device's float type whatever kv says: "0,3-5,sliding_window"; NULL:
      * none. Borrowed during oct_model_load. */
     const char *kv_skip_layers;

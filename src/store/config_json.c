@@ -250,6 +250,7 @@ static oct_status read_ids(const source *s, oct_model_config *c) {
 static oct_status keep_quantization(const source *s, oct_model_config *c) {
     const json_t *from = oct_config_given(s->top, "quantization_config") ? s->top : s->obj;
     json_t *q = json_object_get(from, "quantization_config");
+    if (!q || json_is_null(q)) q = json_object_get(s->top, "compression_config"); /* older */
     if (!q || json_is_null(q)) return OCT_OK;
     if (!json_is_object(q))
         return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: quantization_config is not an object",
