@@ -71,6 +71,7 @@ static void wildcards(void **state) {
         {"", "", true},
         {"", "a", false},
         {"**a", "bba", true},
+        {"*ab", "aab", true},
     };
     for (size_t i = 0; i < OCT_COUNT(rows); i++)
         assert_int_equal(oct_glob_matches(rows[i].pattern, rows[i].name), rows[i].want);
