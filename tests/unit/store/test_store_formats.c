@@ -612,6 +612,51 @@ static void stacked_experts(void **state) {
     refused(&a, ask_open(&a, NULL), OCT_E_UNSUPPORTED, "stacked in an order");
 }
 
+/* ---- memory ------------------------------------------------------------------------------------
+ */
+
+static oct_status ask_all(void *ctx, const oct_allocator *mem) {
+    asked a = {0};
+    oct_arena_init(&a.arena, mem, 0);
+    oct_status st = oct_checkpoint_open(mem, ctx, &a.c, NULL);
+    if (st == OCT_OK) st = oct_scheme_open(mem, a.c, NULL, &a.s, NULL);
+    if (st == OCT_OK) st = oct_scheme_linear(a.s, &a.arena, "p", 2, 4, false, &a.lin, NULL);
+    if (st == OCT_OK) st = oct_scheme_kv(a.s, &a.arena, "a", 2, 2, &a.kv, NULL);
+    done(&a);
+    return st;
+}
+
+static void every_allocation_may_fail(void **state) {
+    (void)state;
+    const part e[] = {W8,
+                      PART("p.weight_scale", F32, 1, {1}, &one_scale),
+                      PART("p.weight_zero_point", I8, 1, {2}, zero_points),
+                      PART("p.input_scale", F32, 1, {1}, &in_scale),
+                      PART("p.input_zero_point", I8, 1, {1}, &minus_five),
+                      PART("a.k_scale", F32, 0, {0}, &one_scale),
+                      PART("a.v_scale", F32, 0, {0}, &one_scale),
+                      PART("l.mlp.experts.down_proj", F32, 3, {1, 4, 2}, floats)};
+    const part d[] = {W8, CHANNEL, PART("a.fa_k.scale", F32, 2, {2, 1}, scales),
+                      PART("a.fa_v.scale", F32, 2, {2, 1}, scales)};
+    put_parts(e, N(e),
+              CT("\"weights\":{\"strategy\":\"tensor\"},\"input_activations\":{\"strategy\":"
+                 "\"tensor\",\"symmetric\":false}" LINEAR,
+                 ",\"ignore\":[\"re:x\",\"y\"],\"kv_cache_scheme\":{}"),
+              NULL);
+    refuse_each_request(ask_all, test_dir);
+    put_parts(e, N(e) - 1,
+              "{\"quant_method\":\"quark\",\"exclude\":[\"*x\"],\"layer_quant_config\":{\"q*\":{}},"
+              "\"global_quant_config\":{\"weight\":{\"dtype\":\"int8\",\"qscheme\":"
+              "\"per_tensor\"},\"input_tensors\":{\"dtype\":\"int8\",\"qscheme\":\"per_tensor\","
+              "\"symmetric\":false}}}",
+              NULL);
+    refuse_each_request(ask_all, test_dir);
+    put_parts(d, N(d), NULL, "{\"p.weight\":\"W8A16\",\"fa_quant_type\":\"FAQuant\"}");
+    refuse_each_request(ask_all, test_dir);
+    put_parts(d, N(d), "{\"quant_method\":\"w8a8_int8\",\"ignore\":[\"z\"]}", NULL);
+    refuse_each_request(ask_all, test_dir);
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
@@ -635,6 +680,7 @@ int main(void) {
         TEST(F4_5_cache),
         TEST(F4_6_other_spellings),
         TEST(stacked_experts),
+        TEST(every_allocation_may_fail),
     };
     return cmocka_run_group_tests_name("formats", tests, NULL, NULL);
 }
