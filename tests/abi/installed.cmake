@@ -11,7 +11,7 @@ endfunction()
 file(REMOVE_RECURSE ${WORK})
 must(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix --component headers)
 must(${CMAKE_COMMAND} -E copy_directory ${SOURCE}/examples/plugin-null ${WORK}/example)
-must(${CMAKE_COMMAND} -S ${WORK}/example -B ${WORK}/build -DCMAKE_PREFIX_PATH=${WORK}/prefix
+must(${CMAKE_COMMAND} -G ${GENERATOR} -S ${WORK}/example -B ${WORK}/build -DCMAKE_PREFIX_PATH=${WORK}/prefix
   -DCMAKE_C_COMPILER=${CC} -DCMAKE_C_FLAGS=-Wall\ -Wextra\ -Werror)
 if(NOT EXISTS ${WORK}/prefix/include/octet/device.h)
   message(FATAL_ERROR "octet/device.h was not installed")
