@@ -131,6 +131,7 @@ oct_status oct_bind_rows(oct_binder *b, octet_weight w, uint32_t dtype, uint64_t
                          const oct_linear_source *src, oct_err *err) {
     oct_model *m = b->m;
     const bool raw = is_raw(src, dtype);
+    OCT_ASSERT(src->k > 0);
     OCT_TRY(ensure_piece(b, src->k, err));
     const uint64_t step =
         b->piece_bytes / (src->k * (raw ? oct_bind_element(dtype) : sizeof(float)));
