@@ -34,7 +34,8 @@ static void print_report(const oct_quantize_report *r, const char *out) {
     if (r->n_static)
         printf("  %.1f %% of the projections' bytes are static W8A8\n",
                100.0 * (double)r->static_bytes / (double)r->int8_bytes);
-    printf("  %.1f MB written in %.1f s\n", (double)r->total_bytes / 1e6, r->seconds);
+    printf("  %.1f MB in %u file%s written in %.1f s\n", (double)r->total_bytes / 1e6, r->n_files,
+           r->n_files == 1 ? "" : "s", r->seconds);
 }
 
 /* The decimal number that was rounded to this float: 0.1, not 0.10000000149. */
@@ -44,17 +45,29 @@ static double as_written(float x) {
     return strtod(text, NULL);
 }
 
+static const char *const kv_names[] = {[OCT_QUANTIZE_KV_AUTO] = "auto",
+                                       [OCT_QUANTIZE_KV_NONE] = "none",
+                                       [OCT_QUANTIZE_KV_CHANNEL] = "c8",
+                                       [OCT_QUANTIZE_KV_HEAD] = "head",
+                                       [OCT_QUANTIZE_KV_TENSOR] = "tensor"};
+
 static int quantize_run(const cli_command *self, int argc, char **argv) {
     open_options open = OPEN_OPTIONS_DEFAULT;
     oct_quantize_options o = oct_quantize_defaults;
-    const char *scheme = "w8a8-dynamic", *kv = "c8", *calib = NULL, *head = "float";
+    const char *format = o.layout->name, *scheme = "w8a8-dynamic", *kv = "auto", *calib = NULL,
+               *head = "float";
     double alpha = as_written(o.smooth_alpha), dynamic_error = as_written(o.dynamic_error * 100);
-    uint64_t calib_tokens = o.calib_tokens;
+    uint64_t calib_tokens = o.calib_tokens, max_shard = o.max_shard_bytes;
     cli_flag model_flags[OPEN_N_FLAGS];
 
     open.log_level = "warn";
     open_flags(&open, model_flags);
     const cli_flag flags[] = {
+        {.name = "format",
+         .type = CLI_CHOICE,
+         .out = &format,
+         .choices = "modelslim|quark|compressed-tensors",
+         .help = "layout of the result"},
         {.name = "scheme",
          .type = CLI_CHOICE,
          .out = &scheme,
@@ -64,8 +77,16 @@ static int quantize_run(const cli_command *self, int argc, char **argv) {
         {.name = "kv",
          .type = CLI_CHOICE,
          .out = &kv,
-         .choices = "c8|none",
-         .help = "c8: calibrated per-channel scales for an INT8 KV cache"},
+         .choices = "auto|c8|head|tensor|none",
+         .help = "calibrated scales for an INT8 KV cache, per channel (c8), head or tensor\n"
+                 "auto: c8 with --format modelslim, else none; quark has no head, modelslim\n"
+                 "neither head nor tensor"},
+        {.name = "max-shard-size",
+         .type = CLI_COUNT,
+         .out = &max_shard,
+         .value = "BYTES",
+         .min = 1,
+         .help = "weights beyond it go to further files, with an index"},
         {.name = "calib",
          .type = CLI_STRING,
          .out = &calib,
@@ -117,7 +138,10 @@ static int quantize_run(const cli_command *self, int argc, char **argv) {
     oct_quantize_report report;
 
     o.scheme = strcmp(scheme, "w8a8") == 0 ? OCT_QUANTIZE_W8A8 : OCT_QUANTIZE_W8A8_DYNAMIC;
-    o.kv_c8 = strcmp(kv, "c8") == 0;
+    o.layout = oct_layout_find(format);
+    for (size_t i = 0; i < OCT_COUNT(kv_names); i++)
+        if (strcmp(kv, kv_names[i]) == 0) o.kv = (oct_quantize_kv)i;
+    o.max_shard_bytes = max_shard;
     o.head_int8 = strcmp(head, "int8") == 0;
     o.calib_tokens = (uint32_t)calib_tokens;
     o.smooth_alpha = (float)alpha;
@@ -147,9 +171,10 @@ static int quantize_run(const cli_command *self, int argc, char **argv) {
 
 const cli_command quantize_command = {
     .name = "quantize",
-    .summary = "a float or GGUF model as W8A8 with an INT8 KV cache (ModelSlim layout)",
+    .summary = "a float or GGUF model as W8A8, in the layout of ModelSlim, Quark or others",
     .usage = "IN OUT",
     .examples = "  octet quantize model.gguf model-w8a8c8\n"
-                "  octet quantize llama-folder out --scheme w8a8 --calib mytext.txt",
+                "  octet quantize llama-folder out --scheme w8a8 --calib mytext.txt\n"
+                "  octet quantize mixtral-folder out --format compressed-tensors",
     .run = quantize_run,
 };

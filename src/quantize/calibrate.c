@@ -20,6 +20,7 @@ enum { WINDOW = 512, HEAD_ROWS = 16, EVERY = 8, STEP_ROWS = 256 };
 static bool keeps(uint32_t row) { return row < HEAD_ROWS || row % EVERY == 0; }
 
 static void watch_input(oct_calibration *c, oct_input_stats *s, const float *rows, uint32_t n) {
+    if (s->width == 0) return;
     for (uint32_t r = 0; r < n; r++) {
         const float *row = rows + (size_t)r * s->width;
         for (uint32_t i = 0; i < s->width; i++) s->absmax[i] = fmaxf(s->absmax[i], fabsf(row[i]));
@@ -85,6 +86,8 @@ static oct_status make_stats(oct_calibration *c, size_t n_tokens, uint32_t windo
     for (uint32_t l = 0; ok && l < cfg->n_layers; l++) {
         oct_layer_stats *s = &c->layers[l];
         for (int i = 0; i < OCT_N_IN; i++) {
+            const bool of_experts = cfg->layer_is_moe[l] && (i == OCT_IN_MLP || i == OCT_IN_DOWN);
+            if (of_experts) continue;
             s->in[i] = (oct_input_stats){.width = widths[i], .cap_rows = cap};
             s->in[i].absmax = oct_calloc(c->mem, widths[i], sizeof(float));
             s->in[i].sample = oct_calloc(c->mem, (size_t)cap * widths[i], sizeof(float));

@@ -12,9 +12,9 @@
 enum { OCT_IN_QKV, OCT_IN_O, OCT_IN_MLP, OCT_IN_DOWN, OCT_N_IN };
 
 typedef struct oct_input_stats {
-    uint32_t width;
-    float *absmax; /* [width] over all rows */
-    float *sample; /* [n_rows][width] rows kept for measuring errors */
+    uint32_t width; /* 0: not watched, what only experts read */
+    float *absmax;  /* [width] over all rows */
+    float *sample;  /* [n_rows][width] rows kept for measuring errors */
     uint32_t n_rows, cap_rows;
 } oct_input_stats;
 

@@ -26,27 +26,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/arch.h"
 #include "quant/contract.h"
 #include "quant/float_types.h"
-
-const oct_projection oct_projections[OCT_N_PROJECTIONS] = {
-    {"self_attn.q_proj", OCT_IN_QKV}, {"self_attn.k_proj", OCT_IN_QKV},
-    {"self_attn.v_proj", OCT_IN_QKV}, {"self_attn.o_proj", OCT_IN_O},
-    {"mlp.gate_proj", OCT_IN_MLP},    {"mlp.up_proj", OCT_IN_MLP},
-    {"mlp.down_proj", OCT_IN_DOWN},
-};
+#include "quantize/rows.h"
 
 static const char *const input_names[OCT_N_IN] = {"q, k, v", "o", "gate, up", "down"};
-
-void oct_projection_shape(const oct_model_config *c, int p, uint64_t *n, uint64_t *k) {
-    const uint64_t q = (uint64_t)c->n_heads * c->head_dim,
-                   kv = (uint64_t)c->n_kv_heads * c->head_dim;
-    const uint64_t h = c->hidden, inner = c->intermediate;
-    const uint64_t shapes[OCT_N_PROJECTIONS][2] = {{q, h},     {kv, h},    {kv, h},   {h, q},
-                                                   {inner, h}, {inner, h}, {h, inner}};
-    *n = shapes[p][0];
-    *k = shapes[p][1];
-}
 
 static uint32_t input_width(const oct_model_config *c, int in) {
     const uint32_t widths[OCT_N_IN] = {c->hidden, c->n_heads * c->head_dim, c->hidden,
@@ -62,53 +47,42 @@ float oct_plan_v_factor(const oct_plan *p, uint32_t layer, uint32_t channel) {
     return s[channel / c->head_dim * group * c->head_dim + channel % c->head_dim];
 }
 
-/* The rows as the checkpoint has them. */
-static oct_status read_weight(const oct_plan *p, oct_checkpoint *ckpt, uint32_t layer,
-                              int projection, float *w, oct_err *err) {
-    char name[160];
-    uint64_t n, k;
-    oct_projection_shape(p->config, projection, &n, &k);
-    snprintf(name, sizeof name, "model.layers.%u.%s.weight", layer,
-             oct_projections[projection].suffix);
-    const oct_tensor *t = oct_checkpoint_find(ckpt, name);
-    if (!t) return OCT_FAIL(err, OCT_E_CORRUPT, "tensor %s: missing", name);
-    if (!oct_tensor_has_shape(t, 2, (const uint64_t[]){n, k}) || !oct_dtype_is_real(t->dtype))
-        return OCT_FAIL(err, OCT_E_CORRUPT, "tensor %s: want float [%llu, %llu]", name,
-                        (unsigned long long)n, (unsigned long long)k);
-    return oct_checkpoint_read_rows(ckpt, t, 0, n, w, err);
+bool oct_plan_is_static(const oct_plan *p, const oct_projection *pr, const oct_input_plan **in) {
+    const oct_input_plan *plan = pr->in < 0 ? NULL : &p->layers[pr->layer].in[pr->in];
+    if (in) *in = plan;
+    return plan && plan->is_static;
 }
 
-oct_status oct_plan_weight(const oct_plan *p, oct_checkpoint *ckpt, uint32_t layer, int projection,
-                           float *w, float *bias, bool *has_bias, oct_err *err) {
-    const oct_layer_plan *lp = &p->layers[layer];
-    const float *in = lp->in[oct_projections[projection].in].smooth;
-    const float *down = lp->in[OCT_IN_DOWN].smooth;
+oct_status oct_plan_weight(const oct_plan *p, oct_checkpoint *ckpt, const oct_projection *pr,
+                           float *w, float *bias, oct_err *err) {
+    const oct_layer_plan *lp = &p->layers[pr->layer];
+    const float *in = pr->in < 0 ? NULL : lp->in[pr->in].smooth;
+    const float *down = pr->in < 0 ? NULL : lp->in[OCT_IN_DOWN].smooth;
     const float *values = NULL;
-    char name[160];
-    uint64_t n, k;
 
-    oct_projection_shape(p->config, projection, &n, &k);
-    OCT_TRY(read_weight(p, ckpt, layer, projection, w, err));
-    snprintf(name, sizeof name, "model.layers.%u.%s.bias", layer,
-             oct_projections[projection].suffix);
-    oct_arena arena;
-    oct_arena_init(&arena, p->mem, 0);
-    const oct_status st = oct_checkpoint_vector(ckpt, &arena, name, n, true, &values, err);
-    *has_bias = st == OCT_OK && values;
-    for (uint64_t r = 0; *has_bias && r < n; r++) bias[r] = values[r];
-    oct_arena_fini(&arena);
-    OCT_TRY(st);
-
-    for (uint64_t r = 0; r < n; r++) {
-        float *row = w + r * k;
-        for (uint64_t j = 0; in && j < k; j++) row[j] *= in[j];
+    OCT_TRY(oct_checkpoint_read_rows(ckpt, pr->weight, 0, pr->n, w, err));
+    if (pr->bias) {
+        oct_arena arena;
+        oct_arena_init(&arena, p->mem, 0);
+        oct_status st =
+            oct_checkpoint_vector(ckpt, &arena, pr->bias->name.ptr, pr->n, true, &values, err);
+        if (st == OCT_OK && !values)
+            st = OCT_FAIL(err, OCT_E_CORRUPT, "tensor %s: want float [%llu]", pr->bias->name.ptr,
+                          (unsigned long long)pr->n);
+        if (st == OCT_OK) memcpy(bias, values, pr->n * sizeof *bias);
+        oct_arena_fini(&arena);
+        OCT_TRY(st);
+    }
+    for (uint64_t r = 0; r < pr->n; r++) {
+        float *row = w + r * pr->k;
+        for (uint64_t j = 0; in && j < pr->k; j++) row[j] *= in[j];
         /* Rows whose outputs are another projection's smoothed input. */
         float by = 1.0f;
-        if (projection == OCT_P_V) by = oct_plan_v_factor(p, layer, (uint32_t)r);
-        if (projection == OCT_P_UP && down) by = down[r];
+        if (pr->p == OCT_P_V) by = oct_plan_v_factor(p, pr->layer, (uint32_t)r);
+        if (pr->p == OCT_P_UP && down) by = down[r];
         if (by == 1.0f) continue;
-        for (uint64_t j = 0; j < k; j++) row[j] /= by;
-        if (*has_bias) bias[r] /= by;
+        for (uint64_t j = 0; j < pr->k; j++) row[j] /= by;
+        if (pr->bias) bias[r] /= by;
     }
     return OCT_OK;
 }
@@ -125,14 +99,13 @@ static oct_status look_at_columns(const oct_plan *p, oct_checkpoint *ckpt, uint3
     const uint32_t width = input_width(p->config, in);
     memset(col->absmax, 0, width * sizeof *col->absmax);
     memset(col->norm2, 0, width * sizeof *col->norm2);
-    for (int i = 0; i < OCT_N_PROJECTIONS; i++) {
-        if (oct_projections[i].in != in) continue;
-        uint64_t n, k;
-        oct_projection_shape(p->config, i, &n, &k);
-        OCT_TRY(read_weight(p, ckpt, layer, i, w, err));
-        for (uint64_t r = 0; r < n; r++)
-            for (uint64_t j = 0; j < k; j++) {
-                const float v = w[r * k + j];
+    for (size_t i = p->list->first[layer]; i < p->list->first[layer + 1]; i++) {
+        const oct_projection *pr = &p->list->v[i];
+        if (pr->in != in) continue;
+        OCT_TRY(oct_checkpoint_read_rows(ckpt, pr->weight, 0, pr->n, w, err));
+        for (uint64_t r = 0; r < pr->n; r++)
+            for (uint64_t j = 0; j < pr->k; j++) {
+                const float v = w[r * pr->k + j];
                 col->absmax[j] = fmaxf(col->absmax[j], fabsf(v));
                 col->norm2[j] += (double)v * (double)v;
             }
@@ -205,15 +178,11 @@ static double static_error(const oct_input_stats *s, const double *weight, const
     return (all_energy > 0 ? sum / all_energy : 0) + relative / s->n_rows;
 }
 
-static float round_up_to_bf16(float x) {
-    const uint16_t b = oct_f32_to_bf16(x);
-    return oct_bf16_to_f32(oct_bf16_to_f32(b) < x ? (uint16_t)(b + 1) : b);
-}
-
 /* Shrinks the range while that lowers the error. The scale is a bfloat16 value, because some
  * engines keep it as one. */
 static oct_status choose_static(const oct_allocator *mem, const oct_input_stats *s,
-                                const double *weight, oct_input_plan *out, oct_err *err) {
+                                const double *weight, bool symmetric, oct_input_plan *out,
+                                oct_err *err) {
     static const float shrink[] = {1.0f, 0.9f, 0.8f, 0.7f,  0.6f, 0.5f,
                                    0.4f, 0.3f, 0.2f, 0.12f, 0.07f};
     float lo = 0, hi = 0;
@@ -225,9 +194,12 @@ static oct_status choose_static(const oct_allocator *mem, const oct_input_stats 
         lo = fminf(lo, s->sample[i]);
         hi = fmaxf(hi, s->sample[i]);
     }
+    const float step = symmetric ? fmaxf(hi, -lo) / 127.0f : (hi - lo) / 255.0f;
     for (unsigned i = 0; i < OCT_COUNT(shrink); i++) {
-        const float scale = round_up_to_bf16(fmaxf((hi - lo) * shrink[i] / 255.0f, FLT_EPSILON));
-        const float offset = (float)oct_sat8_rne(-128.0f - lo * shrink[i] / scale);
+        const float scale =
+            oct_quantize_round_up(fmaxf(step * shrink[i], FLT_EPSILON), OCT_DTYPE_BF16);
+        const float offset =
+            symmetric ? 0.0f : (float)oct_sat8_rne(-128.0f - lo * shrink[i] / scale);
         const double e = static_error(s, weight, energy, all_energy, scale, offset);
         if (e >= best) continue;
         best = e;
@@ -245,24 +217,52 @@ static void smooth_sample(const oct_input_stats *s, const float *smooth) {
         for (uint32_t j = 0; j < s->width; j++) s->sample[(size_t)r * s->width + j] /= smooth[j];
 }
 
+/* A norm's weight that stays a 16-bit float is rounded when its factors are folded in: the factors
+ * become what makes up for that, so that nothing is lost. */
+static oct_status fit_to_norm(const oct_plan *p, oct_checkpoint *ckpt, uint32_t l, int in,
+                              float *smooth, oct_err *err) {
+    const oct_arch *arch = oct_arch_of(p->config->family);
+    const float *g;
+    char name[160];
+    oct_arena arena;
+    snprintf(name, sizeof name, "model.layers.%u.%s.weight", l,
+             in == OCT_IN_QKV ? arch->attn_norm : arch->mlp_norm);
+    const oct_tensor *t = oct_checkpoint_find(ckpt, name);
+    if (!t || (t->dtype != OCT_DTYPE_BF16 && t->dtype != OCT_DTYPE_F16)) return OCT_OK;
+    oct_arena_init(&arena, p->mem, 0);
+    const oct_status st =
+        oct_checkpoint_vector(ckpt, &arena, name, p->config->hidden, true, &g, err);
+    for (uint32_t j = 0; st == OCT_OK && g && j < p->config->hidden; j++) {
+        const float v = g[j] / smooth[j];
+        const float stored = t->dtype == OCT_DTYPE_BF16 ? oct_bf16_to_f32(oct_f32_to_bf16(v))
+                                                        : oct_f16_to_f32(oct_f32_to_f16(v));
+        if (stored != 0 && isfinite(stored)) smooth[j] = g[j] / stored;
+    }
+    oct_arena_fini(&arena);
+    return st;
+}
+
 static oct_status plan_input(oct_plan *p, oct_checkpoint *ckpt, const oct_calibration *cal,
-                             uint32_t l, int in, const oct_quantize_options *o, float *w,
-                             columns *col, oct_err *err) {
+                             const oct_layout *layout, uint32_t l, int in,
+                             const oct_quantize_options *o, float *w, columns *col, oct_err *err) {
     oct_input_plan *plan = &p->layers[l].in[in];
     const oct_input_stats *s = &cal->layers[l].in[in];
 
+    if (s->width == 0) return OCT_OK; /* experts' */
     OCT_TRY(look_at_columns(p, ckpt, l, in, w, col, err));
     if (o->smooth_alpha > 0) {
         plan->smooth = oct_alloc(p->mem, s->width, sizeof *plan->smooth);
         if (!plan->smooth) return OCT_FAIL(err, OCT_E_NOMEM, "quantize: no memory");
         /* w has done its work and is wider than any input. */
         choose_smoothing(p, in, s, col, o->smooth_alpha, plan->smooth, w);
+        if (layout->keeps_vectors && (in == OCT_IN_QKV || in == OCT_IN_MLP))
+            OCT_TRY(fit_to_norm(p, ckpt, l, in, plan->smooth, err));
         smooth_sample(s, plan->smooth);
         for (uint32_t j = 0; j < s->width; j++)
             col->norm2[j] *= (double)plan->smooth[j] * (double)plan->smooth[j];
     }
     if (o->scheme != OCT_QUANTIZE_W8A8) return OCT_OK;
-    return choose_static(p->mem, s, col->norm2, plan, err);
+    return choose_static(p->mem, s, col->norm2, layout->symmetric, plan, err);
 }
 
 /* ---- the whole model ------------------------------------------------------------------------ */
@@ -280,16 +280,18 @@ static int by_error(const void *a, const void *b) {
 
 /* The worst inputs keep a dynamic scale, as far as the share of static bytes allows. */
 static oct_status choose_dynamic(oct_plan *p, const oct_quantize_options *o, oct_err *err) {
-    const size_t n = (size_t)p->config->n_layers * OCT_N_IN;
-    ranked *rank = oct_alloc(p->mem, n, sizeof *rank);
+    const size_t most = (size_t)p->config->n_layers * OCT_N_IN;
+    ranked *rank = oct_alloc(p->mem, most, sizeof *rank);
+    size_t n = 0;
     uint64_t total = 0, left;
     char line[160];
 
     if (!rank) return OCT_FAIL(err, OCT_E_NOMEM, "quantize: no memory");
-    for (size_t i = 0; i < n; i++) {
-        rank[i] = (ranked){(uint32_t)(i / OCT_N_IN), (int)(i % OCT_N_IN),
-                           &p->layers[i / OCT_N_IN].in[i % OCT_N_IN]};
-        total += rank[i].plan->bytes;
+    for (size_t i = 0; i < most; i++) {
+        const oct_input_plan *in = &p->layers[i / OCT_N_IN].in[i % OCT_N_IN];
+        if (!in->is_static) continue; /* experts' */
+        rank[n++] = (ranked){(uint32_t)(i / OCT_N_IN), (int)(i % OCT_N_IN), in};
+        total += in->bytes;
     }
     qsort(rank, n, sizeof *rank, by_error);
     left = total;
@@ -304,24 +306,24 @@ static oct_status choose_dynamic(oct_plan *p, const oct_quantize_options *o, oct
         p->layers[rank[i].layer].in[rank[i].in].is_static = false;
         left -= bytes;
     }
-    oct_free(p->mem, rank, n, sizeof *rank);
+    oct_free(p->mem, rank, most, sizeof *rank);
     return OCT_OK;
 }
 
 oct_status oct_plan_make(oct_plan *p, const oct_allocator *mem, oct_checkpoint *ckpt,
-                         const oct_calibration *cal, const oct_quantize_options *o, oct_err *err) {
+                         const oct_projection_list *list, const oct_calibration *cal,
+                         const oct_layout *layout, const oct_quantize_options *o, oct_err *err) {
     const oct_model_config *c = oct_checkpoint_config(ckpt);
     uint64_t widest = 0, largest = 0;
-    *p = (oct_plan){.mem = mem, .config = c};
+    *p = (oct_plan){.mem = mem, .config = c, .list = list};
     p->layers = oct_calloc(mem, c->n_layers, sizeof *p->layers);
     if (!p->layers) return OCT_FAIL(err, OCT_E_NOMEM, "quantize: no memory");
-    for (int i = 0; i < OCT_N_PROJECTIONS; i++) {
-        uint64_t n, k;
-        oct_projection_shape(c, i, &n, &k);
-        if (k > widest) widest = k;
-        if (n * k > largest) largest = n * k;
-        for (uint32_t l = 0; l < c->n_layers; l++)
-            p->layers[l].in[oct_projections[i].in].bytes += n * k;
+    for (size_t i = 0; i < list->n; i++) {
+        const oct_projection *pr = &list->v[i];
+        if (pr->in < 0) continue;
+        if (pr->k > widest) widest = pr->k;
+        if (pr->n * pr->k > largest) largest = pr->n * pr->k;
+        p->layers[pr->layer].in[pr->in].bytes += pr->n * pr->k;
     }
     if (!cal) return OCT_OK;
 
@@ -331,7 +333,7 @@ oct_status oct_plan_make(oct_plan *p, const oct_allocator *mem, oct_checkpoint *
         w && col.absmax && col.norm2 ? OCT_OK : OCT_FAIL(err, OCT_E_NOMEM, "quantize: no memory");
     for (uint32_t l = 0; l < c->n_layers && st == OCT_OK; l++) {
         for (int in = 0; in < OCT_N_IN && st == OCT_OK; in++)
-            st = plan_input(p, ckpt, cal, l, in, o, w, &col, err);
+            st = plan_input(p, ckpt, cal, layout, l, in, o, w, &col, err);
         if (o->progress) o->progress(o->ctx, "choosing scales", l + 1, c->n_layers);
     }
     oct_free(mem, w, largest, sizeof *w);

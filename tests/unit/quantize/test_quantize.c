@@ -424,7 +424,7 @@ static void without_smoothing_all_numbers_follow(void **s) {
         oct_quantize_options o =
             options_of(scheme ? OCT_QUANTIZE_W8A8 : OCT_QUANTIZE_W8A8_DYNAMIC, &w);
         o.smooth_alpha = 0;
-        o.kv_c8 = false;
+        o.kv = OCT_QUANTIZE_KV_NONE;
         o.head_int8 = false;
         o.dynamic_error = 1; /* nothing is so bad */
         quantise(&o);
@@ -495,7 +495,7 @@ static void calibration_needs_a_tokenizer(void **s) {
     /* Nothing is calibrated without smoothing and cache scales. */
     oct_err none = {0};
     o.smooth_alpha = 0;
-    o.kv_c8 = false;
+    o.kv = OCT_QUANTIZE_KV_NONE;
     need(try_quantise(source, result, &o, false, &r, &none), &none);
 }
 

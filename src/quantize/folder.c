@@ -1,0 +1,217 @@
+/* quantize/folder.c - small files; each is written beside its name and renamed. */
+#include "quantize/folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "codec/json.h"
+#include "store/file.h"
+
+enum { COPY_LIMIT = 256 << 20, CONFIG_LIMIT = 16 << 20 };
+
+/* What belongs to a tokenizer in a model folder. */
+static const char *const tokenizer_files[] = {
+    "tokenizer.json",      "tokenizer_config.json", "special_tokens_map.json",
+    "chat_template.jinja", "added_tokens.json",     "vocab.json",
+    "merges.txt",          "tokenizer.model",
+};
+
+/* Engines look for it before they look at config.json. */
+static oct_status check_description(const char *out, const char *ours, oct_err *err) {
+    oct_status st = OCT_OK;
+    DIR *dir = opendir(out);
+    if (!dir) return OCT_FAIL(err, OCT_E_IO, "%s: %s", out, strerror(errno));
+    for (struct dirent *e; st == OCT_OK && (e = readdir(dir));) {
+        if (strncmp(e->d_name, "quant_model_description", 23) != 0) continue;
+        if (!ours || strcmp(e->d_name, ours) != 0)
+            st = OCT_FAIL(err, OCT_E_INVALID,
+                          "%s: %s is there and does not belong to the result; remove it or name "
+                          "another folder",
+                          out, e->d_name);
+    }
+    closedir(dir);
+    return st;
+}
+
+oct_status oct_folder_make(const char *out, const char *source, const char *description,
+                           oct_err *err) {
+    struct stat a, b;
+    if (mkdir(out, 0777) != 0 && errno != EEXIST)
+        return OCT_FAIL(err, OCT_E_IO, "%s: %s", out, strerror(errno));
+    if (stat(out, &a) != 0 || !S_ISDIR(a.st_mode))
+        return OCT_FAIL(err, OCT_E_INVALID, "%s: not a folder", out);
+    if (stat(source, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return OCT_FAIL(err, OCT_E_INVALID, "%s: the result cannot replace its source", out);
+    return check_description(out, description, err);
+}
+
+static oct_status write_whole(const oct_allocator *mem, const char *folder, const char *name,
+                              const void *data, size_t len, oct_err *err) {
+    oct_buf path, part;
+    oct_status st = OCT_OK;
+    oct_buf_init(&path, mem, 0);
+    oct_buf_init(&part, mem, 0);
+    oct_buf_printf(&path, "%s/%s", folder, name);
+    oct_buf_printf(&part, "%s/.%s.part", folder, name);
+    FILE *f = path.failed || part.failed ? NULL : fopen(oct_buf_cs(&part), "wb");
+    if (!f || fwrite(data, 1, len, f) != len || fflush(f) != 0)
+        st = OCT_FAIL(err, OCT_E_IO, "%s: %s", oct_buf_cs(&path), strerror(errno));
+    if (f && fclose(f) != 0 && st == OCT_OK)
+        st = OCT_FAIL(err, OCT_E_IO, "%s: %s", oct_buf_cs(&path), strerror(errno));
+    if (st == OCT_OK && rename(oct_buf_cs(&part), oct_buf_cs(&path)) != 0)
+        st = OCT_FAIL(err, OCT_E_IO, "%s: %s", oct_buf_cs(&path), strerror(errno));
+    if (st != OCT_OK) unlink(oct_buf_cs(&part));
+    oct_buf_fini(&path);
+    oct_buf_fini(&part);
+    return st;
+}
+
+static int add_text(const char *text, size_t len, void *buf) {
+    oct_buf_add(buf, text, len);
+    return ((oct_buf *)buf)->failed ? -1 : 0;
+}
+
+oct_status oct_folder_write_json(const oct_allocator *mem, const json_t *value, const char *folder,
+                                 const char *name, oct_err *err) {
+    oct_buf text;
+    oct_buf_init(&text, mem, 0);
+    const bool ok =
+        json_dump_callback(value, add_text, &text, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
+    oct_buf_char(&text, '\n');
+    const oct_status st = ok && !text.failed
+                              ? write_whole(mem, folder, name, text.data, text.len, err)
+                              : OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", name);
+    oct_buf_fini(&text);
+    return st;
+}
+
+/* Copies a file of the source folder if it is there. */
+static oct_status copy_file(const oct_allocator *mem, const char *from, const char *to,
+                            const char *name, oct_err *err) {
+    oct_buf path, data;
+    oct_buf_init(&path, mem, 0);
+    oct_buf_init(&data, mem, 0);
+    oct_buf_printf(&path, "%s/%s", from, name);
+    oct_status st = OCT_OK;
+    if (access(oct_buf_cs(&path), F_OK) == 0) {
+        st = oct_file_read_small(mem, oct_buf_cs(&path), COPY_LIMIT, &data, err);
+        if (st == OCT_OK) st = write_whole(mem, to, name, oct_buf_cs(&data), data.len, err);
+    }
+    oct_buf_fini(&path);
+    oct_buf_fini(&data);
+    return st;
+}
+
+/* ---- config.json ---------------------------------------------------------------------------- */
+
+static json_t *rope_scaling(const oct_rope_config *r) {
+    switch (r->type) {
+    case OCT_ROPE_LINEAR:
+        return json_pack("{s:s, s:f}", "rope_type", "linear", "factor", r->factor);
+    case OCT_ROPE_LLAMA3:
+        return json_pack("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor", r->factor,
+                         "low_freq_factor", r->low_freq_factor, "high_freq_factor",
+                         r->high_freq_factor, "original_max_position_embeddings",
+                         (int)r->original_max_position);
+    case OCT_ROPE_YARN:
+        return json_pack("{s:s, s:f, s:i, s:f, s:f, s:f, s:b}", "rope_type", "yarn", "factor",
+                         r->factor, "original_max_position_embeddings",
+                         (int)r->original_max_position, "beta_fast", r->beta_fast, "beta_slow",
+                         r->beta_slow, "attention_factor", r->attention_factor, "truncate",
+                         (int)r->truncate);
+    case OCT_ROPE_FACTORS:
+    case OCT_ROPE_LONG:
+        return NULL; /* refused before */
+    case OCT_ROPE_DEFAULT:
+        break;
+    }
+    return json_null();
+}
+
+static json_t *eos_of(const int32_t *ids, uint32_t n) {
+    if (n == 1) return json_integer(ids[0]);
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < n; i++) json_array_append_new(list, json_integer(ids[i]));
+    return list;
+}
+
+static json_t *config_of_gguf(const oct_model_config *c, bool own_head) {
+    json_t *j = json_pack(
+        "{s:[s], s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:s, s:b, s:b, s:s, s:b}",
+        "architectures", oct_family_architecture(c->family), "model_type",
+        oct_family_name(c->family), "hidden_size", (int)c->hidden, "intermediate_size",
+        (int)c->intermediate, "num_hidden_layers", (int)c->n_layers, "num_attention_heads",
+        (int)c->n_heads, "num_key_value_heads", (int)c->n_kv_heads, "head_dim", (int)c->head_dim,
+        "vocab_size", (int)c->vocab, "max_position_embeddings", (int)c->max_position,
+        "rms_norm_eps", c->rms_eps, "rope_theta", c->rope.theta, "hidden_act", "silu",
+        "tie_word_embeddings", (int)(c->tie_word_embeddings && !own_head), "attention_bias",
+        (int)(c->qkv_bias && c->family != OCT_FAMILY_QWEN2), "torch_dtype", "bfloat16", "use_cache",
+        1);
+    if (!j) return NULL;
+    json_object_set_new(j, "rope_scaling", rope_scaling(&c->rope));
+    if (c->family == OCT_FAMILY_LLAMA)
+        json_object_set_new(j, "mlp_bias", json_boolean(c->mlp_bias));
+    if (c->family != OCT_FAMILY_LLAMA) json_object_set_new(j, "use_sliding_window", json_false());
+    if (c->bos_id >= 0) json_object_set_new(j, "bos_token_id", json_integer(c->bos_id));
+    if (c->n_eos) json_object_set_new(j, "eos_token_id", eos_of(c->eos_ids, c->n_eos));
+    return j;
+}
+
+static oct_status config_of_folder(const oct_allocator *mem, const char *folder, bool own_head,
+                                   json_t **out, oct_err *err) {
+    oct_buf path, text;
+    oct_buf_init(&path, mem, 0);
+    oct_buf_init(&text, mem, 0);
+    oct_buf_printf(&path, "%s/config.json", folder);
+    oct_status st = oct_file_read_small(mem, oct_buf_cs(&path), CONFIG_LIMIT, &text, err);
+    if (st == OCT_OK)
+        st =
+            oct_json_parse(oct_buf_view(&text), oct_buf_cs(&path), &oct_json_file_limits, out, err);
+    if (st == OCT_OK) {
+        json_object_del(*out, "quantization_config");
+        if (own_head) json_object_set_new(*out, "tie_word_embeddings", json_false());
+    }
+    oct_buf_fini(&path);
+    oct_buf_fini(&text);
+    return st;
+}
+
+static oct_status write_generation(const oct_allocator *mem, const oct_checkpoint *ckpt,
+                                   const char *out, oct_err *err) {
+    const oct_model_config *c = oct_checkpoint_config(ckpt);
+    json_t *j = json_object();
+    if (c->bos_id >= 0) json_object_set_new(j, "bos_token_id", json_integer(c->bos_id));
+    if (c->n_eos) json_object_set_new(j, "eos_token_id", eos_of(c->eos_ids, c->n_eos));
+    const oct_status st = oct_folder_write_json(mem, j, out, "generation_config.json", err);
+    json_decref(j);
+    return st;
+}
+
+oct_status oct_folder_write(const oct_allocator *mem, const oct_checkpoint *ckpt,
+                            const oct_tokenizer *tokenizer, const char *out, bool own_head,
+                            json_t *quantization_config, oct_err *err) {
+    const char *source = oct_checkpoint_path(ckpt);
+    const bool gguf = oct_checkpoint_gguf(ckpt) != NULL;
+    json_t *config = NULL;
+
+    if (gguf)
+        config = config_of_gguf(oct_checkpoint_config(ckpt), own_head);
+    else
+        OCT_TRY(config_of_folder(mem, source, own_head, &config, err));
+    if (!config) return OCT_FAIL(err, OCT_E_NOMEM, "config.json: no memory");
+    if (quantization_config) json_object_set(config, "quantization_config", quantization_config);
+    oct_status st = oct_folder_write_json(mem, config, out, "config.json", err);
+    json_decref(config);
+
+    if (st == OCT_OK && gguf) st = write_generation(mem, ckpt, out, err);
+    if (st == OCT_OK && gguf && tokenizer) st = oct_tokenizer_write_json(tokenizer, out, err);
+    if (st == OCT_OK && !gguf) st = copy_file(mem, source, out, "generation_config.json", err);
+    for (size_t i = 0; !gguf && st == OCT_OK && i < OCT_COUNT(tokenizer_files); i++)
+        st = copy_file(mem, source, out, tokenizer_files[i], err);
+    return st;
+}
