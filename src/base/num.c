@@ -59,17 +59,26 @@ bool oct_parse_f64(oct_str s, double *out) {
     return true;
 }
 
-bool oct_parse_scaled(oct_str s, uint64_t *out) {
+/* Takes a unit off the end: "k" and "kB" count in thousands, "K" and "KiB" in 1024. 1: none. */
+static double take_unit(oct_str *s) {
     static const char letters[] = "kmgtKMGT";
-    double unit = 1, v;
-    if (s.len > 1) {
-        const char *at = memchr(letters, s.ptr[s.len - 1], sizeof letters - 1);
-        if (at) {
-            const int i = (int)(at - letters);
-            for (int n = i % 4; n >= 0; n--) unit *= i < 4 ? 1000 : 1024;
-            s.len--;
-        }
-    }
+    double unit = 1;
+    size_t n = s->len;
+    const bool binary = oct_str_ends(*s, OCT_STR("iB"));
+    const bool bytes = !binary && oct_str_ends(*s, OCT_STR("B"));
+    n -= binary ? 2 : bytes ? 1 : 0;
+    if (n < 2) return 1;
+    const char *at = memchr(letters, s->ptr[n - 1], sizeof letters - 1);
+    if (!at) return 1;
+    const int i = (int)(at - letters);
+    for (int power = i % 4; power >= 0; power--) unit *= binary || (i >= 4 && !bytes) ? 1024 : 1000;
+    s->len = n - 1;
+    return unit;
+}
+
+bool oct_parse_scaled(oct_str s, uint64_t *out) {
+    double v;
+    const double unit = take_unit(&s);
     if (unit == 1) return oct_parse_u64(s, out);
     if (s.ptr[0] < '0' || s.ptr[0] > '9' || !oct_parse_f64(s, &v)) return false;
     v = floor(v * unit + 0.5);

@@ -19,7 +19,8 @@ bool oct_parse_hex(oct_str s, uint64_t *out);
 /* Decimal float; "nan", "inf" and what overflows are refused. */
 bool oct_parse_f64(oct_str s, double *out);
 /* Integer with an optional decimal part and suffix: k m g t are powers of 1000, K M G T of 1024
- * ("25.6k" is 25600). */
+ * ("25.6k" is 25600); with a B behind it (kB, GB) either case is a power of 1000, with iB (KiB) of
+ * 1024. */
 bool oct_parse_scaled(oct_str s, uint64_t *out);
 
 /* Shortest decimal that reads back as the same double, in the form Python's repr gives ("1.0",

@@ -43,6 +43,10 @@ static void numbers(void **state) {
                  oct_parse_i64(OCT_STR("+1"), &i) || oct_parse_i64(OCT_STR("-"), &i));
     assert_true(oct_parse_scaled(OCT_STR("25.6k"), &u) && u == 25600);
     assert_true(oct_parse_scaled(OCT_STR("2K"), &u) && u == 2048);
+    assert_true(oct_parse_scaled(OCT_STR("16GiB"), &u) && u == 16ull << 30);
+    assert_true(oct_parse_scaled(OCT_STR("1.5GB"), &u) && u == 1500000000);
+    assert_false(oct_parse_scaled(OCT_STR("iB"), &u) || oct_parse_scaled(OCT_STR("5iB"), &u) ||
+                 oct_parse_scaled(OCT_STR("5B"), &u) || oct_parse_scaled(OCT_STR("GB"), &u));
     assert_false(oct_parse_scaled(OCT_STR("k"), &u) || oct_parse_scaled(OCT_STR("-1k"), &u));
     assert_false(oct_parse_f64(OCT_STR("nan"), &d) || oct_parse_f64(OCT_STR("1e999"), &d));
     assert_true(oct_parse_f64(OCT_STR("1e-3"), &d) && d == 1e-3);
