@@ -55,6 +55,9 @@ static oct_status load(oct_checkpoint *c, oct_err *err) {
                         c->path);
     } else {
         const oct_tensor *twice;
+        if (c->overrides)
+            return OCT_FAIL(err, OCT_E_INVALID,
+                            "%s: overrides are for config.json, and this is a GGUF file", c->path);
         OCT_TRY(oct_checkpoint_open_gguf(c, err));
         if (!oct_tensor_table_index(&c->table, &twice))
             return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", c->path);
@@ -74,8 +77,8 @@ static oct_status load(oct_checkpoint *c, oct_err *err) {
     return OCT_OK;
 }
 
-oct_status oct_checkpoint_open(const oct_allocator *mem, const char *path, oct_checkpoint **out,
-                               oct_err *err) {
+oct_status oct_checkpoint_create(const oct_allocator *mem, const char *path, oct_checkpoint **out,
+                                 oct_err *err) {
     *out = NULL;
     oct_checkpoint *c = oct_calloc(mem, 1, sizeof *c);
     if (!c) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", path);
@@ -85,13 +88,32 @@ oct_status oct_checkpoint_open(const oct_allocator *mem, const char *path, oct_c
     oct_buf_init(&c->problems, mem, 0);
     oct_buf_init(&c->json_files, mem, 1024); /* what does not fit is not listed */
     c->path = oct_strndup(mem, path, strlen(path));
-    const oct_status status =
-        c->path ? load(c, err) : OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", path);
+    if (c->path) {
+        *out = c;
+        return OCT_OK;
+    }
+    oct_checkpoint_close(c);
+    return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", path);
+}
+
+oct_status oct_checkpoint_open_with(const oct_allocator *mem, const char *path,
+                                    const char *overrides, oct_checkpoint **out, oct_err *err) {
+    oct_checkpoint *c;
+    *out = NULL;
+    OCT_TRY(oct_checkpoint_create(mem, path, &c, err));
+    c->overrides = overrides;
+    const oct_status status = load(c, err);
+    c->overrides = NULL;
     if (status == OCT_OK)
         *out = c;
     else
         oct_checkpoint_close(c);
     return status;
+}
+
+oct_status oct_checkpoint_open(const oct_allocator *mem, const char *path, oct_checkpoint **out,
+                               oct_err *err) {
+    return oct_checkpoint_open_with(mem, path, NULL, out, err);
 }
 
 void oct_checkpoint_close(oct_checkpoint *c) {
@@ -103,6 +125,7 @@ void oct_checkpoint_close(oct_checkpoint *c) {
     for (size_t i = 0; i < c->n_shards; i++) oct_safetensors_close(c->shards[i].st);
     oct_free(c->mem, c->shards, c->cap_shards, sizeof *c->shards);
     oct_gguf_close(c->gguf);
+    oct_synthetic_free(c);
     json_decref(c->description);
     oct_model_config_fini(&c->config);
     oct_arena_fini(&c->arena);
@@ -130,7 +153,12 @@ uint64_t oct_checkpoint_weight_bytes(const oct_checkpoint *c) {
 }
 
 const oct_file *oct_checkpoint_file_of(const oct_checkpoint *c, const oct_tensor *t) {
+    if (c->synthetic) return oct_synthetic_file(c);
     return c->gguf ? oct_gguf_file(c->gguf) : oct_safetensors_file(c->shards[t->file].st);
+}
+
+const char *oct_checkpoint_file_name(const oct_checkpoint *c, const oct_tensor *t) {
+    return oct_path_base(oct_checkpoint_file_of(c, t)->path);
 }
 
 oct_status oct_checkpoint_check_unchanged(const oct_checkpoint *c, oct_err *err) {
@@ -189,8 +217,10 @@ static oct_status read_pairs(const oct_checkpoint *c, const oct_tensor *t, uint6
 oct_status oct_checkpoint_read_raw_rows(const oct_checkpoint *c, const oct_tensor *t, uint64_t row0,
                                         uint64_t n_rows, void *dst, oct_err *err) {
     OCT_ASSERT(row0 <= t->n_rows && n_rows <= t->n_rows - row0);
-    oct_status status;
-    if (t->n_pair_heads && t->rank == 1)
+    oct_status status = OCT_OK;
+    if (c->synthetic)
+        oct_synthetic_read(c, t, row0, n_rows, dst);
+    else if (t->n_pair_heads && t->rank == 1)
         status = n_rows ? read_pairs(c, t, 0, t->shape[0], dst, err) : OCT_OK;
     else if (t->n_pair_heads)
         status = read_pairs(c, t, row0, n_rows, dst, err);

@@ -27,6 +27,11 @@ typedef struct oct_checkpoint oct_checkpoint;
  * for all of them). */
 OCT_MUST_CHECK oct_status oct_checkpoint_open(const oct_allocator *mem, const char *path,
                                               oct_checkpoint **out, oct_err *err);
+/* The same with keys of config.json replaced by those of a JSON object; NULL: none. OCT_E_INVALID:
+ * the text is no object, or the model has no config.json. */
+OCT_MUST_CHECK oct_status oct_checkpoint_open_with(const oct_allocator *mem, const char *path,
+                                                   const char *overrides, oct_checkpoint **out,
+                                                   oct_err *err);
 void oct_checkpoint_close(oct_checkpoint *c); /* accepts NULL */
 
 const char *oct_checkpoint_path(const oct_checkpoint *c);
@@ -43,6 +48,8 @@ const oct_tensor *oct_checkpoint_tensor_at(const oct_checkpoint *c, size_t i);
  * ("model.language_model."), another spelling of experts (store/checkpoint_names.c); name of the
  * result is the file's. */
 const oct_tensor *oct_checkpoint_find(const oct_checkpoint *c, const char *name);
+/* The name of the file that it lies in, without folders. */
+const char *oct_checkpoint_file_name(const oct_checkpoint *c, const oct_tensor *t);
 uint64_t oct_checkpoint_weight_bytes(const oct_checkpoint *c); /* of all tensors, as stored */
 
 /* The tensor as stored (rows in half order), t->bytes into dst. */

@@ -133,6 +133,8 @@ static oct_status read_settings(oct_checkpoint *c, const listing *l, oct_err *er
     if (!has_file(l, "config.json")) return no_config(c, l, err);
     oct_buf_init(&text, c->mem, 0);
     oct_status status = read_text(c, "config.json", &text, err);
+    if (status == OCT_OK && c->overrides)
+        status = oct_model_config_override(&text, c->overrides, err);
     if (status == OCT_OK)
         status = oct_model_config_parse(oct_buf_view(&text), "config.json", &c->config, err);
     if (status == OCT_OK && has_file(l, "generation_config.json")) {

@@ -10,10 +10,13 @@ typedef struct oct_shard {
     oct_safetensors *st;
 } oct_shard;
 
+typedef struct oct_synthetic oct_synthetic;
+
 struct oct_checkpoint {
     const oct_allocator *mem;
     char *path;
-    oct_arena arena; /* names that no container owns */
+    const char *overrides; /* of config.json while it is opened, or NULL */
+    oct_arena arena;       /* names that no container owns */
     oct_model_config config;
     oct_generation_config generation;
     json_t *description;          /* NULL: none */
@@ -22,6 +25,7 @@ struct oct_checkpoint {
     oct_gguf *gguf;               /* or NULL */
     oct_shard *shards;            /* [n_shards] */
     size_t n_shards, cap_shards;
+    oct_synthetic *synthetic; /* or NULL; instead of files */
     oct_tensor_table table;
     uint8_t *used;      /* [table.n] */
     oct_buf json_files; /* names of the folder's JSON files, for messages */
@@ -29,6 +33,9 @@ struct oct_checkpoint {
     size_t n_problems;
 };
 
+/* An empty one. */
+OCT_MUST_CHECK oct_status oct_checkpoint_create(const oct_allocator *mem, const char *path,
+                                                oct_checkpoint **out, oct_err *err);
 /* Fill an empty checkpoint whose path is set; what was opened is freed by oct_checkpoint_close. */
 OCT_MUST_CHECK oct_status oct_checkpoint_open_folder(oct_checkpoint *c, oct_err *err);
 OCT_MUST_CHECK oct_status oct_checkpoint_open_gguf(oct_checkpoint *c, oct_err *err);
@@ -41,5 +48,12 @@ enum { OCT_CHECKPOINT_NAME = 640 }; /* room for another spelling of a name */
 
 /* The file in which a tensor lies. */
 const oct_file *oct_checkpoint_file_of(const oct_checkpoint *c, const oct_tensor *t);
+
+/* synthetic.c: rows as oct_checkpoint_read_raw_rows gives them; the rest for the checkpoint. */
+void oct_synthetic_read(const oct_checkpoint *c, const oct_tensor *t, uint64_t row0,
+                        uint64_t n_rows, void *dst);
+uint64_t oct_synthetic_seed(const oct_checkpoint *c);
+const oct_file *oct_synthetic_file(const oct_checkpoint *c);
+void oct_synthetic_free(oct_checkpoint *c);
 
 #endif

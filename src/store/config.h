@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/alloc.h"
+#include "base/buf.h"
 #include "base/status.h"
 #include "store/gguf.h"
 
@@ -133,6 +134,10 @@ const char *oct_family_architecture(oct_family f); /* "LlamaForCausalLM", ... */
  * value. Warnings (remote code, duplicate keys) go to the log. */
 OCT_MUST_CHECK oct_status oct_model_config_parse(oct_str text, const char *where,
                                                  oct_model_config *out, oct_err *err);
+/* Replaces keys of the config.json in text by those of a JSON object; an object text_config goes
+ * into the one that is there. OCT_E_INVALID: overrides is no JSON object. */
+OCT_MUST_CHECK oct_status oct_model_config_override(oct_buf *text, const char *overrides,
+                                                    oct_err *err);
 OCT_MUST_CHECK oct_status oct_model_config_from_gguf(const oct_gguf *g, oct_model_config *out,
                                                      oct_err *err);
 void oct_model_config_fini(oct_model_config *c); /* accepts a zeroed one */

@@ -295,3 +295,40 @@ oct_status oct_model_config_parse(oct_str text, const char *where, oct_model_con
     if (status != OCT_OK) oct_model_config_fini(out);
     return status;
 }
+
+/* ---- overrides ------------------------------------------------------------------------------- */
+
+static oct_status merge(json_t *top, json_t *with, oct_err *err) {
+    static const char nested[] = "text_config";
+    json_t *mine = json_object_get(top, nested), *theirs = json_object_get(with, nested);
+    bool ok = true;
+    if (json_is_object(mine) && json_is_object(theirs)) {
+        ok = json_object_update(mine, theirs) == 0;
+        json_object_del(with, nested);
+    }
+    ok = ok && json_object_update(top, with) == 0;
+    return ok ? OCT_OK : OCT_FAIL(err, OCT_E_NOMEM, "config.json: no memory");
+}
+
+oct_status oct_model_config_override(oct_buf *text, const char *overrides, oct_err *err) {
+    json_t *top = NULL, *with = NULL;
+    oct_status st =
+        oct_json_parse(oct_str_of(overrides), "--hf-overrides", &oct_json_file_limits, &with, err);
+    if (st == OCT_OK && !json_is_object(with))
+        st = OCT_FAIL(err, OCT_E_INVALID, "--hf-overrides: not a JSON object (got %.64s)",
+                      overrides);
+    if (st == OCT_OK)
+        st = oct_config_as_file(
+            oct_json_parse(oct_buf_view(text), "config.json", &oct_json_file_limits, &top, err));
+    if (st == OCT_OK && !json_is_object(top))
+        st = OCT_FAIL(err, OCT_E_CORRUPT, "config.json: not a JSON object");
+    if (st == OCT_OK) st = merge(top, with, err);
+    if (st == OCT_OK) {
+        oct_buf_clear(text);
+        oct_json_dump(text, top, 0);
+        if (text->failed) st = OCT_FAIL(err, OCT_E_NOMEM, "config.json: no memory");
+    }
+    json_decref(top);
+    json_decref(with);
+    return st;
+}
