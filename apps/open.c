@@ -8,6 +8,18 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "model/dummy.h"
+#include "store/presets.h"
+
+static const char *load_format_help(void) {
+    static char text[768];
+    snprintf(text, sizeof text,
+             "dummy: random weights in the shapes of MODEL, which is a folder with config.json or\n"
+             "preset:NAME, NAME one of %s,\n"
+             "with -bf16, -w8a8 or -w8a8c8 behind it\n",
+             oct_preset_names);
+    return text;
+}
 
 void open_flags(open_options *o, cli_flag *flags) {
     const cli_flag all[OPEN_N_FLAGS] = {
@@ -48,6 +60,22 @@ void open_flags(open_options *o, cli_flag *flags) {
          .out = &o->strict,
          .help = "refuse a checkpoint with tensors that are not used, or with projections stored "
                  "differently that other engines fuse"},
+        {.name = "load-format",
+         .type = CLI_CHOICE,
+         .out = &o->load_format,
+         .choices = "auto|safetensors|gguf|dummy",
+         .help = load_format_help()},
+        {.name = "seed",
+         .type = CLI_COUNT,
+         .out = &o->seed,
+         .value = "N",
+         .given = &o->seed_given,
+         .help = "of those weights; of `run` also of what is drawn"},
+        {.name = "hf-overrides",
+         .type = CLI_STRING,
+         .out = &o->hf_overrides,
+         .value = "JSON",
+         .help = "keys that replace those of config.json: {\"num_hidden_layers\": 4}"},
         {.name = "kv-cache-dtype",
          .type = CLI_STRING,
          .out = &o->kv_cache_dtype,
@@ -182,41 +210,68 @@ static bool has_tokenizer(const char *folder) {
            stat(file, &st) == 0;
 }
 
+static oct_status tokenizer_of_path(const char *path, oct_tokenizer **out, oct_err *err) {
+    oct_gguf *g;
+    if (!oct_gguf_is(path)) return oct_tokenizer_open(oct_system_allocator(), path, out, err);
+    oct_status st = oct_gguf_open(oct_system_allocator(), path, &g, err);
+    if (st == OCT_OK) {
+        st = tokenizer_of_gguf(g, out, err);
+        oct_gguf_close(g);
+    }
+    if (st != OCT_OK) oct_err_prefix(err, "%s", path);
+    return st;
+}
+
+static int fail_with_file(oct_status st, const oct_err *err) {
+    return cli_fail(st == OCT_E_NOMEM ? EXIT_SYSTEM : EXIT_MODEL, "%s", err->text);
+}
+
 int open_tokenizer(const open_options *o, const char *path, oct_tokenizer **out) {
     oct_err err = {0};
-    oct_status st;
     *out = NULL;
     set_log_level(o);
-    if (o->tokenizer) path = o->tokenizer;
-    if (oct_gguf_is(path)) {
-        oct_gguf *g;
-        st = oct_gguf_open(oct_system_allocator(), path, &g, &err);
-        if (st == OCT_OK) {
-            st = tokenizer_of_gguf(g, out, &err);
-            oct_gguf_close(g);
-        }
-        oct_err_prefix(&err, "%s", path);
-    } else {
-        st = oct_tokenizer_open(oct_system_allocator(), path, out, &err);
-    }
-    if (st == OCT_OK) return -1;
-    return cli_fail(st == OCT_E_NOMEM ? EXIT_SYSTEM : EXIT_MODEL, "%s", err.text);
+    const oct_status st = tokenizer_of_path(o->tokenizer ? o->tokenizer : path, out, &err);
+    return st == OCT_OK ? -1 : fail_with_file(st, &err);
+}
+
+oct_status open_own_tokenizer(const open_options *o, const oct_checkpoint *ckpt,
+                              oct_tokenizer **out, oct_err *err) {
+    const char *path = oct_checkpoint_path(ckpt);
+    const oct_gguf *g = oct_checkpoint_gguf(ckpt);
+    *out = NULL;
+    if (o->tokenizer) return tokenizer_of_path(o->tokenizer, out, err);
+    if (!g) return has_tokenizer(path) ? tokenizer_of_path(path, out, err) : OCT_OK;
+    const oct_status st = tokenizer_of_gguf(g, out, err);
+    if (st != OCT_OK) oct_err_prefix(err, "%s", path);
+    return st;
+}
+
+oct_status open_weights(const open_options *o, const char *path, oct_checkpoint **out,
+                        oct_err *err) {
+    const oct_allocator *mem = oct_system_allocator();
+    const bool preset = oct_preset_is(path), dummy = strcmp(o->load_format, "dummy") == 0;
+    *out = NULL;
+    set_log_level(o);
+    if (dummy) return oct_dummy_open(mem, path, o->hf_overrides, o->seed, out, err);
+    if (preset)
+        return OCT_FAIL(err, OCT_E_INVALID,
+                        "%s: a preset has no weights; --load-format dummy makes some up", path);
+    OCT_TRY(oct_checkpoint_open_with(mem, path, o->hf_overrides, out, err));
+    const bool gguf = oct_checkpoint_gguf(*out) != NULL;
+    if (strcmp(o->load_format, "auto") == 0 || gguf == (strcmp(o->load_format, "gguf") == 0))
+        return OCT_OK;
+    oct_checkpoint_close(*out);
+    *out = NULL;
+    return OCT_FAIL(err, OCT_E_INVALID, "--load-format %s: %s is %s", o->load_format, path,
+                    gguf ? "a GGUF file" : "a folder of safetensors");
 }
 
 int open_checkpoint(const open_options *o, const char *path, opened *out) {
     oct_err err = {0};
-    oct_status st;
-    set_log_level(o);
-    st = oct_checkpoint_open(oct_system_allocator(), path, &out->ckpt, &err);
-    if (st != OCT_OK) return cli_fail(st == OCT_E_NOMEM ? EXIT_SYSTEM : EXIT_MODEL, "%s", err.text);
-    const oct_gguf *g = oct_checkpoint_gguf(out->ckpt);
-    if (o->tokenizer || (!g && has_tokenizer(path)))
-        return open_tokenizer(o, path, &out->tokenizer);
-    if (!g) return -1;
-    st = tokenizer_of_gguf(g, &out->tokenizer, &err);
-    if (st == OCT_OK) return -1;
-    oct_err_prefix(&err, "%s", path);
-    return cli_fail(st == OCT_E_NOMEM ? EXIT_SYSTEM : EXIT_MODEL, "%s", err.text);
+    oct_status st = open_weights(o, path, &out->ckpt, &err);
+    if (st == OCT_E_INVALID) return cli_fail(EXIT_USAGE, "%s", err.text);
+    if (st == OCT_OK) st = open_own_tokenizer(o, out->ckpt, &out->tokenizer, &err);
+    return st == OCT_OK ? -1 : fail_with_file(st, &err);
 }
 
 int open_device(const open_options *o, opened *out) {
@@ -234,16 +289,11 @@ int open_device(const open_options *o, opened *out) {
 
 static void model_progress(void *ctx, uint64_t done, uint64_t total) { bar_show(ctx, done, total); }
 
-int open_model(const open_options *o, const char *path, oct_model_options *mo, opened *out) {
-    bar b = {"loading weights", -1};
+int open_model_options(const open_options *o, oct_model_options *mo) {
     oct_err err = {0};
     if (oct_kv_choice_parse(o->kv_cache_dtype, &mo->kv, &err) != OCT_OK)
         return cli_fail(EXIT_USAGE, "%s", err.text);
     mo->kv_skip_layers = o->kv_skip_layers;
-    int status = open_checkpoint(o, path, out);
-    if (status < 0) status = open_device(o, out);
-    if (status >= 0) return status;
-
     uint64_t block = o->block_size;
     if (block % 32 != 0) {
         block = (block + 31) / 32 * 32;
@@ -256,6 +306,16 @@ int open_model(const open_options *o, const char *path, oct_model_options *mo, o
     mo->strict = o->strict;
     if (o->max_model_len) mo->max_model_len = (uint32_t)o->max_model_len;
     mo->block_tokens = (uint32_t)block;
+    return -1;
+}
+
+int open_model(const open_options *o, const char *path, oct_model_options *mo, opened *out) {
+    bar b = {"loading weights", -1};
+    oct_err err = {0};
+    int status = open_model_options(o, mo);
+    if (status < 0) status = open_checkpoint(o, path, out);
+    if (status < 0) status = open_device(o, out);
+    if (status >= 0) return status;
     mo->progress = o->quiet ? NULL : model_progress;
     mo->progress_ctx = &b;
     oct_status st =

@@ -14,6 +14,9 @@
 typedef struct open_options {
     const char *device, *quantization, *kv_cache_dtype, *kv_skip_layers, *cpu_mask, *tokenizer,
         *log_level;
+    const char *load_format, *hf_overrides;
+    uint64_t seed;
+    bool seed_given;
     uint64_t threads, max_model_len, block_size, kv_cache_memory;
     bool cpu_binding, quiet, strict;
 } open_options;
@@ -22,13 +25,14 @@ typedef struct open_options {
     ((open_options){.device = "auto",         \
                     .quantization = "auto",   \
                     .kv_cache_dtype = "auto", \
+                    .load_format = "auto",    \
                     .block_size = 32,         \
                     .cpu_binding = true,      \
                     .log_level = "info"})
 
 /* The first of them concern the device, the last the tokenizer and what is printed: a command that
  * opens no model offers only those. */
-enum { OPEN_N_FLAGS = 14, OPEN_N_DEVICE_FLAGS = 4, OPEN_N_FILE_FLAGS = 3 };
+enum { OPEN_N_FLAGS = 17, OPEN_N_DEVICE_FLAGS = 4, OPEN_N_FILE_FLAGS = 3 };
 /* Fills flags[OPEN_N_FLAGS] so that they write into *o. */
 void open_flags(open_options *o, cli_flag *flags);
 
@@ -42,7 +46,15 @@ typedef struct opened {
 /* Each returns -1, or the exit status after having said why. Progress is shown on a terminal. */
 int open_tokenizer(const open_options *o, const char *path, oct_tokenizer **out);
 int open_checkpoint(const open_options *o, const char *path, opened *out);
+/* The checkpoint alone: files, or what --load-format dummy makes up. */
+OCT_MUST_CHECK oct_status open_weights(const open_options *o, const char *path,
+                                       oct_checkpoint **out, oct_err *err);
+/* The tokenizer that belongs to a checkpoint; *out NULL and OCT_OK when the folder has none. */
+OCT_MUST_CHECK oct_status open_own_tokenizer(const open_options *o, const oct_checkpoint *ckpt,
+                                             oct_tokenizer **out, oct_err *err);
 int open_device(const open_options *o, opened *out);
+/* What the flags say of a model, into *mo; what they leave open stays. */
+int open_model_options(const open_options *o, oct_model_options *mo);
 /* device, checkpoint, tokenizer and model; limits (max_rows, ...) come from mo, flags win. */
 int open_model(const open_options *o, const char *path, oct_model_options *mo, opened *out);
 void opened_close(opened *o);

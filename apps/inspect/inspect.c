@@ -1,175 +1,152 @@
-/* apps/inspect/inspect.c - `octet inspect MODEL`: what a checkpoint holds and what serving it
- * costs. */
+/* apps/inspect/inspect.c - `octet inspect MODEL [OTHER]`: what a checkpoint holds, what serving it
+ * costs and what would be refused; or how two differ. */
+#include "inspect.h"
+
 #include <stdio.h>
 #include <string.h>
 
+#include "codec/json.h"
 #include "commands.h"
-#include "open.h"
-#include "store/scheme.h"
+#include "store/presets.h"
 
-typedef struct group_line {
-    const char *label; /* scheme of the projections */
-    bool int8_kv;
-    uint64_t bytes;
-} group_line;
-
-static const char *const projections[] = {
-    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-    "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
-
-static void shape_of(const oct_model_config *c, unsigned p, uint64_t *n, uint64_t *k) {
-    const uint64_t q = (uint64_t)c->n_heads * c->head_dim,
-                   kv = (uint64_t)c->n_kv_heads * c->head_dim;
-    const uint64_t shapes[][2] = {{q, c->hidden},
-                                  {kv, c->hidden},
-                                  {kv, c->hidden},
-                                  {c->hidden, q},
-                                  {c->intermediate, c->hidden},
-                                  {c->intermediate, c->hidden},
-                                  {c->hidden, c->intermediate}};
-    *n = shapes[p][0];
-    *k = shapes[p][1];
+/* Of the flags that every command has, those that bear on what is told. */
+static unsigned shared_flags(open_options *o, cli_flag *out) {
+    static const char *const wanted[] = {
+        "device",      "quantization",  "kv-cache-dtype", "kv-cache-dtype-skip-layers",
+        "strict",      "max-model-len", "block-size",     "tokenizer",
+        "load-format", "seed",          "hf-overrides"};
+    cli_flag all[OPEN_N_FLAGS];
+    unsigned n = 0;
+    open_flags(o, all);
+    for (unsigned i = 0; i < OPEN_N_FLAGS; i++)
+        for (size_t k = 0; k < OCT_COUNT(wanted); k++)
+            if (strcmp(all[i].name, wanted[k]) == 0) out[n++] = all[i];
+    return n;
 }
 
-/* The scheme of one layer as text ("W8A8_DYNAMIC", or with exceptions) and its bytes as stored. */
-static oct_status describe_layer(oct_checkpoint *ckpt, oct_scheme *s, oct_arena *arena, uint32_t l,
-                                 char *text, size_t text_bytes, uint64_t *bytes, oct_err *err) {
-    const oct_model_config *c = oct_checkpoint_config(ckpt);
-    const char *main_label = NULL;
-    size_t used = 0;
-    oct_kv_source kv;
-    char name[160];
+int inspect_dump(json_t *value) {
+    oct_buf text;
+    oct_buf_init(&text, oct_system_allocator(), 0);
+    oct_json_dump(&text, value, JSON_INDENT(1));
+    const bool ok = !text.failed;
+    if (ok) puts(oct_buf_cs(&text));
+    oct_buf_fini(&text);
+    json_decref(value);
+    return ok ? EXIT_CLEAN : cli_fail(EXIT_SYSTEM, "inspect: no memory");
+}
 
-    *bytes = 0;
-    text[0] = '\0';
-    for (unsigned p = 0; p < OCT_COUNT(projections); p++) {
-        oct_linear_source src;
-        uint64_t n, k;
-        shape_of(c, p, &n, &k);
-        snprintf(name, sizeof name, "model.layers.%u.%s", l, projections[p]);
-        OCT_TRY(oct_scheme_linear(s, arena, name, n, k, false, &src, err));
-        if (src.kind == OCT_LINEAR_ABSENT) continue;
-        *bytes += src.weight->bytes;
-        const char *label =
-            src.kind == OCT_LINEAR_FLOAT ? oct_dtype_name(src.weight->dtype) : src.label;
-        if (!main_label)
-            used = (size_t)snprintf(text, text_bytes, "%s", main_label = label);
-        else if (strcmp(label, main_label) != 0 && used < text_bytes)
-            used += (size_t)snprintf(text + used, text_bytes - used, ", %s %s",
-                                     strchr(projections[p], '.') + 1, label);
-    }
-    snprintf(name, sizeof name, "model.layers.%u.self_attn", l);
-    OCT_TRY(oct_scheme_kv(s, arena, name, c->n_kv_heads, c->head_dim, &kv, err));
-    if (used < text_bytes)
-        snprintf(text + used, text_bytes - used, "; KV %s", oct_kv_source_text(&kv));
+/* The tokenizer is only looked at: what is wrong with it is one more refusal. */
+static void check_tokenizer(const open_options *o, inspected *x) {
+    oct_err err = {0};
+    oct_status st = open_own_tokenizer(o, x->m.ckpt, &x->m.tokenizer, &err);
+    if (st == OCT_OK && x->m.tokenizer)
+        st =
+            oct_tokenizer_check_rows(x->m.tokenizer, oct_checkpoint_config(x->m.ckpt)->vocab, &err);
+    if (st != OCT_OK) oct_survey_refuse(x->survey, st, err.text);
+}
+
+/* A preset has shapes only, which is what is asked for. A folder whose weights cannot be read has
+ * at least a configuration: then that is told, and why. */
+static oct_status open_any(const inspect_options *o, inspected *x, oct_err *err) {
+    open_options made = o->open;
+    oct_err ignored = {0};
+    made.load_format = "dummy";
+    if (oct_preset_is(x->path)) return open_weights(&made, x->path, &x->m.ckpt, err);
+    const oct_status st = open_weights(&o->open, x->path, &x->m.ckpt, err);
+    if (st == OCT_OK || st == OCT_E_NOMEM || st == OCT_E_INVALID) return st;
+    if (open_weights(&made, x->path, &x->m.ckpt, &ignored) != OCT_OK) return st;
+    x->why_shape_only = st;
     return OCT_OK;
 }
 
-static oct_status print_layers(oct_checkpoint *ckpt, oct_scheme *s, oct_err *err) {
-    const oct_model_config *c = oct_checkpoint_config(ckpt);
-    char line[256] = "", previous[256] = "";
-    uint64_t bytes = 0, sum = 0;
-    uint32_t first = 0;
-    oct_arena arena;
-    oct_status st = OCT_OK;
-
-    oct_arena_init(&arena, oct_system_allocator(), 0);
-    for (uint32_t l = 0; l <= c->n_layers && st == OCT_OK; l++) {
-        if (l < c->n_layers) {
-            st = describe_layer(ckpt, s, &arena, l, line, sizeof line, &bytes, err);
-            oct_arena_reset(&arena);
-        }
-        if (l > 0 && (l == c->n_layers || strcmp(line, previous) != 0)) {
-            printf("  layers %u-%u: %s, %.1f MB\n", first, l - 1, previous, (double)sum / 1e6);
-            first = l;
-            sum = 0;
-        }
-        sum += bytes;
-        memcpy(previous, line, sizeof line);
+static int open_one(const inspect_options *o, const char *path, inspected *x) {
+    oct_model_options mo = {0};
+    oct_err why = {0}, err = {0};
+    x->path = path;
+    int status = open_model_options(&o->open, &mo);
+    if (status < 0) status = open_device(&o->open, &x->m);
+    if (status >= 0) return status;
+    oct_status st = open_any(o, x, &why);
+    if (st != OCT_OK) return cli_fail(cli_status_of(st), "%s", why.text);
+    st = oct_survey_create(oct_system_allocator(), x->m.device, x->m.ckpt, &mo, &x->survey, &err);
+    if (st != OCT_OK) return cli_fail(cli_status_of(st), "%s", err.text);
+    if (x->why_shape_only != OCT_OK) {
+        x->survey->n_refused = 0; /* of what is not there */
+        x->survey->scheme = "unknown";
+        oct_survey_refuse(x->survey, x->why_shape_only, why.text);
     }
-    oct_arena_fini(&arena);
-    return st == OCT_OK ? oct_checkpoint_check_needs(ckpt, err) : st;
+    check_tokenizer(&o->open, x);
+    return -1;
 }
 
-static void print_head(const oct_checkpoint *ckpt, const oct_scheme *s, const char *path) {
-    const oct_model_config *c = oct_checkpoint_config(ckpt);
-    printf("%s\n", path);
-    printf(
-        "  family %s, scheme %s: %u layers, hidden %u, %u heads of %u (%u KV), intermediate %u\n",
-        oct_family_name(c->family), oct_scheme_name(s), c->n_layers, c->hidden, c->n_heads,
-        c->head_dim, c->n_kv_heads, c->intermediate);
-    printf("  vocabulary %u, context %u tokens, %s embeddings\n", c->vocab, c->max_position,
-           oct_checkpoint_find(ckpt, "lm_head.weight") || !c->tie_word_embeddings ? "separate"
-                                                                                  : "tied");
-    printf("  %zu tensors, %.1f MB as stored\n", oct_checkpoint_n_tensors(ckpt),
-           (double)oct_checkpoint_weight_bytes(ckpt) / 1e6);
+static void close_one(inspected *x) {
+    oct_survey_destroy(x->survey);
+    opened_close(&x->m);
 }
 
-static void print_costs(const oct_checkpoint *ckpt, const oct_scheme *s, uint64_t memory) {
-    const oct_model_config *c = oct_checkpoint_config(ckpt);
-    const bool int8 = oct_scheme_has_kv(s);
-    const uint64_t values = 2ull * c->n_layers * c->n_kv_heads * c->head_dim;
-    const uint64_t per_token = values * (int8 ? 1 : 4), weights = oct_checkpoint_weight_bytes(ckpt);
-    printf("  KV cache: %llu bytes a token (%s); %.1f MB for a full context\n",
-           (unsigned long long)per_token, int8 ? "INT8" : "float32 on the CPU",
-           (double)per_token * c->max_position / 1e6);
-    if (!memory) return;
-    if (memory <= weights)
-        printf("  in %.1f GB: the weights do not fit\n", (double)memory / 1e9);
-    else
-        printf("  in %.1f GB: the weights and %llu tokens of cache\n", (double)memory / 1e9,
-               (unsigned long long)((memory - weights) / per_token));
+/* What was shown, and in the end why it could not be served. */
+static int report(const inspected *x, const inspect_options *o) {
+    const oct_survey *s = x->survey;
+    if (o->json) {
+        const int status = inspect_dump(inspect_to_json(x, o));
+        if (status != EXIT_CLEAN) return status;
+    } else {
+        inspect_print(x, o);
+    }
+    fflush(stdout);
+    if (s->n_refused == 0) return EXIT_CLEAN;
+    return cli_fail(cli_status_of(s->refused[0].status), "%s", s->refused[0].text);
 }
 
 static int inspect_run(const cli_command *self, int argc, char **argv) {
-    open_options o = OPEN_OPTIONS_DEFAULT;
-    uint64_t memory = 0;
-    o.log_level = "warn";
+    inspect_options o = {.open = OPEN_OPTIONS_DEFAULT};
+    o.open.log_level = "warn";
+    o.open.threads = 1;
+    o.open.cpu_binding = false;
     const cli_flag flags[] = {
         {.name = "memory",
          .type = CLI_COUNT,
-         .out = &memory,
+         .out = &o.memory,
          .value = "BYTES",
          .min = 1,
-         .help = "say how many tokens of cache fit beside the weights (24g)"},
-        {.name = "quantization",
-         .alias = "-q",
-         .type = CLI_CHOICE,
-         .out = &o.quantization,
-         .choices = "auto|none|ascend|compressed-tensors|quark|fp8|fbgemm_fp8|w8a8_int8|"
-                    "blockwise_int8",
-         .help = "what the checkpoint must be (ascend: ModelSlim)"},
+         .help = "say how much cache fits beside the weights (16GiB, 24g)"},
+        {.name = "json", .type = CLI_SWITCH, .out = &o.json, .help = "one JSON object"},
+        {.name = "tensors",
+         .type = CLI_SWITCH,
+         .out = &o.tensors,
+         .help = "list all tensors: type, shape, bytes, file"},
+        {.name = "values",
+         .type = CLI_SWITCH,
+         .out = &o.values,
+         .help = "of two models: compare the values too, which reads all of both"},
     };
-    const cli_group groups[] = {{"Flags", flags, OCT_COUNT(flags)}};
-    const char *path;
+    cli_flag model[OPEN_N_FLAGS];
+    const cli_group groups[] = {{"Flags", flags, OCT_COUNT(flags)},
+                                {"Model", model, shared_flags(&o.open, model)}};
+    const char *path[2];
     unsigned n_pos;
-    int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, &path, 1, &n_pos);
+    int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, path, 2, &n_pos);
     if (status >= 0) return status;
     if (n_pos == 0) return cli_fail(EXIT_USAGE, "inspect: want a MODEL");
 
-    opened m = {0};
-    oct_err err = {0};
-    oct_scheme *scheme = NULL;
-    status = open_checkpoint(&o, path, &m);
-    if (status < 0) {
-        const oct_scheme_options so = {.forced = o.quantization};
-        oct_status st = oct_scheme_open(oct_system_allocator(), m.ckpt, &so, &scheme, &err);
-        if (st == OCT_OK) {
-            print_head(m.ckpt, scheme, path);
-            st = print_layers(m.ckpt, scheme, &err);
-        }
-        if (st == OCT_OK) print_costs(m.ckpt, scheme, memory);
-        status = st == OCT_OK ? EXIT_CLEAN : cli_fail(EXIT_MODEL, "%s", err.text);
-    }
-    oct_scheme_close(scheme);
-    opened_close(&m);
+    inspected x[2] = {0};
+    for (unsigned i = 0; i < n_pos && status < 0; i++) status = open_one(&o, path[i], &x[i]);
+    if (status < 0) status = n_pos == 1 ? report(&x[0], &o) : inspect_compare(&x[0], &x[1], &o);
+    for (unsigned i = 0; i < n_pos; i++) close_one(&x[i]);
     return status;
 }
 
 const cli_command inspect_command = {
     .name = "inspect",
-    .summary = "what a checkpoint holds and what serving it costs",
-    .usage = "MODEL",
-    .examples = "  octet inspect model-w8a8c8\n  octet inspect model.gguf --memory 24g",
+    .summary = "what a checkpoint holds and what serving it costs; how two differ",
+    .usage = "MODEL [OTHER]",
+    .notes = "Reads and checks the whole description and all small values; weights are read with\n"
+             "--values only. What would be refused is listed, and the exit status is that of the\n"
+             "first refusal.",
+    .examples = "  octet inspect model-w8a8c8\n"
+                "  octet inspect model.gguf -q int8 --memory 24g --max-model-len 8192\n"
+                "  octet inspect model --tensors --json\n"
+                "  octet inspect model model-w8a8c8 --values\n"
+                "  octet inspect preset:qwen3-32b-w8a8c8 --memory 64GiB",
     .run = inspect_run,
 };

@@ -26,10 +26,10 @@ enum { MAX_HISTORY = 1000, TICK_NS = 20 * 1000 * 1000 };
 typedef struct run_options {
     open_options open;
     const char *system;
-    uint64_t max_tokens, seed;
+    uint64_t max_tokens;
     double temperature, top_p, min_p;
     uint64_t top_k;
-    bool seed_given, temperature_given, raw, stats;
+    bool temperature_given, raw, stats;
 } run_options;
 
 typedef struct chat {
@@ -145,8 +145,8 @@ static oct_status ask(chat *c, const char *prompt, oct_err *err) {
     spec.sampling.top_k = (int32_t)o->top_k;
     spec.sampling.min_p = (float)o->min_p;
     if (g->has_repetition_penalty) spec.sampling.repetition_penalty = (float)g->repetition_penalty;
-    spec.sampling.has_seed = o->seed_given;
-    spec.sampling.seed = o->seed;
+    spec.sampling.has_seed = o->open.seed_given;
+    spec.sampling.seed = o->open.seed;
     spec.on_output = on_output;
     spec.user = c;
 
@@ -373,12 +373,6 @@ static int run_run(const cli_command *self, int argc, char **argv) {
          .min = 0,
          .max = 1,
          .help = "leave out tokens less likely than P times the likeliest"},
-        {.name = "seed",
-         .type = CLI_COUNT,
-         .out = &o.seed,
-         .value = "N",
-         .given = &o.seed_given,
-         .help = "the same seed gives the same answer"},
         {.name = "raw",
          .type = CLI_SWITCH,
          .out = &o.raw,

@@ -154,7 +154,7 @@ static unsigned ignored_flags(serve_options *o, cli_flag *out) {
     static struct {
         bool chunked_prefill, prefix_caching, async, trust_code, eager, access_log;
         const char *text;
-        uint64_t one, seed;
+        uint64_t one;
     } ignored = {.chunked_prefill = true, .async = true, .one = 1};
     const cli_flag all[] = {
         string_flag("model", &o->model, "MODEL", "another way to name the model"),
@@ -168,9 +168,7 @@ static unsigned ignored_flags(serve_options *o, cli_flag *out) {
         count_flag("tensor-parallel-size", &ignored.one, 1, 1, "only 1"),
         count_flag("pipeline-parallel-size", &ignored.one, 1, 1, "only 1"),
         count_flag("data-parallel-size", &ignored.one, 1, 1, "only 1"),
-        count_flag("seed", &ignored.seed, 0, 0, "no effect: requests bring their seeds"),
         string_flag("dtype", &ignored.text, "TYPE", "no effect: the device decides"),
-        string_flag("load-format", &ignored.text, "FORMAT", "no effect: found out"),
         string_flag("compilation-config", &ignored.text, "JSON", "no effect"),
         string_flag("additional-config", &ignored.text, "JSON", "no effect"),
     };
