@@ -44,7 +44,11 @@ void oct_detokenizer_push(oct_detokenizer *d, int32_t id, oct_buf *out) {
     if (d->skip_special && oct_tokenizer_is_special(d->tok, id)) return;
     oct_str s = oct_tokenizer_token_bytes(d->tok, id);
     if (s.len == 0) return;
-    for (; d->n_strip && s.len && *s.ptr == ' '; d->n_strip--) s = (oct_str){s.ptr + 1, s.len - 1};
+    while (d->n_strip && s.len && *s.ptr == ' ') {
+        s = (oct_str){s.ptr + 1, s.len - 1};
+        if (!d->tok->strip_token) d->n_strip--;
+    }
+    if (d->tok->strip_token) d->n_strip = 0;
     if (s.len == 0) return;
     d->n_strip = 0;
     if (d->n_pending) {

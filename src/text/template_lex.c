@@ -106,7 +106,12 @@ static char sign_at(const lexer *x, size_t at) {
     return ch == '-' || ch == '+' ? ch : '\0';
 }
 
+/* One that opens at the very end is nothing, as in Jinja. */
 static bool lex_comment(lexer *x, size_t at) {
+    if (at == x->src.len) {
+        x->at = at;
+        return true;
+    }
     for (; at + 2 <= x->src.len; at++) {
         const char sign = sign_at(x, at);
         const size_t end = sign ? at + 1 : at;
@@ -327,6 +332,24 @@ static bool name_byte(char ch) {
            (unsigned char)ch >= 0x80;
 }
 
+/* Names are those of Python: letters, marks and digits of any script. */
+static bool lex_name(lexer *x) {
+    size_t end = x->at;
+    while (name_byte(peek(x, end))) end++;
+    const oct_str name = {x->src.ptr + x->at, end - x->at};
+    size_t len;
+    for (oct_str s = name; s.len; s = (oct_str){s.ptr + len, s.len - len}) {
+        uint32_t point;
+        oct_utf8_next(s, &point, &len);
+        if (point >= 0x80 && !oct_tmpl_in_name(point, s.ptr == name.ptr)) {
+            oct_tmpl_syntax(x->k, x->line, "unexpected character '%.*s'", (int)len, s.ptr);
+            return false;
+        }
+    }
+    x->at = end;
+    return push(x, TMPL_TOK_NAME, name) != NULL;
+}
+
 static bool lex_op(lexer *x) {
     static const struct {
         char text[3];
@@ -391,10 +414,7 @@ static bool lex_tag(lexer *x, bool block) {
         } else if (digit(ch)) {
             ok = lex_number(x);
         } else if (name_byte(ch)) {
-            size_t end = x->at;
-            while (name_byte(peek(x, end))) end++;
-            ok = push(x, TMPL_TOK_NAME, (oct_str){x->src.ptr + x->at, end - x->at}) != NULL;
-            x->at = end;
+            ok = lex_name(x);
         } else if (ch == '\'' || ch == '"') {
             ok = lex_string(x);
         } else {

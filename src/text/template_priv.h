@@ -397,6 +397,7 @@ const char *oct_tmpl_type_name(tmpl_val v); /* Python's: "str", "NoneType" */
 uint32_t oct_tmpl_count(tmpl_val s);                  /* code points */
 uint32_t oct_tmpl_offset(tmpl_val s, uint32_t point); /* byte offset of a code point */
 bool oct_tmpl_is_space(uint32_t point);
+bool oct_tmpl_in_name(uint32_t point, bool first); /* what a name may begin with or go on with */
 oct_str oct_tmpl_strip(oct_str s, const oct_str *chars, bool left, bool right);
 typedef enum { TMPL_UPPER, TMPL_LOWER, TMPL_TITLE, TMPL_TITLE_WORDS, TMPL_CAPITALIZE } tmpl_case;
 bool oct_tmpl_recase(tmpl_ctx *c, tmpl_val s, tmpl_case how, tmpl_val *out);

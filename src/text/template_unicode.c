@@ -37,6 +37,25 @@ bool oct_tmpl_is_space(uint32_t p) {
            p == 0x2029 || p == 0x202F || p == 0x205F || p == 0x3000;
 }
 
+bool oct_tmpl_in_name(uint32_t point, bool first) {
+    switch (utf8proc_category((utf8proc_int32_t)point)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_NL:
+        return true;
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_PC:
+        return !first;
+    default:
+        return false;
+    }
+}
+
 static bool stripped(oct_str one, uint32_t point, const oct_str *chars) {
     if (!chars) return oct_tmpl_is_space(point);
     return one.len <= chars->len && memmem(chars->ptr, chars->len, one.ptr, one.len) != NULL;

@@ -200,7 +200,8 @@ static oct_status read_model(reader *r, const json_t *model) {
     if (type ? !oct_str_is(oct_json_str(type), "BPE") : !r->merges.ptr)
         return OCT_FAIL(r->err, OCT_E_UNSUPPORTED, WHERE ": model: type is not supported (got %s)",
                         type ? oct_json_show(type, shown) : "nothing");
-    if (dropout && !json_is_null(dropout) && json_number_value(dropout) != 0.0)
+    if (dropout && !json_is_null(dropout) &&
+        (!json_is_number(dropout) || json_number_value(dropout) != 0.0))
         return OCT_FAIL(r->err, OCT_E_UNSUPPORTED, WHERE ": model: dropout is not supported");
     for (size_t i = 0; i < OCT_COUNT(must_be_empty); i++) {
         const json_t *v = json_object_get(model, must_be_empty[i]);

@@ -33,17 +33,34 @@ static bool flag(const json_t *part, const char *key, bool otherwise) {
     return json_is_boolean(v) ? json_is_true(v) : otherwise;
 }
 
+/* What stands under the name of a flag must be one: a "false" in quotes is not silently true. */
+static oct_status check_flags(const json_t *part, const char *name, oct_err *err) {
+    static const char *const flags[] = {
+        "add_prefix_space", "individual_digits", "invert", "lstrip",       "normalized", "rstrip",
+        "single_word",      "special",           "split",  "trim_offsets", "use_regex"};
+    for (size_t i = 0; i < OCT_COUNT(flags); i++) {
+        const json_t *v = json_object_get(part, flags[i]);
+        char shown[OCT_JSON_SHOWN];
+        if (v && !json_is_boolean(v))
+            return OCT_FAIL(err, OCT_E_CORRUPT, "%s: %s: %s must be true or false (got %s)", WHERE,
+                            name, flags[i], oct_json_show(v, shown));
+    }
+    return OCT_OK;
+}
+
 /* Calls one for part, or for each member of a Sequence, whose members are in list. */
 typedef oct_status (*part_fn)(oct_tokenizer *tok, const json_t *part, oct_str type, oct_err *err);
 
 static oct_status each(oct_tokenizer *tok, const json_t *part, const char *name, const char *list,
                        part_fn one, oct_err *err) {
     if (absent(part)) return OCT_OK;
+    OCT_TRY(check_flags(part, name, err));
     if (!oct_str_is(type_of(part), "Sequence")) return one(tok, part, type_of(part), err);
     const json_t *members = json_object_get(part, list);
     if (!json_is_array(members)) return field_unsupported(err, name, list, members);
     for (size_t i = 0; i < json_array_size(members); i++) {
         const json_t *m = json_array_get(members, i);
+        OCT_TRY(check_flags(m, name, err));
         OCT_TRY(one(tok, m, type_of(m), err));
     }
     return OCT_OK;
@@ -150,6 +167,9 @@ static oct_status pre_metaspace(oct_tokenizer *tok, const json_t *part, oct_err 
 }
 
 static oct_status one_pre(oct_tokenizer *tok, const json_t *part, oct_str type, oct_err *err) {
+    /* What follows would see the alphabet of bytes and not the text. */
+    if (tok->bpe.byte_level)
+        return field_unsupported(err, "pre_tokenizer", "a part after ByteLevel", part);
     if (oct_str_is(type, "Split")) return pre_split(tok, part, err);
     if (oct_str_is(type, "ByteLevel")) return pre_byte_level(tok, part, err);
     if (oct_str_is(type, "Metaspace")) return pre_metaspace(tok, part, err);
@@ -199,7 +219,8 @@ static oct_status dec_metaspace(oct_tokenizer *tok, const json_t *part, oct_err 
     oct_prepend scheme;
     OCT_TRY(text_field(tok, part, "decoder", "replacement", false, &step.pattern, err));
     OCT_TRY(scheme_of(part, "decoder", &scheme, err));
-    if (scheme != OCT_PREPEND_NEVER) tok->n_strip = 1;
+    tok->n_strip = scheme != OCT_PREPEND_NEVER;
+    tok->strip_token = true; /* every mark that leads the first token goes, not only one */
     return dec_replace(tok, &step, err);
 }
 
@@ -208,6 +229,7 @@ static oct_status one_decoder(oct_tokenizer *tok, const json_t *part, decoder_wa
     static const char *const names[] = {"", "Replace", "ByteFallback", "Fuse", "Strip"};
     const oct_str type = type_of(part);
     int kind = DEC_REPLACE;
+    OCT_TRY(check_flags(part, "decoder", err));
     if (oct_str_is(type, "ByteLevel")) {
         walk->byte_level = true;
         return OCT_OK;
@@ -331,6 +353,7 @@ oct_status oct_tok_read_added(oct_tokenizer *tok, const json_t *part, oct_err *e
         if (!json_is_integer(id) || !content.ptr)
             return OCT_FAIL(err, OCT_E_CORRUPT, "%s: added_tokens[%zu] wants an id and a content",
                             WHERE, i);
+        OCT_TRY(check_flags(t, "added_tokens", err));
         OCT_TRY(oct_tok_put_added(tok, json_integer_value(id), content, flag(t, "special", false),
                                   rules_of(t), err));
     }

@@ -71,6 +71,7 @@ struct oct_tokenizer {
     oct_norm_step replaces[OCT_TOK_MAX_REPLACES]; /* decoder, a token at a time */
     size_t n_replaces;
     uint8_t n_strip;   /* decoder: blanks dropped at the very start */
+    bool strip_token;  /* with n_strip: all blanks that lead the first token, none behind it */
     bool decode_bytes; /* decoder: "<0xNN>" is a byte */
     size_t max_token_bytes;
 

@@ -155,6 +155,10 @@ static void TP1_syntax(void **state) {
     refused("{{ 'abc }}", NULL, "unterminated string");
     refused("{{ (1 }}", NULL, "unexpected '}'");
     refused("{# open", NULL, "missing end of comment");
+    renders("a{#", NULL, "a");
+    refused("{{ a\xEF\xBF\xBD }}", NULL, "unexpected character '\xEF\xBF\xBD'");
+    refused("{{ \xCC\x81 }}", NULL, "unexpected character");
+    renders("{% set \xC3\xA9t\xC3\xA9 = 1 %}{{ \xC3\xA9t\xC3\xA9 }}", NULL, "1");
     refused("{% raw %}", NULL, "missing end of raw");
     refused("{{ x|nosuch }}", NULL, "no filter or test named 'nosuch'");
     refused("{{ x is nosuch }}", NULL, "no filter or test named 'nosuch'");

@@ -130,6 +130,32 @@ static void pieces_encode_as_the_reference(void **state) {
     oct_tokenizer_release(tok);
 }
 
+/* All marks of the first token and none of the second, as in the reference. */
+static void a_metaspace_decoder_strips_the_first_token(void **state) {
+    static const int32_t ids[] = {270, 259, 119}; /* two marks, one mark, "t" */
+    oct_tokenizer *tok = NULL;
+    oct_buf json, text;
+    oct_err err = {0};
+    (void)state;
+    oct_buf_init(&json, MEM, 0);
+    read_file(PIECES "/tokenizer.json", &json);
+    replace_once(&json, "\"decoders\": [",
+                 "\"decoders\": [{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", "
+                 "\"prepend_scheme\": \"always\"}], \"other\": [");
+    assert_int_equal(oct_tokenizer_parse(MEM, oct_buf_view(&json), (oct_str){NULL, 0},
+                                         (oct_str){NULL, 0}, &tok, &err),
+                     OCT_OK);
+    oct_buf_init(&text, MEM, 0);
+    oct_tokenizer_decode(tok, ids, 3, false, &text);
+    assert_string_equal(oct_buf_cs(&text), " <0x74>");
+    oct_buf_clear(&text);
+    oct_tokenizer_decode(tok, ids + 2, 1, false, &text);
+    assert_string_equal(oct_buf_cs(&text), "<0x74>");
+    oct_buf_fini(&text);
+    oct_buf_fini(&json);
+    oct_tokenizer_release(tok);
+}
+
 static void TK1_unknown_parts_are_named(void **state) {
     (void)state;
     const oct_status no = OCT_E_UNSUPPORTED;
@@ -150,6 +176,14 @@ static void TK1_unknown_parts_are_named(void **state) {
     refused(PIECES, "\"type\": \"Prepend\"", "\"type\": \"Precompiled\"", no, "Precompiled");
     refused(PIECES, "\"type\": \"Fuse\"", "\"type\": \"CTC\"", no, "CTC");
     refused(PIECES, "\"String\": \" \"", "\"Regex\": \" \"", no, "Replace pattern");
+    refused(BYTES, "\"pretokenizers\": [",
+            "\"pretokenizers\": [{\"type\": \"ByteLevel\", \"add_prefix_space\": false},", no,
+            "a part after ByteLevel");
+    refused(BYTES, "\"invert\": false", "\"invert\": \"false\"", OCT_E_CORRUPT,
+            "invert must be true or false");
+    refused(BYTES, "\"lstrip\": true", "\"lstrip\": null", OCT_E_CORRUPT,
+            "lstrip must be true or false");
+    refused(BYTES, "\"dropout\": null", "\"dropout\": \"0\"", OCT_E_UNSUPPORTED, "dropout");
 }
 
 static void TK2_bad_ids(void **state) {
@@ -334,6 +368,7 @@ int main(void) {
         cmocka_unit_test(TK9_ids_without_text_give_nothing),
         cmocka_unit_test(TK2_ids_against_embedding_rows),
         cmocka_unit_test(pieces_encode_as_the_reference),
+        cmocka_unit_test(a_metaspace_decoder_strips_the_first_token),
         cmocka_unit_test(TK1_unknown_parts_are_named),
         cmocka_unit_test(TK2_bad_ids),
         cmocka_unit_test(TK2_long_added_token),
