@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -244,11 +245,59 @@ static void cases_of_our_own_tree(void **state) {
     for (size_t i = 0; i < OCT_COUNT(own); i++) check_case(OCT_TEST_DATA "/models", &own[i]);
 }
 
-int main(void) {
+/* ---- further cases, made with other seeds --------------------------------------------------- */
+
+typedef struct further_case {
+    const char *root;
+    const golden_case *gc;
+    char name[1024];
+} further_case;
+
+static void one_further_case(void **state) {
+    const further_case *f = *state;
+    check_case(f->root, f->gc);
+}
+
+static bool is_there(const char *root, const char *name) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s/expected.safetensors", root, name);
+    return access(path, R_OK) == 0;
+}
+
+/* A test of its own for each case of each folder, so that one that fails hides no other. */
+static int further_cases(char **roots, size_t n_roots) {
+    const size_t most = n_roots * (OCT_COUNT(cases) + OCT_COUNT(families));
+    further_case *all = calloc(most, sizeof *all);
+    struct CMUnitTest *tests = calloc(most, sizeof *tests);
+    size_t n = 0;
+    if (!all || !tests) return 1;
+    for (size_t i = 0; i < most; i++) {
+        const size_t k = i % (most / n_roots);
+        const char *root = roots[i / (most / n_roots)];
+        const golden_case *gc = k < OCT_COUNT(cases) ? &cases[k] : &families[k - OCT_COUNT(cases)];
+        if (!is_there(root, gc->name)) continue;
+        further_case *f = &all[n];
+        f->root = root;
+        f->gc = gc;
+        snprintf(f->name, sizeof f->name, "%s/%s", root, gc->name);
+        tests[n++] =
+            (struct CMUnitTest){.name = f->name, .test_func = one_further_case, .initial_state = f};
+    }
+    printf("%zu cases in %zu folders\n", n, n_roots);
+    /* What cmocka_run_group_tests is behind its count of an array. */
+    const int failed = n ? _cmocka_run_group_tests("further cases", tests, n, NULL, NULL) : 1;
+    free(tests);
+    free(all);
+    return failed;
+}
+
+/* With folders as arguments: the cases that lie in them (tests/golden/long.sh). */
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cases_of_our_own_tree),
         cmocka_unit_test(golden_cases),
         cmocka_unit_test(golden_families),
     };
+    if (argc > 1) return further_cases(argv + 1, (size_t)argc - 1) != 0;
     return cmocka_run_group_tests_name("golden models", tests, NULL, NULL);
 }
