@@ -2,17 +2,14 @@
  * kern/pack.c - a transpose of 4-byte groups (int8) or of elements (float) in blocks of 16 rows.
  *
  * Whole panels are written front to back, 1 KiB at a time, and the row sums are taken in the same
- * visit. That runs at about the speed of memory; outputs that do not fill a panel go one by one.
+ * visit, in vectors of 16 bytes that every instruction set has. Outputs that do not fill a panel go
+ * one by one.
  */
 #include "kern/pack.h"
 
 #include <string.h>
 
-enum {
-    J = OCT_PANEL_OUTPUTS,
-    STRIP =
-        1024, /* k values of 16 rows: 16 KiB read and 16 KiB written stay in a first level cache */
-};
+enum { J = OCT_PANEL_OUTPUTS };
 
 /* Where the 4-byte group t of output n stands. */
 static inline int8_t *group_at(int8_t *panels, size_t panel_bytes, uint32_t n, uint32_t t) {
@@ -23,20 +20,6 @@ static int32_t sum_i8(const int8_t *v, uint32_t n) {
     int32_t sum = 0;
     for (uint32_t t = 0; t < n; t++) sum += v[t];
     return sum;
-}
-
-/* The sum of 64 signed bytes: made unsigned, added eight at a time in four lanes of 16 bits. */
-static int32_t sum_line(const uint32_t line[OCT_PANEL_K_UNIT / 4]) {
-    const uint64_t low = 0x00ff00ff00ff00ffu, flip = 0x8080808080808080u;
-    uint64_t lanes = 0;
-    for (unsigned t = 0; t < OCT_PANEL_K_UNIT / 4; t += 2) {
-        uint64_t w;
-        memcpy(&w, line + t, 8);
-        w ^= flip;
-        lanes += (w & low) + (w >> 8 & low);
-    }
-    lanes = (lanes & 0x0000ffff0000ffffu) + (lanes >> 16 & 0x0000ffff0000ffffu);
-    return (int32_t)((lanes & 0xffffffffu) + (lanes >> 32)) - 128 * OCT_PANEL_K_UNIT;
 }
 
 /* One row, any position: the edges of a range that does not fill its panels. */
@@ -55,29 +38,79 @@ static void pack_row(int8_t *panels, const int8_t *src, uint32_t k, uint32_t n) 
     }
 }
 
-/* 16 rows x 64 k, which is 1 KiB of a panel. Lines are copied in first: rows of a matrix often lie
- * a power of two apart, and sixteen of them would evict each other from a set of the cache. */
-static void pack_block(int8_t *to, int32_t *sums, const int8_t *src, size_t ld, uint32_t n) {
-    uint32_t block[J][OCT_PANEL_K_UNIT / 4];
-    for (unsigned j = 0; j < J; j++) {
-        if (n == OCT_PANEL_K_UNIT) {
-            memcpy(block[j], src + j * ld, OCT_PANEL_K_UNIT);
-        } else {
-            memset(block[j], 0, sizeof block[j]);
-            memcpy(block[j], src + j * ld, n);
+/* ---- blocks of vectors ----------------------------------------------------------------------- */
+
+/* Sixteen bytes as the compiler knows them on any machine. */
+typedef uint32_t v4u32 __attribute__((vector_size(16)));
+typedef int32_t v4i32 __attribute__((vector_size(16)));
+typedef int16_t v8i16 __attribute__((vector_size(16)));
+typedef uint16_t v8u16 __attribute__((vector_size(16)));
+
+static inline v4u32 load(const void *at) {
+    v4u32 v;
+    memcpy(&v, at, sizeof v);
+    return v;
+}
+static inline void store(void *at, v4u32 v) { memcpy(at, &v, sizeof v); }
+
+/* Four words of each of four rows become four columns. */
+static inline void transpose_4x4(v4u32 v[4]) {
+    const v4u32 a = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5);
+    const v4u32 b = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7);
+    const v4u32 c = __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5);
+    const v4u32 d = __builtin_shufflevector(v[2], v[3], 2, 6, 3, 7);
+    v[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+    v[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    v[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+    v[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+}
+
+/* Sums of two neighbours of 16 signed bytes. */
+static inline v8i16 pair_sums(v4u32 v) {
+    const v8u16 w = (v8u16)v;
+    return ((v8i16)(w << 8) >> 8) + ((v8i16)w >> 8);
+}
+
+/* Words 4c .. 4c + 3 of rows at src, 16 words (a cache line) of each, to the same words of four
+ * columns of a panel; sums (NULL: none) grow by those of the bytes. A row's line is read at once:
+ * rows of a matrix often lie a power of two apart and evict each other from the cache. */
+static inline void pack_lines(char *to, int32_t *sums, const char *src, size_t ld_bytes) {
+    v4u32 v[4][4];
+    v8i16 pairs = {0};
+    for (int j = 0; j < 4; j++)
+        for (int c = 0; c < 4; c++) v[c][j] = load(src + j * ld_bytes + 16 * c);
+    for (int c = 0; c < 4; c++) {
+        transpose_4x4(v[c]);
+        for (int t = 0; t < 4; t++) {
+            store(to + (size_t)(4 * c + t) * J * 4, v[c][t]);
+            if (sums) pairs += pair_sums(v[c][t]); /* 16 of them: at most 4096 */
         }
-        sums[j] += sum_line(block[j]);
     }
-    for (unsigned t = 0; t < OCT_PANEL_K_UNIT / 4; t++)
-        for (unsigned j = 0; j < J; j++) memcpy(to + (t * J + j) * 4, &block[j][t], 4);
+    if (!sums) return;
+    const v4i32 all = ((v4i32)((v4u32)pairs << 16) >> 16) + ((v4i32)pairs >> 16);
+    for (int j = 0; j < 4; j++) sums[j] += all[j];
+}
+
+/* 16 rows x 64 k, which is 1 KiB of a panel. */
+static void pack_block(int8_t *to, int32_t *sums, const int8_t *src, size_t ld) {
+    for (unsigned j = 0; j < J; j += 4)
+        pack_lines((char *)to + (size_t)j * 4, sums + j, (const char *)src + j * ld, ld);
+}
+
+/* The last block of rows whose k is no multiple of 64. */
+static void pack_block_end(int8_t *to, int32_t *sums, const int8_t *src, size_t ld, uint32_t n) {
+    int8_t block[J][OCT_PANEL_K_UNIT] = {{0}};
+    for (unsigned j = 0; j < J; j++) memcpy(block[j], src + j * ld, n);
+    pack_block(to, sums, block[0], OCT_PANEL_K_UNIT);
 }
 
 /* Sixteen rows that fill a panel. */
 static void pack_panel(int8_t *panel, int32_t *colsum, const int8_t *src, size_t ld, uint32_t k) {
     int32_t sums[J] = {0};
-    for (uint32_t k0 = 0; k0 < k; k0 += OCT_PANEL_K_UNIT)
-        pack_block(panel + (size_t)k0 * J, sums, src + k0, ld,
-                   k - k0 < OCT_PANEL_K_UNIT ? k - k0 : OCT_PANEL_K_UNIT);
+    uint32_t k0 = 0;
+    for (; k0 + OCT_PANEL_K_UNIT <= k; k0 += OCT_PANEL_K_UNIT)
+        pack_block(panel + (size_t)k0 * J, sums, src + k0, ld);
+    if (k0 < k) pack_block_end(panel + (size_t)k0 * J, sums, src + k0, ld, k - k0);
     if (colsum) memcpy(colsum, sums, sizeof sums);
 }
 
@@ -121,13 +154,42 @@ static inline size_t float_at(uint32_t n, uint32_t t, uint32_t k) {
     return ((size_t)(n / J) * k + t) * J + n % J;
 }
 
+/* Eight halves of each of eight rows become eight columns, which lie J halves apart. */
+static inline void pack_halves(uint16_t *to, const uint16_t *src, size_t ld) {
+    v8u16 a[8], b[8];
+    for (int j = 0; j < 8; j++) a[j] = (v8u16)load(src + j * ld);
+    for (int j = 0; j < 4; j++) { /* rows j and j + 4, then j and j + 2 of those, ... */
+        b[2 * j] = __builtin_shufflevector(a[j], a[j + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+        b[2 * j + 1] = __builtin_shufflevector(a[j], a[j + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    for (int j = 0; j < 4; j++) {
+        a[2 * j] = __builtin_shufflevector(b[j], b[j + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+        a[2 * j + 1] = __builtin_shufflevector(b[j], b[j + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    for (int j = 0; j < 4; j++) {
+        b[2 * j] = __builtin_shufflevector(a[j], a[j + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+        b[2 * j + 1] = __builtin_shufflevector(a[j], a[j + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    for (int t = 0; t < 8; t++) store(to + (size_t)t * J, (v4u32)b[t]);
+}
+
 /* Sixteen rows that fill a panel, for one element size. */
 static void panel_16(uint16_t *to, const uint16_t *src, size_t ld, uint32_t k) {
-    for (uint32_t t = 0; t < k; t++)
+    uint32_t t = 0;
+    for (; t + 32 <= k; t += 32) /* a line of each of eight rows */
+        for (unsigned j = 0; j < J; j += 8)
+            for (unsigned i = 0; i < 32; i += 8)
+                pack_halves(to + (size_t)(t + i) * J + j, src + j * ld + t + i, ld);
+    for (; t < k; t++)
         for (unsigned j = 0; j < J; j++) to[(size_t)t * J + j] = src[j * ld + t];
 }
 static void panel_32(uint32_t *to, const uint32_t *src, size_t ld, uint32_t k) {
-    for (uint32_t t = 0; t < k; t++)
+    uint32_t t = 0;
+    for (; t + 16 <= k; t += 16)
+        for (unsigned j = 0; j < J; j += 4)
+            pack_lines((char *)(to + (size_t)t * J + j), NULL, (const char *)(src + j * ld + t),
+                       ld * sizeof *src);
+    for (; t < k; t++)
         for (unsigned j = 0; j < J; j++) to[(size_t)t * J + j] = src[j * ld + t];
 }
 
