@@ -10,7 +10,8 @@
  *   - every struct that may grow begins with struct_bytes, its size as its writer knew it;
  *   - members are appended, never moved, removed or given a new meaning: that takes a v2 symbol;
  *   - nothing is freed by the side that did not allocate it; nothing throws across;
- *   - calls for one device come from one thread at a time; host->log may be called from any.
+ *   - calls for one device come from one thread at a time; host->log and the reader of weight_load
+ *     may be called from any.
  *
  * Grain: one call is one fused operation of a transformer step over all rows of the batch. A row is
  * one token of one sequence. Calls are queued on a stream in order and may return before they ran;
@@ -149,6 +150,29 @@ typedef struct octet_weight_rows {
     const int32_t *int_bias; /* [n_rows] added to the exact sum, or NULL for 0; int8 only */
     const float *bias;       /* [n_rows] added to the result, or NULL for none */
 } octet_weight_rows;
+
+/* Rows that the device asks the host for while it fills a weight. All members but `given` are set
+ * by the device, the memory too: only these rows of it are written. */
+#define OCTET_GIVEN_INT_BIAS 1u
+#define OCTET_GIVEN_BIAS 2u
+typedef struct octet_weight_part {
+    uint32_t struct_bytes;
+    uint32_t given; /* in: 0; out: OCTET_GIVEN_... of the vectors that were written */
+    uint64_t row, n_rows;
+    void *data;        /* [n_rows][k] in the dtype of the weight */
+    float *col_scale;  /* [n_rows]; int8 only, else NULL */
+    int32_t *int_bias; /* [n_rows] zeros, written where there is one; int8 only, else NULL */
+    float *bias;       /* [n_rows] zeros, written where there is one */
+} octet_weight_part;
+
+/* The host's side of weight_load. read: 0 or a code of octet/status.h; any thread, several at once.
+ */
+typedef struct octet_weight_reader {
+    uint32_t struct_bytes;
+    uint32_t reserved;
+    void *ctx;
+    int32_t (*read)(void *ctx, octet_weight_part *part);
+} octet_weight_reader;
 
 /* ---- the KV cache --------------------------------------------------------------------------- */
 
@@ -555,6 +579,12 @@ typedef struct octet_device_ops {
 
     /* Optional: without it, models whose logits are capped are refused. */
     int32_t (*softcap)(octet_stream *s, const octet_softcap_op *op);
+
+    /* Optional: writes all rows of a weight, asking the reader for each of them once, in parts and
+     * an order of the device's choice. So reading and packing run on many threads and rows pass
+     * through small memory. Done when it returns; a read that fails ends it with that answer. The
+     * host uses weight_write where this is absent. */
+    int32_t (*weight_load)(octet_device *dev, octet_weight w, const octet_weight_reader *reader);
 } octet_device_ops;
 
 /* True when the plug-in is new enough to have the member and chose to fill it. */

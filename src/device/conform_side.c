@@ -213,6 +213,42 @@ static const void *narrow_to(oct_cf_side *s, const float *v, size_t n, uint32_t 
     return h;
 }
 
+/* The other way to write all rows, for a device that asks for them. */
+typedef struct whole {
+    const octet_weight_rows *rows;
+    size_t row_bytes;
+} whole;
+
+static int32_t give_part(void *ctx, octet_weight_part *part) {
+    const whole *all = ctx;
+    const octet_weight_rows *r = all->rows;
+    const size_t n = part->n_rows;
+    if (part->row > r->n_rows || n > r->n_rows - part->row) return OCTET_E_INVALID;
+    memcpy(part->data, (const char *)r->data + part->row * all->row_bytes, n * all->row_bytes);
+    if (r->col_scale) memcpy(part->col_scale, r->col_scale + part->row, n * sizeof *r->col_scale);
+    if (r->int_bias) {
+        memcpy(part->int_bias, r->int_bias + part->row, n * sizeof *r->int_bias);
+        part->given |= OCTET_GIVEN_INT_BIAS;
+    }
+    if (r->bias) {
+        memcpy(part->bias, r->bias + part->row, n * sizeof *r->bias);
+        part->given |= OCTET_GIVEN_BIAS;
+    }
+    return OCTET_OK;
+}
+
+/* In turns by the one and the other way, where the device has both. */
+static void write_weight(oct_cf_side *s, octet_weight w, const octet_weight_rows *rows,
+                         size_t row_bytes) {
+    whole all = {rows, row_bytes};
+    const octet_weight_reader reader = {
+        .struct_bytes = sizeof reader, .ctx = &all, .read = give_part};
+    if (s->n_weights % 2 || !OCTET_HAS(s->d->ops, weight_load))
+        oct_cf_check(s, s->d->ops->weight_write(s->d->dev, w, rows), "weight_write");
+    else
+        oct_cf_check(s, s->d->ops->weight_load(s->d->dev, w, &reader), "weight_load");
+}
+
 octet_weight oct_cf_weight(oct_cf_side *s, const oct_cf_matrix *m) {
     const octet_weight_desc desc = {.struct_bytes = sizeof desc,
                                     .dtype = m->dtype,
@@ -238,8 +274,12 @@ octet_weight oct_cf_weight(oct_cf_side *s, const oct_cf_matrix *m) {
     }
     if (s->failed[0] || s->n_weights == OCT_CF_MAX_OBJECTS) return 0;
     if (!oct_cf_check(s, s->d->ops->weight_create(s->d->dev, &desc, &w), "weight_create")) return 0;
+    write_weight(s, w, &rows,
+                 n / n_rows *
+                     (m->dtype == OCTET_I8    ? 1
+                      : m->dtype == OCTET_F32 ? 4
+                                              : 2));
     s->weights[s->n_weights++] = w;
-    oct_cf_check(s, s->d->ops->weight_write(s->d->dev, w, &rows), "weight_write");
     return w;
 }
 

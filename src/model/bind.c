@@ -3,8 +3,8 @@
  *
  * Adjacent projections of one input become one matrix when they are stored alike and read the same
  * quantised rows; otherwise each keeps its own. What is missing is collected over the whole model
- * and told at once. Rows are read and packed piece by piece: the peak beside the model itself is
- * one piece. What a layer consists of is bind_layer.c.
+ * and told at once. What a layer consists of is bind_layer.c; how rows get into a matrix is
+ * bind_rows.c.
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,10 +13,6 @@
 #include "base/checked.h"
 #include "base/log.h"
 #include "model/bind_parts.h"
-#include "quant/float_types.h"
-#include "quant/weights.h"
-
-enum { PIECE_BYTES = 8 << 20 };
 
 oct_const oct_model_stage(oct_model *m, const float *values, size_t count) {
     const size_t at = m->staged_len ? m->staged_len : 64;
@@ -68,18 +64,6 @@ oct_status oct_bind_norm(oct_binder *b, const char *name, uint64_t n, double fac
     return oct_bind_stage(b, bias ? w + n : NULL, n, &out->bias, err);
 }
 
-static void progress(oct_binder *b, uint64_t bytes) {
-    b->done += bytes;
-    if (b->m->options.progress)
-        b->m->options.progress(b->m->options.progress_ctx, b->done < b->total ? b->done : b->total,
-                               b->total);
-}
-
-/* Stored in eight bits, but meant for float activations here: FP8, and INT8 weights alone. */
-static bool is_narrow(const oct_linear_source *src) {
-    return src->kind == OCT_LINEAR_FP8 || src->kind == OCT_LINEAR_W8A16;
-}
-
 uint32_t oct_bind_storage(const oct_binder *b, const oct_linear_source *src, uint32_t *quant) {
     *quant = (uint32_t)src->act;
     if (src->kind == OCT_LINEAR_INT8) return OCTET_I8;
@@ -88,7 +72,7 @@ uint32_t oct_bind_storage(const oct_binder *b, const oct_linear_source *src, uin
         return OCTET_I8;
     }
     *quant = OCTET_QUANT_NONE;
-    return is_narrow(src)                         ? OCTET_BF16
+    return oct_bind_is_narrow(src)                ? OCTET_BF16
            : src->weight->dtype == OCT_DTYPE_BF16 ? OCTET_BF16
            : src->weight->dtype == OCT_DTYPE_F16  ? OCTET_F16
                                                   : OCTET_F32;
@@ -96,80 +80,6 @@ uint32_t oct_bind_storage(const oct_binder *b, const oct_linear_source *src, uin
 
 size_t oct_bind_element(uint32_t dtype) {
     return dtype == OCTET_I8 ? 1 : dtype == OCTET_F32 ? 4 : 2;
-}
-
-/* True when the checkpoint's bytes are already what the device wants. */
-static bool is_raw(const oct_linear_source *src, uint32_t dtype) {
-    return src->kind == OCT_LINEAR_INT8 ||
-           (!is_narrow(src) && (dtype == OCTET_BF16 || dtype == OCTET_F16));
-}
-
-static oct_status ensure_piece(oct_binder *b, uint64_t k, oct_err *err) {
-    const size_t need = oct_max_size(PIECE_BYTES, (size_t)k * sizeof(float));
-    if (b->piece_bytes >= need) return OCT_OK;
-    oct_free(b->m->mem, b->piece, b->piece_bytes, 1);
-    oct_free(b->m->mem, b->q, b->piece_bytes / 4, 1);
-    oct_free(b->m->mem, b->q_scale, b->piece_bytes / 4, sizeof(float));
-    b->piece = oct_alloc(b->m->mem, need, 1);
-    b->q = oct_alloc(b->m->mem, need / 4, 1);
-    b->q_scale = oct_alloc(b->m->mem, need / 4, sizeof(float));
-    b->piece_bytes = need;
-    if (b->piece && b->q && b->q_scale) return OCT_OK;
-    return OCT_FAIL(err, OCT_E_NOMEM, "model: no memory to load a piece of %zu bytes", need);
-}
-
-/* n float32 become n bfloat16 where they lie. */
-static void narrow_piece(unsigned char *piece, uint64_t n) {
-    for (uint64_t i = 0; i < n; i++) {
-        float v;
-        memcpy(&v, piece + 4 * i, sizeof v);
-        const uint16_t h = oct_f32_to_bf16(v);
-        memcpy(piece + 2 * i, &h, sizeof h);
-    }
-}
-
-oct_status oct_bind_rows(oct_binder *b, octet_weight w, uint32_t dtype, uint64_t at,
-                         const oct_linear_source *src, oct_err *err) {
-    oct_model *m = b->m;
-    const bool raw = is_raw(src, dtype);
-    OCT_ASSERT(src->k > 0);
-    OCT_TRY(ensure_piece(b, src->k, err));
-    const uint64_t step =
-        b->piece_bytes / (src->k * (raw ? oct_bind_element(dtype) : sizeof(float)));
-
-    for (uint64_t row = 0; row < src->n; row += step) {
-        const uint64_t n = src->n - row < step ? src->n - row : step;
-        octet_weight_rows rows = {.struct_bytes = sizeof rows,
-                                  .row = at + row,
-                                  .n_rows = n,
-                                  .data = b->piece,
-                                  .col_scale =
-                                      src->kind == OCT_LINEAR_INT8 ? src->col_scale + row : NULL,
-                                  .int_bias = src->int_bias ? src->int_bias + row : NULL,
-                                  .bias = src->bias ? src->bias + row : NULL};
-        if (raw && src->kind == OCT_LINEAR_INT8)
-            OCT_TRY(oct_scheme_read_i8(b->ckpt, src, row, n, (int8_t *)b->piece, err));
-        else if (raw)
-            OCT_TRY(oct_checkpoint_read_raw_rows(b->ckpt, src->weight, row, n, b->piece, err));
-        else
-            OCT_TRY(oct_scheme_read_rows(b->ckpt, src, row, n, (float *)b->piece, err));
-        if (!raw && dtype == OCTET_BF16) narrow_piece(b->piece, n * src->k);
-        if (!raw && dtype == OCTET_I8) {
-            for (uint64_t r = 0; r < n; r++)
-                b->q_scale[r] =
-                    oct_quant_row((const float *)b->piece + r * src->k, src->k, b->q + r * src->k);
-            rows.data = b->q;
-            rows.col_scale = b->q_scale;
-        }
-        const int32_t code = m->device->ops->weight_write(m->device->dev, w, &rows);
-        const oct_status st = oct_device_check(m->device, code, "weight_write", err);
-        if (st != OCT_OK) {
-            oct_err_prefix(err, "%.*s", OCT_STR_ARG(src->weight->name));
-            return st;
-        }
-        progress(b, n * src->weight->row_bytes);
-    }
-    return OCT_OK;
 }
 
 bool oct_bind_alike(const oct_binder *b, const oct_linear_source *x, const oct_linear_source *y) {
@@ -202,15 +112,11 @@ static oct_status bind_mat(oct_binder *b, const oct_linear_source *first,
     OCT_TRY(oct_device_check(m->device, code, "weight_create", err));
     m->info.weight_bytes += m->device->ops->weight_bytes(m->device->dev, &desc);
 
-    uint64_t at = 0;
-    for (const oct_linear_source *s = first; s < last; s++) {
-        OCT_TRY(oct_bind_rows(b, mat->weight, dtype, at, s, err));
-        at += s->n;
-        if (dtype == OCTET_I8)
-            b->n_int8++;
-        else
-            b->n_float++;
-    }
+    oct_bind_rows rows;
+    OCT_TRY(oct_bind_rows_init(b, &rows, dtype, first->k, (size_t)(last - first), err));
+    for (const oct_linear_source *s = first; s < last; s++) oct_bind_rows_add(&rows, s);
+    OCT_TRY(oct_bind_load(b, mat->weight, &rows, err));
+    *(dtype == OCTET_I8 ? &b->n_int8 : &b->n_float) += (uint64_t)(last - first);
     m->info.step_weight_bytes += n * first->k * oct_bind_element(dtype);
     return OCT_OK;
 }
@@ -343,7 +249,5 @@ oct_status oct_model_bind(oct_model *m, oct_checkpoint *ckpt, oct_err *err) {
     oct_scheme_close(b.scheme);
     oct_arena_fini(&b.arena);
     oct_free(m->mem, b.piece, b.piece_bytes, 1);
-    oct_free(m->mem, b.q, b.piece_bytes / 4, 1);
-    oct_free(m->mem, b.q_scale, b.piece_bytes / 4, sizeof(float));
     return st;
 }

@@ -100,13 +100,12 @@ static oct_status bind_experts_mat(oct_binder *b, const sources *src, int first,
     const int32_t code = m->device->ops->weight_create(m->device->dev, &desc, &mat->weight);
     OCT_TRY(oct_device_check(m->device, code, "weight_create", err));
     m->info.weight_bytes += m->device->ops->weight_bytes(m->device->dev, &desc);
-    for (uint32_t e = 0; e < src->n_experts; e++) {
-        uint64_t at = e * n;
-        for (int p = first; p <= last; p++) {
-            OCT_TRY(oct_bind_rows(b, mat->weight, dtype, at, &src->of[p][e], err));
-            at += src->of[p][e].n;
-        }
-    }
+    oct_bind_rows rows;
+    OCT_TRY(oct_bind_rows_init(b, &rows, dtype, of->k,
+                               (size_t)src->n_experts * (size_t)(last - first + 1), err));
+    for (uint32_t e = 0; e < src->n_experts; e++)
+        for (int p = first; p <= last; p++) oct_bind_rows_add(&rows, &src->of[p][e]);
+    OCT_TRY(oct_bind_load(b, mat->weight, &rows, err));
     const uint64_t n_projections = (uint64_t)src->n_experts * (uint64_t)(last - first + 1);
     *(dtype == OCTET_I8 ? &b->n_int8 : &b->n_float) += n_projections;
     m->info.step_weight_bytes += n * of->k * oct_bind_element(dtype) * m->config.n_experts_used;

@@ -2,7 +2,7 @@
  * model/bind_parts.h - what the files that bind a checkpoint share; private to them.
  *
  * bind.c: vectors, matrices, groups, the cache, both ends of the model. bind_layer.c: a layer of
- * any family, and its experts.
+ * any family, and its experts. bind_rows.c: rows from the checkpoint into a matrix.
  */
 #ifndef OCT_MODEL_BIND_PARTS_H
 #define OCT_MODEL_BIND_PARTS_H
@@ -18,10 +18,8 @@ typedef struct oct_binder {
     oct_checkpoint *ckpt;
     oct_scheme *scheme;
     oct_arena arena;      /* vectors of the projections at hand */
-    unsigned char *piece; /* some MiB and at least one row of the widest matrix, as stored */
+    unsigned char *piece; /* rows on their way to a device that does not ask for them */
     size_t piece_bytes;
-    int8_t *q; /* a piece quantised on load */
-    float *q_scale;
     uint64_t done, total;
     uint64_t n_int8, n_float; /* projections */
     const char *first_label;
@@ -45,9 +43,6 @@ uint32_t oct_bind_storage(const oct_binder *b, const oct_linear_source *src, uin
 size_t oct_bind_element(uint32_t dtype); /* bytes */
 /* Whether two sources can share a matrix. */
 bool oct_bind_alike(const oct_binder *b, const oct_linear_source *x, const oct_linear_source *y);
-/* Writes all rows of one source into the matrix from row `at`. */
-OCT_MUST_CHECK oct_status oct_bind_rows(oct_binder *b, octet_weight w, uint32_t dtype, uint64_t at,
-                                        const oct_linear_source *src, oct_err *err);
 /* Keeps in mind how projections are stored, for people. */
 void oct_bind_label(oct_binder *b, const char *label);
 
@@ -57,6 +52,24 @@ OCT_MUST_CHECK oct_status oct_bind_group(oct_binder *b, const char *prefix,
                                          oct_err *err);
 OCT_MUST_CHECK oct_status oct_bind_kv(oct_binder *b, uint32_t l, const char *prefix,
                                       oct_layer *layer, oct_err *err);
+
+/* bind_rows.c: the sources of one weight, one under the other in the order in which they are added.
+ * Memory of the arena. */
+typedef struct oct_bind_rows {
+    uint32_t dtype; /* OCTET_... of the weight */
+    uint64_t n, k;  /* rows of all sources */
+    size_t n_sources;
+    const oct_linear_source **source; /* [n_sources] */
+    uint64_t *first;                  /* [n_sources] its first row */
+} oct_bind_rows;
+OCT_MUST_CHECK oct_status oct_bind_rows_init(oct_binder *b, oct_bind_rows *rows, uint32_t dtype,
+                                             uint64_t k, size_t max_sources, oct_err *err);
+void oct_bind_rows_add(oct_bind_rows *rows, const oct_linear_source *source);
+/* Writes all of them into the weight. */
+OCT_MUST_CHECK oct_status oct_bind_load(oct_binder *b, octet_weight w, const oct_bind_rows *rows,
+                                        oct_err *err);
+/* Stored in eight bits, but meant for float activations here: FP8, and INT8 weights alone. */
+bool oct_bind_is_narrow(const oct_linear_source *src);
 
 /* bind_layer.c */
 OCT_MUST_CHECK oct_status oct_bind_layer(oct_binder *b, uint32_t l, oct_err *err);

@@ -73,6 +73,22 @@ AT(octet_weight_rows, col_scale, 32);
 AT(octet_weight_rows, int_bias, 40);
 AT(octet_weight_rows, bias, 48);
 
+SIZE(octet_weight_part, 56);
+AT(octet_weight_part, struct_bytes, 0);
+AT(octet_weight_part, given, 4);
+AT(octet_weight_part, row, 8);
+AT(octet_weight_part, n_rows, 16);
+AT(octet_weight_part, data, 24);
+AT(octet_weight_part, col_scale, 32);
+AT(octet_weight_part, int_bias, 40);
+AT(octet_weight_part, bias, 48);
+
+SIZE(octet_weight_reader, 24);
+AT(octet_weight_reader, struct_bytes, 0);
+AT(octet_weight_reader, reserved, 4);
+AT(octet_weight_reader, ctx, 8);
+AT(octet_weight_reader, read, 16);
+
 SIZE(octet_kv_desc, 112);
 AT(octet_kv_desc, struct_bytes, 0);
 AT(octet_kv_desc, kind, 4);
@@ -316,7 +332,7 @@ AT(octet_softcap_op, width, 8);
 AT(octet_softcap_op, cap, 12);
 AT(octet_softcap_op, x, 16);
 
-SIZE(octet_device_ops, 368);
+SIZE(octet_device_ops, 376);
 AT(octet_device_ops, struct_bytes, 0);
 AT(octet_device_ops, numerics_rev, 4);
 AT(octet_device_ops, plugin_name, 8);
@@ -364,3 +380,4 @@ AT(octet_device_ops, quantize_grouped, 336);
 AT(octet_device_ops, linear_grouped, 344);
 AT(octet_device_ops, combine, 352);
 AT(octet_device_ops, softcap, 360);
+AT(octet_device_ops, weight_load, 368);

@@ -121,6 +121,7 @@ void *oct_cpu_scratch(octet_device *dev, oct_cpu_scratch_id id, uint64_t bytes);
 
 int32_t oct_cpu_weight_create(octet_device *dev, const octet_weight_desc *desc, octet_weight *out);
 int32_t oct_cpu_weight_write(octet_device *dev, octet_weight w, const octet_weight_rows *rows);
+int32_t oct_cpu_weight_load(octet_device *dev, octet_weight w, const octet_weight_reader *reader);
 void oct_cpu_weight_destroy(octet_device *dev, octet_weight w);
 uint64_t oct_cpu_weight_bytes(octet_device *dev, const octet_weight_desc *desc);
 /* NULL with the sentence set when w is no weight of this device. */

@@ -17,6 +17,7 @@
 
 enum {
     MAP_FROM_BYTES = 1 << 20,
+    SMALL_BYTES = 4096, /* no page of any machine we run on is smaller */
     HUGE_BYTES = 2 << 20,
     HOST_HEAD = 64, /* before what host_alloc gives: its size */
 };
@@ -42,11 +43,19 @@ static oct_cpu_buffer *free_slot(octet_device *dev) {
     return b;
 }
 
+/* Pages that start where a huge one may. A last piece that is no whole huge page stays small pages,
+ * so that nothing is taken that was not asked for. */
 static void *map_pages(uint64_t bytes) {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const uint64_t pages = (bytes + SMALL_BYTES - 1) / SMALL_BYTES * SMALL_BYTES;
+    const uint64_t room = pages + HUGE_BYTES;
+    char *p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) return NULL;
-    if (bytes >= HUGE_BYTES) madvise(p, bytes, MADV_HUGEPAGE); /* a wish */
-    return p;
+    const uint64_t before = (HUGE_BYTES - (uintptr_t)p % HUGE_BYTES) % HUGE_BYTES;
+    if (before) munmap(p, before);
+    munmap(p + before + pages, room - before - pages); /* at least a page of it */
+    if (bytes >= HUGE_BYTES)
+        madvise(p + before, bytes / HUGE_BYTES * HUGE_BYTES, MADV_HUGEPAGE); /* a wish */
+    return p + before;
 }
 
 int32_t oct_cpu_buffer_create(octet_device *dev, uint64_t bytes, octet_buffer *out) {

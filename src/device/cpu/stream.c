@@ -326,6 +326,7 @@ const octet_device_ops *oct_cpu_device_ops(void) {
         .linear_grouped = op_linear_grouped,
         .combine = op_combine,
         .softcap = op_softcap,
+        .weight_load = oct_cpu_weight_load,
     };
     return &table;
 }

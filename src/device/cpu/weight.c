@@ -8,10 +8,14 @@
  * The matrices of the experts of a layer lie one after the other: their panels, each expert's
  * starting at a panel of its own, then the numbers of all outputs, n_pad an expert.
  *
+ * A load runs on all threads: each reads rows into a piece of memory that stays in its second level
+ * cache and packs them from there, so a matrix passes through memory once.
+ *
  * Checked once here, trusted by every product: the integer bias cannot push a sum out of int32, and
  * scales and biases are finite.
  */
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/checked.h"
@@ -49,6 +53,9 @@ static bool pack_type_of(uint32_t dtype, oct_pack_type *out) {
         return false;
     }
 }
+
+/* What a thread reads at a time: half of a small second level cache, and few calls. */
+enum { STAGE_BYTES = 192 << 10 };
 
 /* The struct as version 1.0 had it. */
 #define DESC_V1_BYTES (offsetof(octet_weight_desc, k) + sizeof(uint64_t))
@@ -176,20 +183,8 @@ void oct_cpu_weight_destroy(octet_device *dev, octet_weight handle) {
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static int32_t check_rows(octet_device *dev, const oct_cpu_weight *w, const octet_weight_rows *r) {
-    if (r->struct_bytes < sizeof *r)
-        return CPU_FAIL(dev, OCT_E_INVALID, "weight: struct too small (got %u bytes, want %zu)",
-                        r->struct_bytes, sizeof *r);
-    const uint64_t n_all = (uint64_t)w->n * (w->n_experts ? w->n_experts : 1);
-    if (r->row > n_all || r->n_rows > n_all - r->row)
-        return CPU_FAIL(dev, OCT_E_INVALID,
-                        "weight: rows outside the matrix (got %llu from %llu, want within %llu)",
-                        (unsigned long long)r->n_rows, (unsigned long long)r->row,
-                        (unsigned long long)n_all);
-    if (!r->data || (w->type == OCT_PACK_I8 && !r->col_scale))
-        return CPU_FAIL(dev, OCT_E_INVALID, "weight: data or scales missing");
-    if (w->type != OCT_PACK_I8 && (r->col_scale || r->int_bias))
-        return CPU_FAIL(dev, OCT_E_INVALID, "weight: scales and integer bias are for int8 only");
+static int32_t check_numbers(octet_device *dev, const oct_cpu_weight *w,
+                             const octet_weight_rows *r) {
     const int64_t limit = oct_ibias_limit(w->k);
     for (uint64_t i = 0; i < r->n_rows; i++) {
         const unsigned long long row = r->row + i;
@@ -206,21 +201,42 @@ static int32_t check_rows(octet_device *dev, const oct_cpu_weight *w, const octe
     return OCTET_OK;
 }
 
+static int32_t check_rows(octet_device *dev, const oct_cpu_weight *w, const octet_weight_rows *r) {
+    if (r->struct_bytes < sizeof *r)
+        return CPU_FAIL(dev, OCT_E_INVALID, "weight: struct too small (got %u bytes, want %zu)",
+                        r->struct_bytes, sizeof *r);
+    const uint64_t n_all = (uint64_t)w->n * (w->n_experts ? w->n_experts : 1);
+    if (r->row > n_all || r->n_rows > n_all - r->row)
+        return CPU_FAIL(dev, OCT_E_INVALID,
+                        "weight: rows outside the matrix (got %llu from %llu, want within %llu)",
+                        (unsigned long long)r->n_rows, (unsigned long long)r->row,
+                        (unsigned long long)n_all);
+    if (!r->data || (w->type == OCT_PACK_I8 && !r->col_scale))
+        return CPU_FAIL(dev, OCT_E_INVALID, "weight: data or scales missing");
+    if (w->type != OCT_PACK_I8 && (r->col_scale || r->int_bias))
+        return CPU_FAIL(dev, OCT_E_INVALID, "weight: scales and integer bias are for int8 only");
+    return check_numbers(dev, w, r);
+}
+
 typedef struct write_job {
     const oct_cpu_weight *w;
     const octet_weight_rows *rows;
 } write_job;
+
+/* n rows at src become rows begin .. of one matrix. */
+static void pack_rows(const oct_cpu_weight *w, const void *src, size_t begin, size_t n) {
+    if (w->type == OCT_PACK_I8)
+        oct_pack_i8(w->panels, w->col_sum, src, w->k, (uint32_t)n, w->k, (uint32_t)begin);
+    else
+        oct_pack_float(w->panels, w->type, src, w->k, (uint32_t)n, w->k, (uint32_t)begin);
+}
 
 /* Rows begin .. end-1 of one matrix, whose first row is row `first` of the handle. */
 static void write_rows(const oct_cpu_weight *w, const octet_weight_rows *r, uint64_t first,
                        size_t begin, size_t end) {
     const size_t from = first + begin - r->row, n = end - begin;
     const char *src = (const char *)r->data + from * w->k * oct_pack_elem_bytes(w->type);
-    if (w->type == OCT_PACK_I8)
-        oct_pack_i8(w->panels, w->col_sum, (const int8_t *)src, w->k, (uint32_t)n, w->k,
-                    (uint32_t)begin);
-    else
-        oct_pack_float(w->panels, w->type, src, w->k, (uint32_t)n, w->k, (uint32_t)begin);
+    pack_rows(w, src, begin, n);
     for (size_t i = 0; i < n; i++) {
         w->bias[begin + i] = r->bias ? r->bias[from + i] : 0.0f;
         if (w->type != OCT_PACK_I8) continue;
@@ -255,4 +271,89 @@ int32_t oct_cpu_weight_write(octet_device *dev, octet_weight handle,
     write_job job = {w, rows};
     oct_pool_run(dev->pool, write_share, &job);
     return OCTET_OK;
+}
+
+/* ---- loading --------------------------------------------------------------------------------- */
+
+typedef struct load_job {
+    const oct_cpu_weight *w;
+    const octet_weight_reader *reader;
+    char *stage; /* rows_at_once rows for each thread */
+    size_t stage_bytes, rows_at_once;
+    atomic_int code; /* of the first read that failed */
+    atomic_uint given;
+} load_job;
+
+/* Rows begin .. begin + n - 1 of one matrix, whose first row is row `first` of the handle. */
+static int32_t load_rows(load_job *job, const oct_cpu_weight *w, uint64_t first, size_t begin,
+                         size_t n, char *stage) {
+    const bool i8 = w->type == OCT_PACK_I8;
+    octet_weight_part part = {.struct_bytes = sizeof part,
+                              .row = first + begin,
+                              .n_rows = n,
+                              .data = stage,
+                              .col_scale = i8 ? w->col_scale + begin : NULL,
+                              .int_bias = i8 ? w->int_bias + begin : NULL,
+                              .bias = w->bias + begin};
+    memset(part.bias, 0, n * sizeof *part.bias);
+    if (i8) memset(part.int_bias, 0, n * sizeof *part.int_bias);
+    CPU_TRY(job->reader->read(job->reader->ctx, &part));
+    atomic_fetch_or_explicit(&job->given, part.given, memory_order_relaxed);
+    pack_rows(w, stage, begin, n);
+    return OCTET_OK;
+}
+
+static void load_share(void *ctx, oct_share share) {
+    load_job *job = ctx;
+    const oct_cpu_weight *w = job->w;
+    char *stage = job->stage + share.index * job->stage_bytes;
+    size_t begin, end;
+    oct_share_of(share, w->n, OCT_PANEL_OUTPUTS, &begin, &end);
+    for (uint32_t e = 0; e < (w->n_experts ? w->n_experts : 1); e++) {
+        const oct_cpu_weight one = oct_cpu_weight_expert(w, e);
+        for (size_t at = begin; at < end; at += job->rows_at_once) {
+            if (atomic_load_explicit(&job->code, memory_order_relaxed) != OCTET_OK) return;
+            const int32_t code = load_rows(job, &one, (uint64_t)e * w->n, at,
+                                           oct_min_size(job->rows_at_once, end - at), stage);
+            int none = OCTET_OK;
+            if (code != OCTET_OK) atomic_compare_exchange_strong(&job->code, &none, code);
+        }
+    }
+}
+
+static int32_t check_loaded(octet_device *dev, const oct_cpu_weight *w) {
+    for (uint32_t e = 0; e < (w->n_experts ? w->n_experts : 1); e++) {
+        const oct_cpu_weight one = oct_cpu_weight_expert(w, e);
+        const octet_weight_rows rows = {.row = (uint64_t)e * w->n,
+                                        .n_rows = w->n,
+                                        .col_scale = one.col_scale,
+                                        .int_bias = one.int_bias,
+                                        .bias = one.bias};
+        CPU_TRY(check_numbers(dev, w, &rows));
+    }
+    return OCTET_OK;
+}
+
+int32_t oct_cpu_weight_load(octet_device *dev, octet_weight handle,
+                            const octet_weight_reader *reader) {
+    oct_cpu_weight *w = oct_cpu_weight_get(dev, handle);
+    if (!w) return OCTET_E_INVALID;
+    if (reader->struct_bytes < sizeof *reader || !reader->read)
+        return CPU_FAIL(dev, OCT_E_INVALID, "weight: no reader, or one that is too small");
+    const size_t row_bytes = (size_t)w->k * oct_pack_elem_bytes(w->type);
+    const size_t panels = STAGE_BYTES / (row_bytes * OCT_PANEL_OUTPUTS);
+    load_job job = {
+        .w = w, .reader = reader, .rows_at_once = oct_max_size(panels, 1) * OCT_PANEL_OUTPUTS};
+    job.stage_bytes = (job.rows_at_once * row_bytes + 4095) / 4096 * 4096;
+    job.stage = oct_cpu_scratch(dev, OCT_CPU_SCRATCH_THREADS,
+                                oct_pool_n_threads(dev->pool) * job.stage_bytes);
+    if (!job.stage) return OCTET_E_NOMEM;
+    oct_pool_run(dev->pool, load_share, &job);
+    const int32_t code = atomic_load(&job.code);
+    if (code != OCTET_OK)
+        return CPU_FAIL(dev, (oct_status)code, "weight: a part of it could not be read");
+    const unsigned given = atomic_load(&job.given);
+    if (given & OCTET_GIVEN_BIAS) w->has_bias = true;
+    if (given & OCTET_GIVEN_INT_BIAS) w->has_int_bias = true;
+    return check_loaded(dev, w);
 }

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -204,6 +205,113 @@ static void linear_int8_is_the_plain_sum(void **st) {
         bad(&f, f.d->ops->linear(f.s, &op), OCT_E_INVALID, "struct too small");
         finish(&f);
     }
+}
+
+/* ---- loading --------------------------------------------------------------------------------- */
+
+enum { LOAD_N = 16 * 83 + 5, LOAD_K = 1030 }; /* several parts a thread, panels that are not full */
+
+typedef struct loaded {
+    int8_t *w;
+    float *cs, *bias;
+    int32_t *int_bias;
+    atomic_uint seen[LOAD_N]; /* how often each row was asked for */
+    atomic_uint n_parts;
+    unsigned fail_at; /* part that fails; 0: none */
+} loaded;
+
+static int32_t give(void *ctx, octet_weight_part *part) {
+    loaded *l = ctx;
+    if (atomic_fetch_add(&l->n_parts, 1) + 1 == l->fail_at) return OCTET_E_IO;
+    if (part->row >= LOAD_N || part->n_rows > LOAD_N - part->row) return OCTET_E_INVALID;
+    for (uint64_t i = 0; i < part->n_rows; i++) atomic_fetch_add(&l->seen[part->row + i], 1);
+    memcpy(part->data, l->w + part->row * LOAD_K, part->n_rows * LOAD_K);
+    for (uint64_t i = 0; i < part->n_rows; i++) {
+        if (part->int_bias[i] != 0 || part->bias[i] != 0) return OCTET_E_CORRUPT;
+        part->col_scale[i] = l->cs[part->row + i];
+        part->int_bias[i] = l->int_bias[part->row + i];
+        part->bias[i] = l->bias[part->row + i];
+    }
+    part->given = OCTET_GIVEN_INT_BIAS | OCTET_GIVEN_BIAS;
+    return OCTET_OK;
+}
+
+static void product_of(const fixture *f, octet_weight w, float *out) {
+    static int8_t q[M][LOAD_K];
+    float rs[M] = {1, 2, 3, 4, 5};
+    for (int i = 0; i < M * LOAD_K; i++) q[i / LOAD_K][i % LOAD_K] = (int8_t)(i * 37 % 251 - 125);
+    const octet_linear_op op = {.struct_bytes = sizeof op,
+                                .n_rows = M,
+                                .weight = w,
+                                .qx = {put(f, q, sizeof q), put(f, rs, sizeof rs), LOAD_K},
+                                .out = {put(f, NULL, sizeof(float) * M * LOAD_N), LOAD_N}};
+    good(f, f->d->ops->linear(f->s, &op));
+    get(f, out, op.out.data, sizeof(float) * M * LOAD_N);
+}
+
+static void loading_is_writing_whatever_the_threads(void **st) {
+    (void)st;
+    static loaded l;
+    static int8_t w[LOAD_N * LOAD_K];
+    static float cs[LOAD_N], bias[LOAD_N], want[M * LOAD_N], got[M * LOAD_N];
+    static int32_t int_bias[LOAD_N];
+    for (size_t i = 0; i < sizeof w; i++)
+        w[i] = (int8_t)(rnd() % 8 ? (int)(rnd() % 256) - 128 : -128);
+    for (int i = 0; i < LOAD_N; i++) {
+        cs[i] = rndf() + 1.5f;
+        bias[i] = rndf();
+        int_bias[i] = (int32_t)(rnd() % 2000) - 1000;
+    }
+    l.w = w, l.cs = cs, l.bias = bias, l.int_bias = int_bias;
+    const octet_weight_rows rows = {.struct_bytes = sizeof rows,
+                                    .n_rows = LOAD_N,
+                                    .data = w,
+                                    .col_scale = cs,
+                                    .int_bias = int_bias,
+                                    .bias = bias};
+    const octet_weight_reader reader = {.struct_bytes = sizeof reader, .ctx = &l, .read = give};
+    for (unsigned n_threads = 1; n_threads <= 4; n_threads++) {
+        fixture f = open_with(n_threads);
+        product_of(&f, make_weight(&f, &rows, OCTET_I8, LOAD_N, LOAD_K), want);
+        const octet_weight second = make_weight(&f, NULL, OCTET_I8, LOAD_N, LOAD_K);
+        for (int again = 0; again < 2; again++) { /* a reload writes in place */
+            memset(l.seen, 0, sizeof l.seen);
+            good(&f, f.d->ops->weight_load(f.d->dev, second, &reader));
+            for (int i = 0; i < LOAD_N; i++) assert_int_equal(l.seen[i], 1);
+            product_of(&f, second, got);
+            assert_memory_equal(got, want, sizeof got);
+        }
+        finish(&f);
+    }
+}
+
+static void a_load_that_fails_says_so(void **st) {
+    (void)st;
+    static loaded l;
+    static int8_t w[LOAD_N * LOAD_K];
+    static float cs[LOAD_N], bias[LOAD_N];
+    static int32_t int_bias[LOAD_N];
+    l.w = w, l.cs = cs, l.bias = bias, l.int_bias = int_bias;
+    octet_weight_reader reader = {.struct_bytes = sizeof reader, .ctx = &l, .read = give};
+    fixture f = open_with(2);
+    const octet_weight to = make_weight(&f, NULL, OCTET_I8, LOAD_N, LOAD_K);
+    l.fail_at = 2;
+    bad(&f, f.d->ops->weight_load(f.d->dev, to, &reader), OCT_E_IO, "could not be read");
+    l.fail_at = 0;
+    cs[LOAD_N - 1] = NAN;
+    bad(&f, f.d->ops->weight_load(f.d->dev, to, &reader), OCT_E_INVALID, "scale of row 1332 ");
+    cs[LOAD_N - 1] = 1;
+    int_bias[7] = INT32_MIN;
+    bad(&f, f.d->ops->weight_load(f.d->dev, to, &reader), OCT_E_INVALID, "row 7 may overflow");
+    int_bias[7] = 0;
+    bias[8] = INFINITY;
+    bad(&f, f.d->ops->weight_load(f.d->dev, to, &reader), OCT_E_INVALID, "bias of row 8 ");
+    bias[8] = 0;
+    good(&f, f.d->ops->weight_load(f.d->dev, to, &reader));
+    bad(&f, f.d->ops->weight_load(f.d->dev, to + 1, &reader), OCT_E_INVALID, "not a weight");
+    reader.read = NULL;
+    bad(&f, f.d->ops->weight_load(f.d->dev, to, &reader), OCT_E_INVALID, "no reader");
+    finish(&f);
 }
 
 static void weights_out_of_contract_are_refused(void **st) {
@@ -791,6 +899,8 @@ int main(void) {
         cmocka_unit_test(old_handles_are_noticed),
         cmocka_unit_test(settings_are_checked),
         cmocka_unit_test(linear_int8_is_the_plain_sum),
+        cmocka_unit_test(loading_is_writing_whatever_the_threads),
+        cmocka_unit_test(a_load_that_fails_says_so),
         cmocka_unit_test(weights_out_of_contract_are_refused),
         cmocka_unit_test(embed_gives_the_row),
         cmocka_unit_test(norm_quantises_its_result),
