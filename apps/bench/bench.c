@@ -2,7 +2,7 @@
  * apps/bench/bench.c - `octet bench kernels`: kernels as fractions of this machine's ceilings;
  * `octet bench step MODEL`: prompt and decode speed of a model, as fractions of the same ceilings
  * measured in the same run; `octet bench experts`: bench_experts.c;
- * `octet bench kv`: bench_kv.c.
+ * `octet bench kv`: bench_kv.c; `octet bench load MODEL`: bench_load.c.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +13,7 @@
 #include "base/num.h"
 #include "bench_experts.h"
 #include "bench_kv.h"
+#include "bench_load.h"
 #include "commands.h"
 #include "kern/bench.h"
 #include "kern/cpu.h"
@@ -209,7 +210,7 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
         {.name = "json",
          .type = CLI_SWITCH,
          .out = &o.json,
-         .help = "step, experts, kv: JSON objects"},
+         .help = "step, load, experts, kv: JSON objects"},
         {.name = "prefill",
          .type = CLI_COUNT,
          .out = &o.prefill,
@@ -238,7 +239,7 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
          .value = "N",
          .min = 1,
          .max = MAX_REPEATS,
-         .help = "step, experts, kv: counted runs, after one that is not; medians are told"},
+         .help = "step, load, experts, kv: counted runs, after one that is not"},
         {.name = "hidden",
          .type = CLI_COUNT,
          .out = &e.hidden,
@@ -283,6 +284,10 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     if (status >= 0) return status;
     if (n_pos == 1 && strcmp(pos[0], "kernels") == 0) return run_kernels(&o.open, csv);
     if (n_pos == 2 && strcmp(pos[0], "step") == 0) return run_step(&o, pos[1]);
+    if (n_pos == 2 && strcmp(pos[0], "load") == 0) {
+        const load_options l = {.repeats = o.repeats, .json = o.json};
+        return load_run(&o.open, &l, pos[1]);
+    }
     e.json = o.json;
     e.repeats = o.repeats;
     if (n_pos == 1 && strcmp(pos[0], "experts") == 0) return experts_run(&o.open, &e);
@@ -290,16 +295,16 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     kv.json = o.json;
     kv.repeats = o.repeats;
     if (n_pos == 1 && strcmp(pos[0], "kv") == 0) return kv_run(&o.open, &kv);
-    return cli_fail(
-        EXIT_USAGE,
-        "bench: want `kernels`, `step MODEL`, `experts` or `kv`; see octet bench --help");
+    return cli_fail(EXIT_USAGE, "bench: want `kernels`, `step MODEL`, `load MODEL`, `experts` or "
+                                "`kv`; see octet bench --help");
 }
 
 const cli_command bench_command = {
     .name = "bench",
     .summary = "kernels and steps as fractions of this machine's measured ceilings",
-    .usage = "kernels | step MODEL | experts | kv",
+    .usage = "kernels | step MODEL | load MODEL | experts | kv",
     .examples = "  octet bench kernels\n  octet bench step model-w8a8c8 --threads 1 --prefill 512\n"
+                "  octet bench load model-w8a8 --threads 2 --json\n"
                 "  octet bench experts --threads 2\n  octet bench kv --threads 1 --context 4096",
     .run = bench_run,
 };

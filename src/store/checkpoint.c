@@ -161,6 +161,11 @@ const char *oct_checkpoint_file_name(const oct_checkpoint *c, const oct_tensor *
     return oct_path_base(oct_checkpoint_file_of(c, t)->path);
 }
 
+size_t oct_checkpoint_n_files(const oct_checkpoint *c) { return c->gguf ? 1 : c->n_shards; }
+const oct_file *oct_checkpoint_file_at(const oct_checkpoint *c, size_t i) {
+    return c->gguf ? oct_gguf_file(c->gguf) : oct_safetensors_file(c->shards[i].st);
+}
+
 oct_status oct_checkpoint_check_unchanged(const oct_checkpoint *c, oct_err *err) {
     if (c->gguf) return oct_file_check_unchanged(oct_gguf_file(c->gguf), err);
     for (size_t i = 0; i < c->n_shards; i++)

@@ -51,6 +51,9 @@ const oct_tensor *oct_checkpoint_find(const oct_checkpoint *c, const char *name)
 /* The name of the file that it lies in, without folders. */
 const char *oct_checkpoint_file_name(const oct_checkpoint *c, const oct_tensor *t);
 uint64_t oct_checkpoint_weight_bytes(const oct_checkpoint *c); /* of all tensors, as stored */
+/* The opened files that hold the tensors: the shards, or the GGUF file. */
+size_t oct_checkpoint_n_files(const oct_checkpoint *c);
+const oct_file *oct_checkpoint_file_at(const oct_checkpoint *c, size_t i);
 
 /* The tensor as stored (rows in half order), t->bytes into dst. */
 OCT_MUST_CHECK oct_status oct_checkpoint_read_raw(const oct_checkpoint *c, const oct_tensor *t,
