@@ -31,6 +31,13 @@ typedef struct golden_case {
 #define FLOAT_RMS 1e-5
 #define INT8_RMS 2e-2
 
+/* Wider for INT8 when the environment says so: one value at a rounding border can move a whole tiny
+ * model, and tests/golden/long.sh asks the oracle how far. */
+static double bound_of(const golden_case *gc) {
+    const char *wider = getenv("OCTET_GOLDEN_INT8_RMS");
+    return wider && gc->rms > FLOAT_RMS ? strtod(wider, NULL) : gc->rms;
+}
+
 static const golden_case cases[] = {
     {"llama-tied", FLOAT_RMS, false},
     {"llama-mha", FLOAT_RMS, false},
@@ -184,8 +191,8 @@ static void compare(const golden_case *gc, const expected *e, const float *want,
                 argmax(got->logits + (size_t)r * e->n_vocab, e->n_vocab);
     const double rms = sqrt(diff / norm), top1 = (double)same / e->n;
     printf("  %-40s %-12s relative RMS %.2e, top-1 %.3f\n", gc->name, what, rms, top1);
-    if (!(rms < gc->rms))
-        fail_msg("%s %s: relative RMS %g, bound %g", gc->name, what, rms, gc->rms);
+    if (!(rms < bound_of(gc)))
+        fail_msg("%s %s: relative RMS %g, bound %g", gc->name, what, rms, bound_of(gc));
     if (!(top1 >= 0.95)) fail_msg("%s %s: top-1 %g", gc->name, what, top1);
 }
 
