@@ -61,11 +61,15 @@ typedef struct asked {
     oct_err err;
 } asked;
 
-static inline oct_status ask_open(asked *a, const oct_scheme_options *opts) {
+static inline oct_status ask_folder(asked *a, const char *folder, const oct_scheme_options *opts) {
     memset(a, 0, sizeof *a);
     oct_arena_init(&a->arena, oct_system_allocator(), 0);
-    OCT_TRY(oct_checkpoint_open(oct_system_allocator(), test_dir, &a->c, &a->err));
+    OCT_TRY(oct_checkpoint_open(oct_system_allocator(), folder, &a->c, &a->err));
     return oct_scheme_open(oct_system_allocator(), a->c, opts, &a->s, &a->err);
+}
+
+static inline oct_status ask_open(asked *a, const oct_scheme_options *opts) {
+    return ask_folder(a, test_dir, opts);
 }
 
 /* One projection [n, k] of the folder. */
@@ -76,10 +80,10 @@ static inline oct_status ask(asked *a, const oct_scheme_options *opts, const cha
     return oct_checkpoint_check_needs(a->c, &a->err);
 }
 
-/* The cache of attention "a": 2 heads of 2. */
-static inline oct_status ask_kv(asked *a) {
+/* The cache of attention "a", heads of 2. */
+static inline oct_status ask_kv(asked *a, uint32_t n_heads) {
     OCT_TRY(ask_open(a, NULL));
-    OCT_TRY(oct_scheme_kv(a->s, &a->arena, "a", 2, 2, &a->kv, &a->err));
+    OCT_TRY(oct_scheme_kv(a->s, &a->arena, "a", n_heads, 2, &a->kv, &a->err));
     return oct_checkpoint_check_needs(a->c, &a->err);
 }
 
@@ -109,7 +113,7 @@ static inline void all_used(asked *a) {
     oct_buf left;
     oct_buf_init(&left, oct_system_allocator(), 0);
     const size_t n = oct_checkpoint_unused(a->c, &left);
-    if (n) print_error("not used: %s\n", oct_buf_cs(&left));
+    if (n) print_error("%s: not used: %s\n", oct_checkpoint_path(a->c), oct_buf_cs(&left));
     oct_buf_fini(&left);
     assert_int_equal(n, 0);
 }

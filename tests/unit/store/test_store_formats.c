@@ -184,19 +184,19 @@ static void F1_11_spellings_of_c8(void **state) {
                        PART("a.fa_k.offset", I8, 2, {2, 1}, zero_points)};
     asked a;
     put_parts(f16, N(f16), NULL, "{\"kv_quant_type\":\"C8\"}");
-    ok(&a, ask_kv(&a));
+    ok(&a, ask_kv(&a, 2));
     assert_true(a.kv.kind == OCT_KV_KIND_I8 && a.kv.k_scale[1] == 0.25f && !a.kv.k_offset);
     done(&a);
     put_parts(f16, N(f16), NULL, "{\"a.k_proj.kv_cache_scale\":\"C8\"}"); /* only listed */
-    ok(&a, ask_kv(&a));
+    ok(&a, ask_kv(&a, 2));
     assert_int_equal(a.kv.kind, OCT_KV_KIND_I8);
     done(&a);
     put_parts(fused, N(fused), NULL, "{\"kv_cache_type\":\"C8\"}");
-    ok(&a, ask_kv(&a));
+    ok(&a, ask_kv(&a, 2));
     assert_true(a.kv.kind == OCT_KV_KIND_I8 && a.kv.v_scale[3] == 0.25f);
     done(&a);
     put_parts(fa, N(fa), NULL, "{\"fa_quant_type\":\"FAQuant\"}");
-    ok(&a, ask_kv(&a));
+    ok(&a, ask_kv(&a, 2));
     assert_true(a.kv.kind == OCT_KV_KIND_I8 && a.kv.grain == OCT_KV_GRAIN_HEAD);
     assert_true(a.kv.k_scale[1] == 0.5f && a.kv.k_scale[2] == 0.25f);
     all_used(&a);
@@ -323,15 +323,15 @@ static void F3_7_cache(void **state) {
     "{" spec "}},\"*v_proj\":{\"output_tensors\":{" spec "}}}}"
     asked a;
     put_parts(e, 2, Q_KV("\"dtype\":\"int8\",\"qscheme\":\"per_tensor\""), NULL);
-    ok(&a, ask_kv(&a));
+    ok(&a, ask_kv(&a, 2));
     assert_true(a.kv.kind == OCT_KV_KIND_I8 && a.kv.v_scale[3] == 0.25f);
     done(&a);
     put_parts(e, 1, Q_KV("\"dtype\":\"fp8_e4m3\",\"qscheme\":\"per_tensor\""), NULL);
-    refused(&a, ask_kv(&a), OCT_E_CORRUPT, "a.v_proj.output_scale is missing"); /* never 1.0 */
+    refused(&a, ask_kv(&a, 2), OCT_E_CORRUPT, "a.v_proj.output_scale is missing"); /* never 1.0 */
     put_parts(e, 2, Q_KV("\"dtype\":\"fp8_e4m3\",\"qscheme\":\"per_channel\""), NULL);
     refused(&a, ask_open(&a, NULL), OCT_E_UNSUPPORTED, "output_tensors.qscheme");
     put_parts(e, 2, "{\"quant_method\":\"quark\"}", NULL); /* there, but not asked for */
-    ok(&a, ask_kv(&a));
+    ok(&a, ask_kv(&a, 2));
     assert_true(a.kv.kind == OCT_KV_KIND_FLOAT && a.kv.offered == OCT_KV_KIND_FP8 && a.kv.k_scale);
     done(&a);
 }
@@ -527,7 +527,7 @@ static void F4_5_cache(void **state) {
         const part e[] = {{k[i], OCT_DTYPE_F32, 0, {0}, &one_scale},
                           {v[i] ? v[i] : "x", OCT_DTYPE_F32, 0, {0}, &quarter}};
         put_parts(e, 2, KV_CT("\"type\":\"float\""), NULL);
-        ok(&a, ask_kv(&a));
+        ok(&a, ask_kv(&a, 2));
         assert_true(a.kv.kind == OCT_KV_KIND_FP8 && a.kv.k_scale[3] == 0.5f);
         assert_true(a.kv.v_scale[0] == (v[i] ? 0.25f : 0.5f));
         done(&a);
@@ -538,22 +538,22 @@ static void F4_5_cache(void **state) {
     const part zero[] = {PART("a.k_scale", F32, 0, {0}, &bad),
                          PART("a.v_scale", F32, 0, {0}, &quarter)};
     put_parts(e, 2, KV_CT("\"strategy\":\"attn_head\""), NULL);
-    ok(&a, ask_kv(&a));
+    ok(&a, ask_kv(&a, 2));
     assert_true(a.kv.kind == OCT_KV_KIND_I8 && a.kv.k_scale[1] == 0.5f && a.kv.k_scale[2] == 0.25f);
     assert_string_equal(oct_kv_source_text(&a.kv), "INT8 per head");
     done(&a);
     put_parts(e, 2, KV_CT("\"dynamic\":true"), NULL);
-    ok(&a, ask_kv(&a));
+    ok(&a, ask_kv(&a, 2));
     assert_int_equal(a.kv.kind, OCT_KV_KIND_I8_HEAD);
     done(&a);
     put_parts(e, 2, KV_CT("\"strategy\":\"tensor\""), NULL);
-    refused(&a, ask_kv(&a), OCT_E_CORRUPT, "a.k_scale: got F32 [2, 1, 1], want 1");
+    refused(&a, ask_kv(&a, 2), OCT_E_CORRUPT, "a.k_scale: got F32 [2, 1, 1], want 1");
     put_parts(e, 1, KV_CT("\"strategy\":\"attn_head\""), NULL);
-    refused(&a, ask_kv(&a), OCT_E_CORRUPT, "a.v_scale is missing");
+    refused(&a, ask_kv(&a, 2), OCT_E_CORRUPT, "a.v_scale is missing");
     put_parts(e, 3, KV_CT("\"strategy\":\"attn_head\""), NULL);
-    refused(&a, ask_kv(&a), OCT_E_UNSUPPORTED, "a.k_zero_point: index 0 (got -5");
+    refused(&a, ask_kv(&a, 2), OCT_E_UNSUPPORTED, "a.k_zero_point: index 0 (got -5");
     put_parts(zero, 2, KV_CT("\"strategy\":\"tensor\""), NULL);
-    refused(&a, ask_kv(&a), OCT_E_CORRUPT, "a.k_scale: index 0 (got 0");
+    refused(&a, ask_kv(&a, 2), OCT_E_CORRUPT, "a.k_scale: index 0 (got 0");
 }
 
 static void F4_6_other_spellings(void **state) {

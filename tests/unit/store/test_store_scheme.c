@@ -1,52 +1,7 @@
 /* Schemes: what makes one projection, rows CF7 and ST11, and the golden checkpoints in full. */
-#include "store_test.h"
+#include "scheme_test.h"
 
 #include <math.h>
-
-#include "store/safetensors_writer.h"
-#include "store/scheme.h"
-
-static const char config[] =
-    "{\"model_type\":\"llama\",\"hidden_size\":4,\"intermediate_size\":8,\"num_hidden_layers\":1,"
-    "\"num_attention_heads\":2,\"vocab_size\":3%s}";
-
-/* ---- a small checkpoint, tensor by tensor ------------------------------------------------------
- */
-
-typedef struct entry {
-    const char *name;
-    oct_dtype dtype;
-    uint32_t rank;
-    uint64_t shape[3];
-    const void *data;
-} entry;
-
-static void put_model(const entry *e, size_t n, const char *description, const char *more_config) {
-    char text[512];
-    oct_safetensors_writer *w;
-    snprintf(text, sizeof text, config, more_config);
-    put_text("config.json", text);
-    if (description)
-        put_text("quant_model_description.json", description);
-    else
-        unlink(in_dir("quant_model_description.json"));
-    assert_int_equal(oct_safetensors_writer_create(oct_system_allocator(), &w, NULL), OCT_OK);
-    for (size_t i = 0; i < n; i++)
-        assert_int_equal(oct_safetensors_writer_add(w, oct_str_of(e[i].name), e[i].dtype, e[i].rank,
-                                                    e[i].shape, NULL),
-                         OCT_OK);
-    assert_int_equal(oct_safetensors_writer_begin(w, in_dir("model.safetensors"), NULL), OCT_OK);
-    for (size_t i = 0; i < n; i++) {
-        oct_tensor t = {.dtype = e[i].dtype, .rank = e[i].rank};
-        memcpy(t.shape, e[i].shape, sizeof e[i].shape);
-        assert_true(oct_tensor_measure(&t));
-        assert_int_equal(
-            oct_safetensors_writer_write(w, oct_str_of(e[i].name), 0, e[i].data, t.bytes, NULL),
-            OCT_OK);
-    }
-    assert_int_equal(oct_safetensors_writer_finish(w, NULL), OCT_OK);
-    oct_safetensors_writer_destroy(w);
-}
 
 /* Values of the vectors in section 8.2 of the format notes. */
 static const signed char W[8] = {10, -20, 30, 127, -128, 5, 0, 64};
@@ -55,8 +10,7 @@ static const int64_t deq_bits[2] = {947628162, 939239554};
 static const int32_t qbias[2] = {5931, -4875};
 static const float in_scale = 0.02f, in_offset = -12, bias[2] = {0.25f, -0.125f};
 
-#define T(name, type, ...) \
-    { "p." name, OCT_DTYPE_##type, __VA_ARGS__ }
+#define T(name, type, ...) PART("p." name, type, __VA_ARGS__)
 #define STATIC_SET                                                                    \
     T("weight", I8, 2, {2, 4}, W), T("input_scale", F32, 1, {1}, &in_scale),          \
         T("input_offset", F32, 1, {1}, &in_offset), T("deq_scale", F32, 1, {2}, deq), \
@@ -65,53 +19,21 @@ static const float in_scale = 0.02f, in_offset = -12, bias[2] = {0.25f, -0.125f}
     T("weight", I8, 2, {2, 4}, W), T("weight_scale", F32, 2, {2, 1}, w_scale), \
         T("weight_offset", F32, 2, {2, 1}, zeros)
 
-/* Opens the folder's model and its scheme, reads projection "p" [2, 4]; the sentence goes to err.
- */
-typedef struct opened {
-    oct_checkpoint *c;
-    oct_scheme *s;
-    oct_arena arena;
-    oct_linear_source lin;
-    oct_err err;
-} opened;
-
-static oct_status open_scheme(opened *o, const oct_scheme_options *opts) {
-    *o = (opened){0};
-    oct_arena_init(&o->arena, oct_system_allocator(), 0);
-    OCT_TRY(oct_checkpoint_open(oct_system_allocator(), test_dir, &o->c, &o->err));
-    return oct_scheme_open(oct_system_allocator(), o->c, opts, &o->s, &o->err);
-}
-
-static oct_status open_linear(opened *o, const oct_scheme_options *opts, bool need_bias) {
-    OCT_TRY(open_scheme(o, opts));
+/* Projection "p" [2, 4]. */
+static oct_status open_linear(asked *o, const oct_scheme_options *opts, bool need_bias) {
+    OCT_TRY(ask_open(o, opts));
     OCT_TRY(oct_scheme_linear(o->s, &o->arena, "p", 2, 4, need_bias, &o->lin, &o->err));
     return oct_checkpoint_check_needs(o->c, &o->err);
 }
 
-static void close_all(opened *o) {
-    oct_scheme_close(o->s);
-    oct_checkpoint_close(o->c);
-    oct_arena_fini(&o->arena);
-}
-
-static void must(opened *o, oct_status status) {
-    if (status == OCT_OK) return;
-    print_error("%s\n", o->err.text);
-    fail();
-}
-
 static void refuse_with(const oct_scheme_options *opts, oct_status want, const char *word) {
-    opened o;
-    const oct_status status = open_linear(&o, opts, false);
-    if (status != want) print_error("%s\n", o.err.text);
-    assert_int_equal(status, want);
-    expect_text(&o.err, word);
-    close_all(&o);
+    asked o;
+    refused(&o, open_linear(&o, opts, false), want, word);
 }
 
-static void refuse(const entry *e, size_t n, const char *description, oct_status want,
+static void refuse(const part *e, size_t n, const char *description, oct_status want,
                    const char *word) {
-    put_model(e, n, description, "");
+    put_parts(e, n, NULL, description);
     refuse_with(NULL, want, word);
 }
 #define REFUSE(e, ...) refuse((e), OCT_COUNT(e), __VA_ARGS__)
@@ -121,34 +43,34 @@ static void refuse(const entry *e, size_t n, const char *description, oct_status
 
 static void float_projection(void **state) {
     (void)state;
-    opened o;
+    asked o;
     const float w[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-    const entry e[] = {T("weight", F32, 2, {2, 4}, w), T("bias", F32, 1, {2}, bias)};
-    put_model(e, 2, NULL, "");
-    must(&o, open_linear(&o, NULL, true));
+    const part e[] = {T("weight", F32, 2, {2, 4}, w), T("bias", F32, 1, {2}, bias)};
+    put_parts(e, 2, NULL, NULL);
+    ok(&o, open_linear(&o, NULL, true));
     assert_string_equal(oct_scheme_name(o.s), "float");
     assert_true(o.lin.kind == OCT_LINEAR_FLOAT && o.lin.act == OCT_ACT_NONE);
     assert_true(o.lin.bias[1] == -0.125f && o.lin.n == 2 && o.lin.k == 4);
     assert_string_equal(o.lin.label, "F32");
-    assert_int_equal(oct_checkpoint_unused(o.c, NULL), 0);
-    close_all(&o);
-    put_model(e, 1, NULL, "");
-    must(&o, open_linear(&o, NULL, false));
+    all_used(&o);
+    done(&o);
+    put_parts(e, 1, NULL, NULL);
+    ok(&o, open_linear(&o, NULL, false));
     assert_null(o.lin.bias);
-    close_all(&o);
+    done(&o);
     assert_int_equal(open_linear(&o, NULL, true), OCT_E_CORRUPT);
     expect_text(&o.err, "p.bias is missing");
     assert_int_equal(o.lin.kind, OCT_LINEAR_ABSENT);
-    close_all(&o);
+    done(&o);
 }
 
 static void static_projection(void **state) {
     (void)state;
-    opened o;
+    asked o;
     /* The bias is in the file too, and must not be added a second time. */
-    const entry e[] = {STATIC_SET, T("bias", F32, 1, {2}, bias)};
-    put_model(e, OCT_COUNT(e), "{\"p.weight\":\"W8A8\"}", "");
-    must(&o, open_linear(&o, NULL, true));
+    const part e[] = {STATIC_SET, T("bias", F32, 1, {2}, bias)};
+    put_parts(e, OCT_COUNT(e), NULL, "{\"p.weight\":\"W8A8\"}");
+    ok(&o, open_linear(&o, NULL, true));
     assert_string_equal(oct_scheme_name(o.s), "ascend");
     assert_true(o.lin.kind == OCT_LINEAR_INT8 && o.lin.act == OCT_ACT_STATIC_BEFORE);
     assert_true(o.lin.input_scale == 0.02f && o.lin.input_offset == -12);
@@ -156,70 +78,70 @@ static void static_projection(void **state) {
                 o.lin.int_bias[1] == -4875);
     assert_null(o.lin.bias);
     assert_string_equal(o.lin.label, "W8A8");
-    assert_int_equal(oct_checkpoint_unused(o.c, NULL), 0);
-    close_all(&o);
+    all_used(&o);
+    done(&o);
 }
 
 static void static_projection_of_an_old_writer(void **state) {
     (void)state;
-    opened o;
+    asked o;
     const uint16_t s = 0x3CA4, off = 0xC140;
-    const entry e[] = {T("weight", I8, 2, {2, 4}, W),
-                       T("input_scale", BF16, 1, {1}, &s),
-                       T("input_offset", BF16, 1, {1}, &off),
-                       T("deq_scale", I64, 1, {2}, deq_bits),
-                       T("quant_bias", I32, 1, {2}, qbias),
-                       T("weight_scale", F32, 2, {2, 1}, w_scale),
-                       T("weight_offset", F32, 2, {2, 1}, zeros)};
-    put_model(e, OCT_COUNT(e), "{\"p.weight\":\"W8A8\",\"kv_cache_type\":null}", "");
-    must(&o, open_linear(&o, NULL, false));
+    const part e[] = {T("weight", I8, 2, {2, 4}, W),
+                      T("input_scale", BF16, 1, {1}, &s),
+                      T("input_offset", BF16, 1, {1}, &off),
+                      T("deq_scale", I64, 1, {2}, deq_bits),
+                      T("quant_bias", I32, 1, {2}, qbias),
+                      T("weight_scale", F32, 2, {2, 1}, w_scale),
+                      T("weight_offset", F32, 2, {2, 1}, zeros)};
+    put_parts(e, OCT_COUNT(e), NULL, "{\"p.weight\":\"W8A8\",\"kv_cache_type\":null}");
+    ok(&o, open_linear(&o, NULL, false));
     const uint32_t want[2] = {0x387BA882, 0x37FBA882};
     assert_memory_equal(o.lin.col_scale, want, sizeof want);
     assert_true(o.lin.input_offset == -12);
-    assert_int_equal(oct_checkpoint_unused(o.c, NULL), 0);
+    all_used(&o);
     assert_false(oct_scheme_has_kv(o.s));
-    close_all(&o);
+    done(&o);
 }
 
 static void dynamic_projection(void **state) {
     (void)state;
-    opened o;
-    const entry e[] = {DYNAMIC_SET, T("bias", F32, 1, {2}, bias)};
-    put_model(e, OCT_COUNT(e), "{\"p.weight\":\"W8A8_DYNAMIC\"}", "");
-    must(&o, open_linear(&o, NULL, false));
+    asked o;
+    const part e[] = {DYNAMIC_SET, T("bias", F32, 1, {2}, bias)};
+    put_parts(e, OCT_COUNT(e), NULL, "{\"p.weight\":\"W8A8_DYNAMIC\"}");
+    ok(&o, open_linear(&o, NULL, false));
     assert_true(o.lin.kind == OCT_LINEAR_INT8 && o.lin.act == OCT_ACT_DYNAMIC);
     assert_true(o.lin.col_scale[1] == 0.0015f && o.lin.bias[0] == 0.25f && !o.lin.int_bias);
-    assert_int_equal(oct_checkpoint_unused(o.c, NULL), 0);
-    close_all(&o);
+    all_used(&o);
+    done(&o);
 }
 
 static void mix_is_dynamic_unless_told(void **state) {
     (void)state;
-    opened o;
-    const entry e[] = {STATIC_SET, T("weight_scale", F32, 2, {2, 1}, w_scale),
-                       T("weight_offset", F32, 2, {2, 1}, zeros), T("bias", F32, 1, {2}, bias)};
-    put_model(e, OCT_COUNT(e), "{\"p.weight\":\"W8A8_MIX\"}", "");
-    must(&o, open_linear(&o, NULL, false));
+    asked o;
+    const part e[] = {STATIC_SET, T("weight_scale", F32, 2, {2, 1}, w_scale),
+                      T("weight_offset", F32, 2, {2, 1}, zeros), T("bias", F32, 1, {2}, bias)};
+    put_parts(e, OCT_COUNT(e), NULL, "{\"p.weight\":\"W8A8_MIX\"}");
+    ok(&o, open_linear(&o, NULL, false));
     assert_true(o.lin.act == OCT_ACT_DYNAMIC && o.lin.bias && !o.lin.int_bias);
-    assert_int_equal(oct_checkpoint_unused(o.c, NULL), 0);
-    close_all(&o);
-    must(&o, open_linear(&o, &(oct_scheme_options){.mix_static = true}, false));
+    all_used(&o);
+    done(&o);
+    ok(&o, open_linear(&o, &(oct_scheme_options){.mix_static = true}, false));
     assert_true(o.lin.act == OCT_ACT_STATIC_BEFORE && !o.lin.bias && o.lin.int_bias);
-    close_all(&o);
+    done(&o);
 }
 
 static void smoothing_that_was_not_folded(void **state) {
     (void)state;
-    opened o;
+    asked o;
     const float mul[4] = {1, 2, 3, 4};
-    const entry e[] = {T("div.mul_scale", F32, 1, {4}, mul), T("linear.weight", I8, 2, {2, 4}, W),
-                       T("linear.weight_scale", F32, 2, {2, 1}, w_scale)};
-    put_model(e, OCT_COUNT(e),
-              "{\"p.linear.weight\":\"W8A8_DYNAMIC\",\"p.div.mul_scale\":\"FLOAT\"}", "");
-    must(&o, open_linear(&o, NULL, false));
+    const part e[] = {T("div.mul_scale", F32, 1, {4}, mul), T("linear.weight", I8, 2, {2, 4}, W),
+                      T("linear.weight_scale", F32, 2, {2, 1}, w_scale)};
+    put_parts(e, OCT_COUNT(e), NULL,
+              "{\"p.linear.weight\":\"W8A8_DYNAMIC\",\"p.div.mul_scale\":\"FLOAT\"}");
+    ok(&o, open_linear(&o, NULL, false));
     assert_true(o.lin.kind == OCT_LINEAR_INT8 && o.lin.input_mul[3] == 4);
-    assert_int_equal(oct_checkpoint_unused(o.c, NULL), 0);
-    close_all(&o);
+    all_used(&o);
+    done(&o);
 }
 
 /* ---- refusals ----------------------------------------------------------------------------------
@@ -228,9 +150,9 @@ static void smoothing_that_was_not_folded(void **state) {
 static void CF7_description_and_files_disagree(void **state) {
     (void)state;
     const float w[8] = {0};
-    const entry dyn[] = {DYNAMIC_SET};
-    const entry flt[] = {T("weight", F32, 2, {2, 4}, w)};
-    const entry u8[] = {T("weight", U8, 2, {2, 4}, W), T("weight_scale", F32, 2, {2, 1}, w_scale)};
+    const part dyn[] = {DYNAMIC_SET};
+    const part flt[] = {T("weight", F32, 2, {2, 4}, w)};
+    const part u8[] = {T("weight", U8, 2, {2, 4}, W), T("weight_scale", F32, 2, {2, 1}, w_scale)};
     static const char *const others[] = {"W4A16",   "W4A8_DYNAMIC", "W8A8SC",
                                          "UNKNOWN", "INT8",         "w8a8"};
     char text[128];
@@ -253,36 +175,36 @@ static void CF7_description_and_files_disagree(void **state) {
            "fa_quant_type is not supported (got \"FAX\"");
     REFUSE(dyn, "{\"p.weight\":\"W8A8_DYNAMIC\",\"kv_cache_type\":\"C4\"}", OCT_E_UNSUPPORTED,
            "\"C4\"");
-    opened o;
-    put_model(flt, 1, "{}", ""); /* an unlisted float is taken as it is */
-    must(&o, open_linear(&o, NULL, false));
+    asked o;
+    put_parts(flt, 1, NULL, "{}"); /* an unlisted float is taken as it is */
+    ok(&o, open_linear(&o, NULL, false));
     assert_int_equal(o.lin.kind, OCT_LINEAR_FLOAT);
-    close_all(&o);
-    put_model(dyn, OCT_COUNT(dyn), NULL, ""); /* INT8 without any description */
+    done(&o);
+    put_parts(dyn, OCT_COUNT(dyn), NULL, NULL); /* INT8 without any description */
     refuse_with(NULL, OCT_E_CORRUPT, "p.weight: got I8 [2, 4], want a float type");
 }
 
 static void CF7_other_formats_are_named(void **state) {
     (void)state;
     const float w[8] = {0};
-    const entry flt[] = {T("weight", F32, 2, {2, 4}, w)};
-    put_model(flt, 1, NULL, ",\"quantization_config\":{\"quant_method\":\"awq\"}");
+    const part flt[] = {T("weight", F32, 2, {2, 4}, w)};
+    put_parts(flt, 1, "{\"quant_method\":\"awq\"}", NULL);
     refuse_with(NULL, OCT_E_UNSUPPORTED, "\"awq\"");
-    put_model(flt, 1, NULL, ",\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}");
+    put_parts(flt, 1, "{\"quant_method\":\"bitsandbytes\"}", NULL);
     refuse_with(NULL, OCT_E_UNSUPPORTED, "\"bitsandbytes\"");
-    put_model(flt, 1, NULL, ",\"quantization_config\":{}");
+    put_parts(flt, 1, "{}", NULL);
     refuse_with(NULL, OCT_E_UNSUPPORTED, "quant_method");
     refuse_with(&(oct_scheme_options){.forced = "gptq"}, OCT_E_INVALID, "\"gptq\"");
-    opened o;
-    must(&o, open_linear(&o, &(oct_scheme_options){.forced = "none"}, false));
-    close_all(&o);
+    asked o;
+    ok(&o, open_linear(&o, &(oct_scheme_options){.forced = "none"}, false));
+    done(&o);
 }
 
 static void forced_ascend_without_description(void **state) {
     (void)state;
     const float w[8] = {0};
-    const entry flt[] = {T("weight", F32, 2, {2, 4}, w)};
-    put_model(flt, 1, NULL, "");
+    const part flt[] = {T("weight", F32, 2, {2, 4}, w)};
+    put_parts(flt, 1, NULL, NULL);
     put_text("tokenizer.json", "{}");
     const oct_scheme_options opts = {.forced = "ascend"};
     refuse_with(&opts, OCT_E_CORRUPT, test_dir);
@@ -296,7 +218,7 @@ static void run_time_rotations_are_refused(void **state) {
     static const char *const names[] = {"o_proj.heads_rotation", "down_proj.kronecker_rotation_m",
                                         "x.input_rotation"};
     for (size_t i = 0; i < OCT_COUNT(names); i++) {
-        const entry e[] = {T("weight", F32, 2, {2, 4}, w), {names[i], OCT_DTYPE_F32, 1, {8}, w}};
+        const part e[] = {T("weight", F32, 2, {2, 4}, w), {names[i], OCT_DTYPE_F32, 1, {8}, w}};
         REFUSE(e, NULL, OCT_E_UNSUPPORTED, names[i]);
     }
 }
@@ -304,13 +226,13 @@ static void run_time_rotations_are_refused(void **state) {
 static void ST10_roles(void **state) {
     (void)state;
     static const char w8a8[] = "{\"p.weight\":\"W8A8\"}", dyn[] = "{\"p.weight\":\"W8A8_DYNAMIC\"}";
-    const entry shape[] = {T("weight", I8, 2, {4, 2}, W),
-                           T("weight_scale", F32, 2, {2, 1}, w_scale)};
-    const entry scales[] = {T("weight", I8, 2, {2, 4}, W), T("weight_scale", F32, 1, {4}, zeros)};
-    const entry ints[] = {T("weight", I8, 2, {2, 4}, W), T("weight_scale", I32, 1, {2}, qbias)};
-    const entry qb[] = {T("weight", I8, 2, {2, 4}, W), T("input_scale", F32, 1, {1}, &in_scale),
-                        T("input_offset", F32, 1, {1}, &in_offset),
-                        T("deq_scale", F32, 1, {2}, deq), T("quant_bias", F32, 1, {2}, deq)};
+    const part shape[] = {T("weight", I8, 2, {4, 2}, W),
+                          T("weight_scale", F32, 2, {2, 1}, w_scale)};
+    const part scales[] = {T("weight", I8, 2, {2, 4}, W), T("weight_scale", F32, 1, {4}, zeros)};
+    const part ints[] = {T("weight", I8, 2, {2, 4}, W), T("weight_scale", I32, 1, {2}, qbias)};
+    const part qb[] = {T("weight", I8, 2, {2, 4}, W), T("input_scale", F32, 1, {1}, &in_scale),
+                       T("input_offset", F32, 1, {1}, &in_offset), T("deq_scale", F32, 1, {2}, deq),
+                       T("quant_bias", F32, 1, {2}, deq)};
     REFUSE(shape, dyn, OCT_E_CORRUPT, "p.weight: got I8 [4, 2], want I8 [2, 4]");
     REFUSE(scales, dyn, OCT_E_CORRUPT, "p.weight_scale: got F32 [4], want 2 floats");
     REFUSE(ints, dyn, OCT_E_CORRUPT, "p.weight_scale: got I32 [2]");
@@ -328,116 +250,104 @@ static void ST11_bad_values(void **state) {
                                    {-1077936128, 1}};
     for (size_t i = 0; i < OCT_COUNT(bad_scale); i++) {
         const float two[2] = {0.5f, bad_scale[i]};
-        const entry in[] = {T("weight", I8, 2, {2, 4}, W),
-                            T("input_scale", F32, 1, {1}, &bad_scale[i]),
-                            T("input_offset", F32, 1, {1}, &in_offset),
-                            T("deq_scale", F32, 1, {2}, deq), T("quant_bias", I32, 1, {2}, qbias)};
+        const part in[] = {T("weight", I8, 2, {2, 4}, W),
+                           T("input_scale", F32, 1, {1}, &bad_scale[i]),
+                           T("input_offset", F32, 1, {1}, &in_offset),
+                           T("deq_scale", F32, 1, {2}, deq), T("quant_bias", I32, 1, {2}, qbias)};
         REFUSE(in, w8a8, OCT_E_CORRUPT, "model.safetensors: tensor p.input_scale: index 0");
         if (bad_scale[i] == 0) continue; /* a weight scale of 0 is a warning */
-        const entry ws[] = {T("weight", I8, 2, {2, 4}, W), T("weight_scale", F32, 1, {2}, two)};
+        const part ws[] = {T("weight", I8, 2, {2, 4}, W), T("weight_scale", F32, 1, {2}, two)};
         REFUSE(ws, dyn, OCT_E_CORRUPT, "model.safetensors: tensor p.weight_scale: index 1");
     }
     for (size_t i = 0; i < OCT_COUNT(bad_offset); i++) {
-        const entry in[] = {T("weight", I8, 2, {2, 4}, W), T("input_scale", F32, 1, {1}, &in_scale),
-                            T("input_offset", F32, 1, {1}, &bad_offset[i]),
-                            T("deq_scale", F32, 1, {2}, deq), T("quant_bias", I32, 1, {2}, qbias)};
+        const part in[] = {T("weight", I8, 2, {2, 4}, W), T("input_scale", F32, 1, {1}, &in_scale),
+                           T("input_offset", F32, 1, {1}, &bad_offset[i]),
+                           T("deq_scale", F32, 1, {2}, deq), T("quant_bias", I32, 1, {2}, qbias)};
         REFUSE(in, w8a8, OCT_E_CORRUPT, "tensor p.input_offset: index 0");
     }
     for (size_t i = 0; i < OCT_COUNT(bad_bits); i++) {
-        const entry in[] = {T("weight", I8, 2, {2, 4}, W), T("input_scale", F32, 1, {1}, &in_scale),
-                            T("input_offset", F32, 1, {1}, &in_offset),
-                            T("deq_scale", I64, 1, {2}, bad_bits[i]),
-                            T("quant_bias", I32, 1, {2}, qbias)};
+        const part in[] = {T("weight", I8, 2, {2, 4}, W), T("input_scale", F32, 1, {1}, &in_scale),
+                           T("input_offset", F32, 1, {1}, &in_offset),
+                           T("deq_scale", I64, 1, {2}, bad_bits[i]),
+                           T("quant_bias", I32, 1, {2}, qbias)};
         REFUSE(in, w8a8, OCT_E_CORRUPT, "tensor p.deq_scale: index");
     }
     const float offsets[2] = {0, 3}, inf[2] = {1, INFINITY}, zero_scale[2] = {0.5f, 0};
-    const entry wo[] = {T("weight", I8, 2, {2, 4}, W), T("weight_scale", F32, 1, {2}, w_scale),
-                        T("weight_offset", F32, 1, {2}, offsets)};
+    const part wo[] = {T("weight", I8, 2, {2, 4}, W), T("weight_scale", F32, 1, {2}, w_scale),
+                       T("weight_offset", F32, 1, {2}, offsets)};
     REFUSE(wo, dyn, OCT_E_UNSUPPORTED, "p.weight_offset: index 1 (got 3");
-    const entry bi[] = {DYNAMIC_SET, T("bias", F32, 1, {2}, inf)};
+    const part bi[] = {DYNAMIC_SET, T("bias", F32, 1, {2}, inf)};
     REFUSE(bi, dyn, OCT_E_CORRUPT, "tensor p.bias: index 1");
-    opened o;
-    const entry zs[] = {T("weight", I8, 2, {2, 4}, W), T("weight_scale", F32, 1, {2}, zero_scale)};
-    put_model(zs, OCT_COUNT(zs), dyn, "");
-    must(&o, open_linear(&o, NULL, false));
+    asked o;
+    const part zs[] = {T("weight", I8, 2, {2, 4}, W), T("weight_scale", F32, 1, {2}, zero_scale)};
+    put_parts(zs, OCT_COUNT(zs), NULL, dyn);
+    ok(&o, open_linear(&o, NULL, false));
     assert_true(o.lin.col_scale[1] == 0);
     signed char raw[8];
     assert_int_equal(oct_checkpoint_read_raw(o.c, o.lin.weight, raw, NULL), OCT_OK);
     assert_memory_equal(raw, W, sizeof W); /* -128 is legal and exact */
-    close_all(&o);
+    done(&o);
 }
 
 /* ---- C8 ----------------------------------------------------------------------------------------
  */
 
-#define KV(name, type, ...) \
-    { "a." name, OCT_DTYPE_##type, __VA_ARGS__ }
-
-static oct_status open_kv(opened *o, oct_kv_source *kv) {
-    OCT_TRY(open_scheme(o, NULL));
-    OCT_TRY(oct_scheme_kv(o->s, &o->arena, "a", 1, 2, kv, &o->err));
-    return oct_checkpoint_check_needs(o->c, &o->err);
-}
+#define KV(name, type, ...) PART("a." name, type, __VA_ARGS__)
 
 static void c8_scales_and_offsets(void **state) {
     (void)state;
-    opened o;
-    oct_kv_source kv;
+    asked o;
     const float ks[2] = {0.5f, 0.25f}, vs = 0.125f, ko[2] = {0, 0};
     const int32_t vo[2] = {0, -3};
-    const entry e[] = {KV("k_proj.kv_cache_scale", F32, 2, {1, 2}, ks),
-                       KV("v_proj.kv_cache_scale", F32, 1, {1}, &vs),
-                       KV("k_proj.kv_cache_offset", F32, 1, {2}, ko),
-                       KV("v_proj.kv_cache_offset", I32, 1, {2}, vo)};
-    put_model(e, OCT_COUNT(e), "{\"kv_cache_type\":\"C8\"}", "");
-    must(&o, open_kv(&o, &kv));
-    assert_true(oct_scheme_has_kv(o.s) && (kv.kind == OCT_KV_KIND_I8));
-    assert_true(kv.k_scale[1] == 0.25f && kv.v_scale[0] == 0.125f && kv.v_scale[1] == 0.125f);
-    assert_null(kv.k_offset);
-    assert_true(kv.v_offset && kv.v_offset[1] == -3);
-    must(&o, oct_scheme_kv(o.s, &o.arena, "b", 1, 2, &kv, &o.err));
-    assert_false((kv.kind == OCT_KV_KIND_I8)); /* another layer keeps float */
-    assert_int_equal(oct_checkpoint_unused(o.c, NULL), 0);
-    close_all(&o);
-    put_model(e, OCT_COUNT(e), "{}", "");
-    must(&o, open_kv(&o, &kv));
-    assert_false((kv.kind == OCT_KV_KIND_I8) || oct_scheme_has_kv(o.s));
-    close_all(&o);
+    const part e[] = {KV("k_proj.kv_cache_scale", F32, 2, {1, 2}, ks),
+                      KV("v_proj.kv_cache_scale", F32, 1, {1}, &vs),
+                      KV("k_proj.kv_cache_offset", F32, 1, {2}, ko),
+                      KV("v_proj.kv_cache_offset", I32, 1, {2}, vo)};
+    put_parts(e, OCT_COUNT(e), NULL, "{\"kv_cache_type\":\"C8\"}");
+    ok(&o, ask_kv(&o, 1));
+    assert_true(oct_scheme_has_kv(o.s) && o.kv.kind == OCT_KV_KIND_I8);
+    assert_true(o.kv.k_scale[1] == 0.25f && o.kv.v_scale[0] == 0.125f && o.kv.v_scale[1] == 0.125f);
+    assert_null(o.kv.k_offset);
+    assert_true(o.kv.v_offset && o.kv.v_offset[1] == -3);
+    ok(&o, oct_scheme_kv(o.s, &o.arena, "b", 1, 2, &o.kv, &o.err));
+    assert_false(o.kv.kind == OCT_KV_KIND_I8); /* another layer keeps float */
+    all_used(&o);
+    done(&o);
+    put_parts(e, OCT_COUNT(e), NULL, "{}");
+    ok(&o, ask_kv(&o, 1));
+    assert_false((o.kv.kind == OCT_KV_KIND_I8) || oct_scheme_has_kv(o.s));
+    done(&o);
 }
 
-static void refuse_kv(const entry *e, size_t n, const char *description, const char *word) {
-    opened o;
-    oct_kv_source kv;
-    put_model(e, n, description, "");
-    const oct_status status = open_kv(&o, &kv);
-    assert_int_equal(status, OCT_E_CORRUPT);
-    expect_text(&o.err, word);
-    close_all(&o);
+static void refuse_kv(const part *e, size_t n, const char *description, const char *word) {
+    asked o;
+    put_parts(e, n, NULL, description);
+    refused(&o, ask_kv(&o, 1), OCT_E_CORRUPT, word);
 }
 
 static void ST11_c8(void **state) {
     (void)state;
     static const char c8[] = "{\"kv_cache_type\":\"C8\"}";
     const float good[2] = {0.5f, 0.25f}, bad[] = {0, -1, NAN, INFINITY}, three[3] = {1, 1, 1};
-    const entry only_k[] = {KV("k_proj.kv_cache_scale", F32, 1, {2}, good)};
-    const entry only_v[] = {KV("v_proj.kv_cache_scale", F32, 1, {2}, good)};
-    const entry none[] = {KV("x", F32, 1, {2}, good)};
+    const part only_k[] = {KV("k_proj.kv_cache_scale", F32, 1, {2}, good)};
+    const part only_v[] = {KV("v_proj.kv_cache_scale", F32, 1, {2}, good)};
+    const part none[] = {KV("x", F32, 1, {2}, good)};
     refuse_kv(only_k, 1, c8, "a.v_proj.kv_cache_scale is missing");
     refuse_kv(only_v, 1, c8, "a.k_proj.kv_cache_scale is missing");
     refuse_kv(none, 1, c8, "no layer has k_proj.kv_cache_scale");
-    const entry size[] = {KV("k_proj.kv_cache_scale", F32, 1, {3}, three),
-                          KV("v_proj.kv_cache_scale", F32, 1, {2}, good)};
+    const part size[] = {KV("k_proj.kv_cache_scale", F32, 1, {3}, three),
+                         KV("v_proj.kv_cache_scale", F32, 1, {2}, good)};
     refuse_kv(size, 2, c8, "a.k_proj.kv_cache_scale: got F32 [3], want 2 floats");
     for (size_t i = 0; i < OCT_COUNT(bad); i++) {
         const float values[2] = {1, bad[i]};
-        const entry e[] = {KV("k_proj.kv_cache_scale", F32, 1, {2}, good),
-                           KV("v_proj.kv_cache_scale", F32, 1, {2}, values)};
+        const part e[] = {KV("k_proj.kv_cache_scale", F32, 1, {2}, good),
+                          KV("v_proj.kv_cache_scale", F32, 1, {2}, values)};
         refuse_kv(e, 2, c8, "tensor a.v_proj.kv_cache_scale: index 1");
     }
     const float far[2] = {200, 0};
-    const entry off[] = {KV("k_proj.kv_cache_scale", F32, 1, {2}, good),
-                         KV("v_proj.kv_cache_scale", F32, 1, {2}, good),
-                         KV("k_proj.kv_cache_offset", F32, 1, {2}, far)};
+    const part off[] = {KV("k_proj.kv_cache_scale", F32, 1, {2}, good),
+                        KV("v_proj.kv_cache_scale", F32, 1, {2}, good),
+                        KV("k_proj.kv_cache_offset", F32, 1, {2}, far)};
     refuse_kv(off, 3, c8, "tensor a.k_proj.kv_cache_offset: index 0");
     refuse_kv(off, 2, "{\"kv_cache_type\":\"C8\",\"a.k_proj.kv_cache_offset\":\"C8\"}",
               "a.k_proj.kv_cache_offset is listed as C8 but is in no file");
@@ -447,7 +357,7 @@ static void ST11_c8(void **state) {
  */
 
 /* Every tensor of every dense golden checkpoint is used, and nothing is missing. */
-static void read_layer(opened *o, const oct_model_config *m, uint32_t layer) {
+static void read_layer(asked *o, const oct_model_config *m, uint32_t layer) {
     const uint64_t q = m->n_heads * m->head_dim, kv = m->n_kv_heads * m->head_dim;
     const struct {
         const char *name;
@@ -462,50 +372,41 @@ static void read_layer(opened *o, const oct_model_config *m, uint32_t layer) {
     static const char *const norms[] = {"input_layernorm", "post_attention_layernorm"};
     char name[256];
     const float *v;
-    oct_kv_source cache;
     for (size_t i = 0; i < OCT_COUNT(rows); i++) {
         snprintf(name, sizeof name, "model.layers.%u.%s", layer, rows[i].name);
-        must(o, oct_scheme_linear(o->s, &o->arena, name, rows[i].n, rows[i].k, m->qkv_bias && i < 3,
-                                  &o->lin, &o->err));
+        ok(o, oct_scheme_linear(o->s, &o->arena, name, rows[i].n, rows[i].k, m->qkv_bias && i < 3,
+                                &o->lin, &o->err));
     }
     for (size_t i = 0; i < 4; i++) {
         snprintf(name, sizeof name, "model.layers.%u.%s.%s", layer, norms[i / 2],
                  i % 2 ? "bias" : "weight");
-        must(o, oct_checkpoint_vector(o->c, &o->arena, name, m->hidden, i % 2, &v, &o->err));
+        ok(o, oct_checkpoint_vector(o->c, &o->arena, name, m->hidden, i % 2, &v, &o->err));
     }
     for (size_t i = 0; i < 4 && m->qk_norm; i++) {
         snprintf(name, sizeof name, "model.layers.%u.self_attn.%c_norm.%s", layer, "qk"[i / 2],
                  i % 2 ? "bias" : "weight");
-        must(o, oct_checkpoint_vector(o->c, &o->arena, name, m->head_dim, i % 2, &v, &o->err));
+        ok(o, oct_checkpoint_vector(o->c, &o->arena, name, m->head_dim, i % 2, &v, &o->err));
     }
     snprintf(name, sizeof name, "model.layers.%u.self_attn", layer);
-    must(o, oct_scheme_kv(o->s, &o->arena, name, m->n_kv_heads, m->head_dim, &cache, &o->err));
-    assert_true((cache.kind == OCT_KV_KIND_I8) == oct_scheme_has_kv(o->s));
+    ok(o, oct_scheme_kv(o->s, &o->arena, name, m->n_kv_heads, m->head_dim, &o->kv, &o->err));
+    assert_true((o->kv.kind == OCT_KV_KIND_I8) == oct_scheme_has_kv(o->s));
 }
 
 static void read_golden(const char *folder) {
-    opened o = {0};
+    asked o;
     const float *v;
     const uint64_t shape[2] = {256, 64};
-    oct_arena_init(&o.arena, oct_system_allocator(), 0);
-    must(&o, oct_checkpoint_open(oct_system_allocator(), folder, &o.c, &o.err));
-    must(&o, oct_scheme_open(oct_system_allocator(), o.c, NULL, &o.s, &o.err));
+    ok(&o, ask_folder(&o, folder, NULL));
     const oct_model_config *m = oct_checkpoint_config(o.c);
     for (uint32_t l = 0; l < m->n_layers; l++) read_layer(&o, m, l);
     (void)oct_checkpoint_need(o.c, "model.embed_tokens.weight", 2, shape);
-    must(&o, oct_checkpoint_vector(o.c, &o.arena, "model.norm.weight", 64, false, &v, &o.err));
-    must(&o, oct_checkpoint_vector(o.c, &o.arena, "model.norm.bias", 64, true, &v, &o.err));
+    ok(&o, oct_checkpoint_vector(o.c, &o.arena, "model.norm.weight", 64, false, &v, &o.err));
+    ok(&o, oct_checkpoint_vector(o.c, &o.arena, "model.norm.bias", 64, true, &v, &o.err));
     if (!m->tie_word_embeddings)
-        must(&o, oct_scheme_linear(o.s, &o.arena, "lm_head", 256, 64, false, &o.lin, &o.err));
-    must(&o, oct_checkpoint_check_needs(o.c, &o.err));
-    oct_buf left;
-    oct_buf_init(&left, oct_system_allocator(), 0);
-    if (oct_checkpoint_unused(o.c, &left) != 0) {
-        print_error("%s: not used: %s\n", folder, oct_buf_cs(&left));
-        fail();
-    }
-    oct_buf_fini(&left);
-    close_all(&o);
+        ok(&o, oct_scheme_linear(o.s, &o.arena, "lm_head", 256, 64, false, &o.lin, &o.err));
+    ok(&o, oct_checkpoint_check_needs(o.c, &o.err));
+    all_used(&o);
+    done(&o);
 }
 
 static void golden_checkpoints_bind(void **state) {
@@ -516,19 +417,19 @@ static void golden_checkpoints_bind(void **state) {
 }
 
 static oct_status open_and_bind(void *ctx, const oct_allocator *mem) {
-    opened o = {0};
+    asked o = {0};
     oct_arena_init(&o.arena, mem, 0);
     oct_status status = oct_checkpoint_open(mem, ctx, &o.c, NULL);
     if (status == OCT_OK) status = oct_scheme_open(mem, o.c, NULL, &o.s, NULL);
     if (status == OCT_OK) status = oct_scheme_linear(o.s, &o.arena, "p", 2, 4, false, &o.lin, NULL);
-    close_all(&o);
+    done(&o);
     return status;
 }
 
 static void every_allocation_may_fail(void **state) {
     (void)state;
-    const entry e[] = {STATIC_SET};
-    put_model(e, OCT_COUNT(e), "{\"p.weight\":\"W8A8\"}", "");
+    const part e[] = {STATIC_SET};
+    put_parts(e, OCT_COUNT(e), NULL, "{\"p.weight\":\"W8A8\"}");
     refuse_each_request(open_and_bind, test_dir);
 }
 
