@@ -193,21 +193,6 @@ static oct_status check_format(const json_t *v, const char *key, bool *packed, o
                   err);
 }
 
-/* kind and label from weights and inputs. */
-static void name_rule(const ct_args *w, oct_linear_rule *r) {
-    r->scale_tail = ".weight_scale";
-    if (w->is_float) {
-        r->kind = OCT_LINEAR_FP8;
-        r->label = r->input == OCT_INPUT_FLOAT ? "FP8 weights" : "FP8";
-    } else if (r->input == OCT_INPUT_FLOAT) {
-        r->kind = OCT_LINEAR_W8A16;
-        r->label = "W8A16";
-    } else {
-        r->kind = OCT_LINEAR_INT8;
-        r->label = r->input == OCT_INPUT_STATIC ? "W8A8" : "W8A8_DYNAMIC";
-    }
-}
-
 static oct_status read_group(oct_scheme *s, const json_t *v, const json_t *global_format,
                              ct_group *g, oct_err *err) {
     const json_t *w = json_object_get(v, "weights"), *in = json_object_get(v, "input_activations"),
@@ -227,8 +212,9 @@ static oct_status read_group(oct_scheme *s, const json_t *v, const json_t *globa
     }
     OCT_TRY(set_weights(w, g->key, &args, &g->rule, err));
     OCT_TRY(set_inputs(s, in, g->key, &args, &g->rule, err));
-    name_rule(&args, &g->rule);
-    if (g->rule.packed && args.is_float) g->rule.packed = false;
+    oct_scheme_name_rule(&g->rule, args.is_float);
+    g->rule.scale_tail = ".weight_scale";
+    if (args.is_float) g->rule.packed = false;
     return OCT_OK;
 }
 

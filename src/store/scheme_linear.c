@@ -273,6 +273,19 @@ static oct_status quantised(oct_scheme *s, oct_arena *arena, const char *own,
 
 /* ---- the rule and the file ------------------------------------------------------------------- */
 
+void oct_scheme_name_rule(oct_linear_rule *r, bool is_fp8) {
+    if (is_fp8) {
+        r->kind = OCT_LINEAR_FP8;
+        r->label = r->input == OCT_INPUT_FLOAT ? "FP8 weights" : "FP8";
+    } else if (r->input == OCT_INPUT_FLOAT) {
+        r->kind = OCT_LINEAR_W8A16;
+        r->label = "W8A16";
+    } else {
+        r->kind = OCT_LINEAR_INT8;
+        r->label = r->input == OCT_INPUT_STATIC ? "W8A8" : "W8A8_DYNAMIC";
+    }
+}
+
 /* Routers and the like are float though no list says so: tools quantise only what they walk. */
 static oct_status taken_as_float(oct_scheme *s, oct_arena *arena, const char *own,
                                  const oct_linear_rule *rule, bool need_bias, oct_linear_source *io,

@@ -119,6 +119,8 @@ oct_status oct_scheme_check_zero(oct_scheme *s, const char *prefix, const char *
 /* Float weight and bias: what every scheme has for the projections it leaves alone. */
 oct_status oct_scheme_float_linear(oct_scheme *s, oct_arena *arena, const char *prefix,
                                    bool need_bias, oct_linear_source *io, oct_err *err);
+/* kind and label of INT8 or FP8 weights, from them and r->input. */
+void oct_scheme_name_rule(oct_linear_rule *r, bool is_fp8);
 /* Carries out a rule. */
 oct_status oct_scheme_rule_linear(oct_scheme *s, oct_arena *arena, const char *own,
                                   const oct_linear_rule *rule, bool need_bias,

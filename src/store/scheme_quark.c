@@ -131,16 +131,7 @@ static oct_status layer_rule(oct_scheme *s, const json_t *layer, const char *key
     OCT_TRY(weight_rule(layer, key, &w, r, err));
     OCT_TRY(input_rule(s, layer, key, &w, r, err));
     if (!w.given) return OCT_OK;
-    if (w.type == QUARK_FP8) {
-        r->kind = OCT_LINEAR_FP8;
-        r->label = r->input == OCT_INPUT_FLOAT ? "FP8 weights" : "FP8";
-    } else if (r->input == OCT_INPUT_FLOAT) {
-        r->kind = OCT_LINEAR_W8A16;
-        r->label = "W8A16";
-    } else {
-        r->kind = OCT_LINEAR_INT8;
-        r->label = r->input == OCT_INPUT_STATIC ? "W8A8" : "W8A8_DYNAMIC";
-    }
+    oct_scheme_name_rule(r, w.type == QUARK_FP8);
     return OCT_OK;
 }
 
