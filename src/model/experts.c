@@ -1,10 +1,11 @@
 /*
  * model/experts.c - a layer of experts as device operations.
  *
- *   scores = router(h);  which experts a row takes, and their weights;  rows in the order of
- * experts wide   = gate_up of each grouped row by its expert;  inner = act(gate) * up;  wide =
- * down(inner) out   += weighted sum of a row's experts + [sigmoid(shared_gate(h)) *] shared
- * expert(h)
+ *   scores = router(h);  which experts a row takes, and their weights
+ *   rows in the order of experts
+ *   wide  = gate_up of each grouped row by its expert;  inner = act(gate) * up
+ *   wide  = down(inner)
+ *   out  += weighted sum of a row's experts + [sigmoid(shared_gate(h)) *] shared expert(h)
  *
  * With one rule of quantising for all experts the rows of the batch are quantised once, by the norm
  * before, and the product picks them; only static scales or factors of their own need grouped
@@ -38,9 +39,7 @@ typedef struct grouped_input {
 static oct_status grouped_rows(oct_model *m, const oct_mat *mat, uint32_t n_grouped,
                                grouped_input *in, oct_err *err) {
     if (mat->quant == OCTET_QUANT_NONE) return OCT_OK;
-    if (in->q_of && in->q_of->quant == mat->quant && in->q_of->param == mat->param &&
-        in->q_of->mul == mat->mul)
-        return OCT_OK;
+    if (in->q_of && oct_model_same_quant(in->q_of, mat)) return OCT_OK;
     in->q = m->s.grouped_q;
     in->q_grouped = true;
     in->q_of = mat;

@@ -16,6 +16,8 @@
  */
 #include "model/parts.h"
 
+#include "quant/float_types.h"
+
 #define DEV(m, call, what) \
     OCT_TRY(oct_device_check((m)->device, (m)->device->ops->call, (what), err))
 
@@ -33,7 +35,7 @@ static octet_quant quant_of(const oct_model *m, const oct_mat *mat) {
     return (octet_quant){.mode = mat->quant, .param = oct_const_ref(m, mat->param), .out = m->s.q};
 }
 
-static bool same_quant(const oct_mat *a, const oct_mat *b) {
+bool oct_model_same_quant(const oct_mat *a, const oct_mat *b) {
     return a->quant == b->quant && a->param == b->param && a->mul == b->mul;
 }
 
@@ -52,7 +54,7 @@ bool oct_model_needs_float(const oct_model *m, const oct_group *g) {
     for (uint32_t i = 0; i < g->n_mats; i++) {
         const oct_mat *mat = &g->mat[i];
         if (mat->quant == OCTET_QUANT_NONE || mat->mul) return true;
-        if (first && !same_quant(first, mat)) return true;
+        if (first && !oct_model_same_quant(first, mat)) return true;
         if (!first) first = mat;
     }
     return false;
@@ -77,7 +79,7 @@ oct_status oct_model_group(oct_model *m, const oct_group *g, oct_input in, octet
 
     for (uint32_t i = 0; i < g->n_mats; i++) {
         const oct_mat *mat = &g->mat[i];
-        if (mat->quant != OCTET_QUANT_NONE && !(in_q && same_quant(in_q, mat))) {
+        if (mat->quant != OCTET_QUANT_NONE && !(in_q && oct_model_same_quant(in_q, mat))) {
             const octet_quantize_op op = {.struct_bytes = sizeof op,
                                           .n_rows = n_rows,
                                           .width = mat->k,
@@ -102,14 +104,6 @@ oct_status oct_model_group(oct_model *m, const oct_group *g, oct_input in, octet
     return OCT_OK;
 }
 
-static float bf16_value(uint16_t bits) {
-    union {
-        uint32_t u;
-        float f;
-    } v = {.u = (uint32_t)bits << 16};
-    return v.f;
-}
-
 /* Shows rows to the tap, widened to float32. */
 static oct_status show(oct_model *m, uint32_t layer, oct_tap_point point, octet_rows rows,
                        uint32_t col, uint32_t n_rows, uint32_t width, oct_err *err) {
@@ -132,7 +126,7 @@ static oct_status show(oct_model *m, uint32_t layer, oct_tap_point point, octet_
     DEV(m, stream_wait(m->stream), "stream_wait");
     for (uint32_t r = 0; !wide && r < n_rows; r++) {
         float *row = m->tap_rows + (size_t)r * width;
-        for (uint32_t i = width; i-- > 0;) row[i] = bf16_value(((const uint16_t *)row)[i]);
+        for (uint32_t i = width; i-- > 0;) row[i] = oct_bf16_to_f32(((const uint16_t *)row)[i]);
     }
     m->tap(m->tap_ctx, layer, point, m->tap_rows, n_rows, width);
     return OCT_OK;

@@ -180,6 +180,8 @@ typedef struct oct_input {
     octet_rows rows;
     const oct_mat *in_q;
 } oct_input;
+/* Whether the input rows of two matrices are quantised alike. */
+bool oct_model_same_quant(const oct_mat *a, const oct_mat *b);
 /* out = the group's projections of `in`; out_dtype 0: the device's act_dtype. */
 OCT_MUST_CHECK oct_status oct_model_group(oct_model *m, const oct_group *g, oct_input in,
                                           octet_rows out, uint32_t n_rows, bool accumulate,
