@@ -92,6 +92,28 @@ uint32_t oct_arch_down(const oct_model_config *c, uint32_t layer,
     return 1;
 }
 
+void oct_arch_expert(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_N_EXPERT]) {
+    const oct_arch *arch = oct_arch_of(c->family);
+    const uint64_t inner = c->moe_intermediate, h = c->hidden;
+    out[OCT_ARCH_GATE] = (oct_arch_projection){arch->expert_gate, inner, h, false};
+    out[OCT_ARCH_UP] = (oct_arch_projection){arch->expert_up, inner, h, false};
+    out[OCT_ARCH_DOWN] = (oct_arch_projection){arch->expert_down, h, inner, false};
+}
+
+void oct_arch_norms(const oct_model_config *c, oct_arch_norm out[OCT_ARCH_N_NORMS]) {
+    const oct_arch *arch = oct_arch_of(c->family);
+    const uint64_t h = c->hidden, dim = c->head_dim;
+    const bool full = arch->qk_norm == OCTET_QK_NORM_FULL;
+    out[OCT_ARCH_ATTN] = (oct_arch_norm){arch->attn_norm, h};
+    out[OCT_ARCH_ATTN_POST] = (oct_arch_norm){arch->attn_post_norm, h};
+    out[OCT_ARCH_MLP] = (oct_arch_norm){arch->mlp_norm, h};
+    out[OCT_ARCH_MLP_POST] = (oct_arch_norm){arch->mlp_post_norm, h};
+    out[OCT_ARCH_Q] =
+        (oct_arch_norm){c->qk_norm ? "self_attn.q_norm" : 0, full ? c->n_heads * dim : dim};
+    out[OCT_ARCH_K] =
+        (oct_arch_norm){c->qk_norm ? "self_attn.k_norm" : 0, full ? c->n_kv_heads * dim : dim};
+}
+
 uint32_t oct_arch_window(const oct_model_config *c, uint32_t layer) {
     return c->layer_slides[layer] ? c->sliding_window : 0;
 }

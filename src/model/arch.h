@@ -50,6 +50,26 @@ uint32_t oct_arch_gate_up(const oct_model_config *c, uint32_t layer,
 uint32_t oct_arch_down(const oct_model_config *c, uint32_t layer,
                        oct_arch_projection out[OCT_ARCH_MAX_GROUP]);
 
+/* The projections of an expert of a layer with some; suffix: what follows "experts.E.". */
+enum { OCT_ARCH_GATE, OCT_ARCH_UP, OCT_ARCH_DOWN, OCT_ARCH_N_EXPERT };
+void oct_arch_expert(const oct_model_config *c, oct_arch_projection out[OCT_ARCH_N_EXPERT]);
+
+/* The norms of a layer; name NULL: there is no such norm. */
+typedef struct oct_arch_norm {
+    const char *name;
+    uint64_t n;
+} oct_arch_norm;
+enum {
+    OCT_ARCH_ATTN,
+    OCT_ARCH_ATTN_POST,
+    OCT_ARCH_MLP,
+    OCT_ARCH_MLP_POST,
+    OCT_ARCH_Q,
+    OCT_ARCH_K,
+    OCT_ARCH_N_NORMS
+};
+void oct_arch_norms(const oct_model_config *c, oct_arch_norm out[OCT_ARCH_N_NORMS]);
+
 /* Inner width of a layer's own MLP: that of a dense layer, or of the shared expert (0: none). */
 uint32_t oct_arch_mlp_width(const oct_model_config *c, uint32_t layer);
 

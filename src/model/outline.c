@@ -26,10 +26,6 @@ static oct_status give(const walk *w, oct_outline_kind kind, const char *tail, u
     return w->fn(w->ctx, &item, err);
 }
 
-static oct_status give_norm(const walk *w, const char *name, uint64_t n, oct_err *err) {
-    return name ? give(w, OCT_OUTLINE_NORM, name, n, 0, false, err) : OCT_OK;
-}
-
 static oct_status give_projections(const walk *w, const oct_arch_projection *p, uint32_t n,
                                    oct_err *err) {
     for (uint32_t i = 0; i < n; i++)
@@ -37,30 +33,21 @@ static oct_status give_projections(const walk *w, const oct_arch_projection *p, 
     return OCT_OK;
 }
 
-static oct_status give_norms(const walk *w, const oct_arch *arch, oct_err *err) {
-    const oct_model_config *c = w->c;
-    const bool full = arch->qk_norm == OCTET_QK_NORM_FULL;
-    const uint64_t q = full ? (uint64_t)c->n_heads * c->head_dim : c->head_dim;
-    const uint64_t k = full ? (uint64_t)c->n_kv_heads * c->head_dim : c->head_dim;
-    OCT_TRY(give_norm(w, arch->attn_norm, c->hidden, err));
-    OCT_TRY(give_norm(w, arch->attn_post_norm, c->hidden, err));
-    OCT_TRY(give_norm(w, arch->mlp_norm, c->hidden, err));
-    OCT_TRY(give_norm(w, arch->mlp_post_norm, c->hidden, err));
-    if (!c->qk_norm) return OCT_OK;
-    OCT_TRY(give_norm(w, "self_attn.q_norm", q, err));
-    return give_norm(w, "self_attn.k_norm", k, err);
+static oct_status give_norms(const walk *w, oct_err *err) {
+    oct_arch_norm norms[OCT_ARCH_N_NORMS];
+    oct_arch_norms(w->c, norms);
+    for (size_t i = 0; i < OCT_COUNT(norms); i++)
+        if (norms[i].name)
+            OCT_TRY(give(w, OCT_OUTLINE_NORM, norms[i].name, norms[i].n, 0, false, err));
+    return OCT_OK;
 }
 
 static oct_status give_expert(const walk *w, const oct_arch *arch, uint32_t e, oct_err *err) {
-    const uint64_t h = w->c->hidden, inner = w->c->moe_intermediate;
-    const struct {
-        const char *name;
-        uint64_t n, k;
-    } parts[] = {
-        {arch->expert_gate, inner, h}, {arch->expert_up, inner, h}, {arch->expert_down, h, inner}};
+    oct_arch_projection parts[OCT_ARCH_N_EXPERT];
     char name[NAME];
+    oct_arch_expert(w->c, parts);
     for (size_t i = 0; i < OCT_COUNT(parts); i++) {
-        snprintf(name, sizeof name, "%s%s.experts.%u.%s", w->prefix, arch->moe, e, parts[i].name);
+        snprintf(name, sizeof name, "%s%s.experts.%u.%s", w->prefix, arch->moe, e, parts[i].suffix);
         const oct_outline_item item = {.kind = OCT_OUTLINE_EXPERT,
                                        .name = name,
                                        .layer = w->layer,
@@ -93,7 +80,7 @@ oct_status oct_outline_layer(const oct_model_config *c, uint32_t layer, oct_outl
     oct_arch_projection p[OCT_ARCH_MAX_GROUP];
     walk w = {.c = c, .fn = fn, .ctx = ctx, .layer = layer};
     snprintf(w.prefix, sizeof w.prefix, "model.layers.%u.", layer);
-    OCT_TRY(give_norms(&w, arch, err));
+    OCT_TRY(give_norms(&w, err));
     OCT_TRY(give_projections(&w, p, oct_arch_qkv(c, p), err));
     OCT_TRY(give_projections(&w, p, oct_arch_o(c, p), err));
     if (c->layer_is_moe[layer]) OCT_TRY(give_experts(&w, arch, err));
@@ -105,7 +92,7 @@ oct_status oct_outline_ends(const oct_model_config *c, bool own_head, oct_outlin
                             oct_err *err) {
     const walk w = {.c = c, .fn = fn, .ctx = ctx, .layer = c->n_layers};
     OCT_TRY(give(&w, OCT_OUTLINE_EMBED, "model.embed_tokens", c->vocab, c->hidden, false, err));
-    OCT_TRY(give_norm(&w, "model.norm", c->hidden, err));
+    OCT_TRY(give(&w, OCT_OUTLINE_NORM, "model.norm", c->hidden, 0, false, err));
     if (!own_head) return OCT_OK;
     return give(&w, OCT_OUTLINE_HEAD, "lm_head", c->vocab, c->hidden, false, err);
 }
