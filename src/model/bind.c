@@ -30,6 +30,13 @@ oct_const oct_model_stage(oct_model *m, const float *values, size_t count) {
     return at;
 }
 
+oct_status oct_bind_open_scheme(oct_binder *b, oct_err *err) {
+    const oct_model_options *o = &b->m->options;
+    const oct_scheme_options so = {.forced = o->quant == OCT_QUANT_ASCEND ? "ascend" : o->scheme,
+                                   .strict = o->strict};
+    return oct_scheme_open(b->m->mem, b->ckpt, &so, &b->scheme, err);
+}
+
 oct_status oct_bind_stage(oct_binder *b, const float *values, size_t count, oct_const *out,
                           oct_err *err) {
     *out = 0;
@@ -64,10 +71,11 @@ oct_status oct_bind_norm(oct_binder *b, const char *name, uint64_t n, double fac
     return oct_bind_stage(b, bias ? w + n : NULL, n, &out->bias, err);
 }
 
-uint32_t oct_bind_storage(const oct_binder *b, const oct_linear_source *src, uint32_t *quant) {
+uint32_t oct_bind_storage(const oct_binder *b, const oct_linear_source *src, oct_bind_wish wish,
+                          uint32_t *quant) {
     *quant = (uint32_t)src->act;
     if (src->kind == OCT_LINEAR_INT8) return OCTET_I8;
-    if (b->m->options.quant == OCT_QUANT_INT8) {
+    if (wish == OCT_BIND_AS_WISHED && b->m->options.quant == OCT_QUANT_INT8) {
         *quant = OCTET_QUANT_DYNAMIC;
         return OCTET_I8;
     }
@@ -82,43 +90,30 @@ size_t oct_bind_element(uint32_t dtype) {
     return dtype == OCTET_I8 ? 1 : dtype == OCTET_F32 ? 4 : 2;
 }
 
-bool oct_bind_alike(const oct_binder *b, const oct_linear_source *x, const oct_linear_source *y) {
+bool oct_bind_alike(const oct_binder *b, const oct_linear_source *x, const oct_linear_source *y,
+                    oct_bind_wish wish) {
     uint32_t qx, qy;
-    return oct_bind_storage(b, x, &qx) == oct_bind_storage(b, y, &qy) && qx == qy &&
+    return oct_bind_storage(b, x, wish, &qx) == oct_bind_storage(b, y, wish, &qy) && qx == qy &&
            x->input_scale == y->input_scale && x->input_offset == y->input_offset &&
            !x->input_mul && !y->input_mul;
 }
 
 /* Makes one matrix of sources first..last-1, whose result starts at column col. */
 static oct_status bind_mat(oct_binder *b, const oct_linear_source *first,
-                           const oct_linear_source *last, uint32_t col, oct_mat *mat,
-                           oct_err *err) {
-    oct_model *m = b->m;
-    uint64_t n = 0;
-    for (const oct_linear_source *s = first; s < last; s++) n += s->n;
-
+                           const oct_linear_source *last, uint32_t col, oct_bind_wish wish,
+                           oct_mat *mat, oct_err *err) {
+    oct_bind_rows rows;
     uint32_t quant;
-    const uint32_t dtype = oct_bind_storage(b, first, &quant);
-    *mat = (oct_mat){.n = (uint32_t)n, .k = (uint32_t)first->k, .col = col, .quant = quant};
+    const uint32_t dtype = oct_bind_storage(b, first, wish, &quant);
+    OCT_TRY(oct_bind_rows_init(b, &rows, dtype, first->k, (size_t)(last - first), err));
+    for (const oct_linear_source *s = first; s < last; s++) oct_bind_rows_add(&rows, s);
+    *mat = (oct_mat){.n = (uint32_t)rows.n, .k = (uint32_t)first->k, .col = col, .quant = quant};
     if (quant == OCTET_QUANT_STATIC_BEFORE || quant == OCTET_QUANT_STATIC_AFTER) {
         const float param[2] = {first->input_scale, first->input_offset};
         OCT_TRY(oct_bind_stage(b, param, 2, &mat->param, err));
     }
     OCT_TRY(oct_bind_stage(b, first->input_mul, first->k, &mat->mul, err));
-
-    const octet_weight_desc desc = {
-        .struct_bytes = sizeof desc, .dtype = dtype, .n = n, .k = first->k};
-    const int32_t code = m->device->ops->weight_create(m->device->dev, &desc, &mat->weight);
-    OCT_TRY(oct_device_check(m->device, code, "weight_create", err));
-    m->info.weight_bytes += m->device->ops->weight_bytes(m->device->dev, &desc);
-
-    oct_bind_rows rows;
-    OCT_TRY(oct_bind_rows_init(b, &rows, dtype, first->k, (size_t)(last - first), err));
-    for (const oct_linear_source *s = first; s < last; s++) oct_bind_rows_add(&rows, s);
-    OCT_TRY(oct_bind_load(b, mat->weight, &rows, err));
-    *(dtype == OCTET_I8 ? &b->n_int8 : &b->n_float) += (uint64_t)(last - first);
-    m->info.step_weight_bytes += n * first->k * oct_bind_element(dtype);
-    return OCT_OK;
+    return oct_bind_weight(b, &rows, 0, mat, err);
 }
 
 void oct_bind_label(oct_binder *b, const char *label) {
@@ -129,7 +124,7 @@ void oct_bind_label(oct_binder *b, const char *label) {
 }
 
 oct_status oct_bind_group(oct_binder *b, const char *prefix, const oct_arch_projection *p,
-                          uint32_t n_p, oct_group *g, oct_err *err) {
+                          uint32_t n_p, oct_bind_wish wish, oct_group *g, oct_err *err) {
     oct_linear_source src[OCT_GROUP_MATS];
     char name[OCT_BIND_NAME];
     bool all = true;
@@ -146,8 +141,8 @@ oct_status oct_bind_group(oct_binder *b, const char *prefix, const oct_arch_proj
 
     for (uint32_t i = 0; i < n_p;) {
         uint32_t end = i + 1;
-        while (end < n_p && oct_bind_alike(b, &src[i], &src[end])) end++;
-        OCT_TRY(bind_mat(b, src + i, src + end, g->width, &g->mat[g->n_mats], err));
+        while (end < n_p && oct_bind_alike(b, &src[i], &src[end], wish)) end++;
+        OCT_TRY(bind_mat(b, src + i, src + end, g->width, wish, &g->mat[g->n_mats], err));
         g->width += g->mat[g->n_mats++].n;
         i = end;
     }
@@ -170,6 +165,10 @@ oct_status oct_bind_kv(oct_binder *b, uint32_t l, const char *prefix, oct_layer 
     return oct_bind_stage(b, kv.v_offset, width, &layer->v_offset, err);
 }
 
+bool oct_bind_own_head(const oct_binder *b) {
+    return !b->m->config.tie_word_embeddings || oct_checkpoint_find(b->ckpt, "lm_head.weight");
+}
+
 /* The embedding as a float table, and the head: its own matrix, or the embedding once more. */
 static oct_status bind_ends(oct_binder *b, oct_err *err) {
     oct_model *m = b->m;
@@ -177,21 +176,18 @@ static oct_status bind_ends(oct_binder *b, oct_err *err) {
     const uint64_t shape[2] = {c->vocab, c->hidden};
     const oct_arch_projection head[] = {{"lm_head", c->vocab, c->hidden, false}};
     const oct_tensor *embed = oct_checkpoint_need(b->ckpt, "model.embed_tokens.weight", 2, shape);
-    const bool own_head = oct_checkpoint_find(b->ckpt, "lm_head.weight") || !c->tie_word_embeddings;
+    const bool own_head = oct_bind_own_head(b);
 
     /* A factor on the logits is one on the head's input. */
     OCT_TRY(oct_bind_norm(b, "model.norm", c->hidden, c->logits_scale, &m->final_norm, err));
-    if (own_head) OCT_TRY(oct_bind_group(b, "", head, 1, &m->head, err));
+    if (own_head) OCT_TRY(oct_bind_group(b, "", head, 1, OCT_BIND_AS_WISHED, &m->head, err));
     if (!embed) return OCT_OK;
 
     const oct_linear_source src = {
         .kind = OCT_LINEAR_FLOAT, .n = c->vocab, .k = c->hidden, .weight = embed, .label = "FLOAT"};
-    const oct_model_quant quant = m->options.quant;
     const uint64_t step_bytes = m->info.step_weight_bytes;
-    oct_mat table;
-    m->options.quant = OCT_QUANT_AS_STORED; /* the table is looked up, not multiplied */
-    const oct_status st = bind_mat(b, &src, &src + 1, 0, &table, err);
-    m->options.quant = quant;
+    oct_mat table = {0};
+    const oct_status st = bind_mat(b, &src, &src + 1, 0, OCT_BIND_AS_STORED, &table, err);
     m->embed = table.weight;
     OCT_TRY(st);
     if (own_head) {
@@ -200,10 +196,10 @@ static oct_status bind_ends(oct_binder *b, oct_err *err) {
     }
     /* A tied head is the table itself, unless projections are quantised on load: then the head is
      * too, as a matrix of its own. */
-    m->head_is_embed = quant != OCT_QUANT_INT8;
+    m->head_is_embed = m->options.quant != OCT_QUANT_INT8;
     if (!m->head_is_embed) {
         m->info.step_weight_bytes = step_bytes;
-        OCT_TRY(bind_mat(b, &src, &src + 1, 0, &table, err));
+        OCT_TRY(bind_mat(b, &src, &src + 1, 0, OCT_BIND_AS_WISHED, &table, err));
     }
     m->head = (oct_group){.mat = {table}, .n_mats = 1, .width = c->vocab};
     return OCT_OK;
@@ -239,12 +235,10 @@ static oct_status bind_all(oct_binder *b, oct_err *err) {
 
 oct_status oct_model_bind(oct_model *m, oct_checkpoint *ckpt, oct_err *err) {
     oct_binder b = {.m = m, .ckpt = ckpt, .total = oct_checkpoint_weight_bytes(ckpt)};
-    const char *forced = m->options.quant == OCT_QUANT_ASCEND ? "ascend" : m->options.scheme;
-    const oct_scheme_options so = {.forced = forced, .strict = m->options.strict};
 
     OCT_TRY(oct_kv_skip_parse(m->options.kv_skip_layers, &m->config, b.kv_skip, err));
     oct_arena_init(&b.arena, m->mem, 0);
-    oct_status st = oct_scheme_open(m->mem, ckpt, &so, &b.scheme, err);
+    oct_status st = oct_bind_open_scheme(&b, err);
     if (st == OCT_OK) st = bind_all(&b, err);
     oct_scheme_close(b.scheme);
     oct_arena_fini(&b.arena);

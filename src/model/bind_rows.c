@@ -219,7 +219,8 @@ static void progress(oct_binder *b, const oct_bind_rows *rows) {
                                b->total);
 }
 
-oct_status oct_bind_load(oct_binder *b, octet_weight w, const oct_bind_rows *rows, oct_err *err) {
+/* Writes all of them into the weight. */
+static oct_status load(oct_binder *b, octet_weight w, const oct_bind_rows *rows, oct_err *err) {
     const oct_device *d = b->m->device;
     loading l = {.b = b, .rows = rows, .failed = ATOMIC_FLAG_INIT};
     int32_t code = OCTET_OK;
@@ -241,4 +242,22 @@ oct_status oct_bind_load(oct_binder *b, octet_weight w, const oct_bind_rows *row
     else
         oct_err_prefix(err, "%.*s", OCT_STR_ARG(rows->source[0]->weight->name));
     return st;
+}
+
+oct_status oct_bind_weight(oct_binder *b, const oct_bind_rows *rows, uint32_t n_experts,
+                           oct_mat *mat, oct_err *err) {
+    oct_model *m = b->m;
+    const octet_device_ops *ops = m->device->ops;
+    const octet_weight_desc desc = {.struct_bytes = sizeof desc,
+                                    .dtype = rows->dtype,
+                                    .n = mat->n,
+                                    .k = mat->k,
+                                    .n_experts = n_experts};
+    const int32_t code = ops->weight_create(m->device->dev, &desc, &mat->weight);
+    OCT_TRY(oct_device_check(m->device, code, "weight_create", err));
+    m->info.weight_bytes += ops->weight_bytes(m->device->dev, &desc);
+    OCT_TRY(load(b, mat->weight, rows, err));
+    m->info.step_weight_bytes +=
+        desc.n * desc.k * oct_bind_element(desc.dtype) * (n_experts ? m->config.n_experts_used : 1);
+    return OCT_OK;
 }

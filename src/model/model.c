@@ -21,7 +21,6 @@
 enum {
     DEFAULT_ROWS = 2048,
     DEFAULT_SEQS = 256,
-    DEFAULT_BLOCK = 32,
     MAX_TOP = OCT_MODEL_MAX_TOP,
     ROPE_ROWS_AT_ONCE = 1024,
     LIST_PER_ROW = 64, /* room for penalty and bias entries, on average; more is a bigger buffer */
@@ -271,7 +270,7 @@ static oct_status settle_limits(oct_model *m, oct_err *err) {
     i->max_model_len = o->max_model_len ? o->max_model_len : c->max_position;
     settle_rope(m);
     i->n_vocab = c->vocab;
-    i->block_tokens = o->block_tokens ? o->block_tokens : DEFAULT_BLOCK;
+    i->block_tokens = o->block_tokens ? o->block_tokens : OCT_MODEL_BLOCK_TOKENS;
     if (i->block_tokens % 32 != 0)
         return OCT_FAIL(err, OCT_E_INVALID, "--block-size: not a multiple of 32 (got %u)",
                         i->block_tokens);

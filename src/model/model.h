@@ -52,6 +52,8 @@ OCT_MUST_CHECK oct_status oct_kv_choice_parse(const char *name, oct_kv_choice *o
 /* "int8_per_channel" for OCTET_KV_I8_CHANNEL. */
 const char *oct_kv_kind_name(uint32_t kind);
 
+enum { OCT_MODEL_BLOCK_TOKENS = 32 }; /* of a cache block */
+
 typedef struct oct_model_options {
     oct_model_quant quant;
     oct_kv_choice kv;
@@ -66,7 +68,7 @@ typedef struct oct_model_options {
     uint32_t max_rows;      /* most rows of one step (token budget); 0: 2048 */
     uint32_t max_seqs;      /* most sequences of one step; 0: 256 */
     uint32_t max_logits;    /* most rows of one step whose logits are wanted; 0: max_seqs */
-    uint32_t block_tokens;  /* 0: 32 */
+    uint32_t block_tokens;  /* 0: OCT_MODEL_BLOCK_TOKENS */
     bool prefill_kv_float;  /* prompts attend to their own unquantised K/V (promise 1 is then not
                                made) */
     bool quiet;             /* no progress, no summary in the log */

@@ -81,13 +81,9 @@ static oct_status look_up(const surveyor *v, const oct_outline_item *item, oct_l
 /* Routers and the embedding stay as they are whatever -q says. */
 static uint32_t storage_of(const surveyor *v, const oct_outline_item *item,
                            const oct_linear_source *src) {
-    const oct_model_quant quant = v->m->options.quant;
+    const bool stays = item->kind == OCT_OUTLINE_ROUTER || item->kind == OCT_OUTLINE_EMBED;
     uint32_t act;
-    if (item->kind == OCT_OUTLINE_ROUTER || item->kind == OCT_OUTLINE_EMBED)
-        v->m->options.quant = OCT_QUANT_AS_STORED;
-    const uint32_t dtype = oct_bind_storage(v->b, src, &act);
-    v->m->options.quant = quant;
-    return dtype;
+    return oct_bind_storage(v->b, src, stays ? OCT_BIND_AS_STORED : OCT_BIND_AS_WISHED, &act);
 }
 
 static void take_matrix(const surveyor *v, const oct_outline_item *item, oct_survey_layer *layer) {
@@ -202,11 +198,10 @@ static oct_status walk(surveyor *v, oct_err *err) {
     const oct_model_config *c = &v->m->config;
     oct_checkpoint *ckpt = v->b->ckpt;
     const oct_model_options *o = &v->m->options;
-    const oct_scheme_options so = {.forced = o->quant == OCT_QUANT_ASCEND ? "ascend" : o->scheme,
-                                   .strict = o->strict};
     oct_err why = {0};
+    s->own_head = oct_bind_own_head(v->b);
     OCT_TRY(oct_kv_skip_parse(o->kv_skip_layers, c, v->b->kv_skip, err));
-    oct_status st = oct_scheme_open(s->mem, ckpt, &so, &v->b->scheme, &why);
+    oct_status st = oct_bind_open_scheme(v->b, &why);
     if (st == OCT_E_NOMEM) return OCT_FAIL(err, st, "%s", why.text);
     if (st != OCT_OK) oct_survey_refuse(s, st, why.text);
     s->scheme = st == OCT_OK ? oct_scheme_name(v->b->scheme) : "refused";
@@ -239,8 +234,7 @@ oct_status oct_survey_create(const oct_allocator *mem, oct_device *device, oct_c
     if (s) {
         *s = (oct_survey){.mem = mem, .n_layers = c->n_layers, .scheme = "", .unused = ""};
         oct_arena_init(&s->arena, mem, 0);
-        s->block_tokens = options->block_tokens ? options->block_tokens : 32;
-        s->own_head = !c->tie_word_embeddings || oct_checkpoint_find(ckpt, "lm_head.weight");
+        s->block_tokens = options->block_tokens ? options->block_tokens : OCT_MODEL_BLOCK_TOKENS;
         s->layers = oct_calloc(mem, c->n_layers + 1, sizeof *s->layers);
     }
     if (m) {
