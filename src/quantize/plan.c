@@ -26,6 +26,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
+#include "base/log.h"
 #include "model/arch.h"
 #include "quant/contract.h"
 #include "quant/float_types.h"
@@ -278,13 +280,65 @@ static int by_error(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
+/* Whether an input lost too much for a static scale and has come out static, or not. */
+static bool came_out(const oct_input_plan *in, const oct_quantize_options *o, bool is_static) {
+    return in->error > o->dynamic_error && in->is_static == is_static;
+}
+
+/* " down 0-3,5" for the layers whose input came out so; nothing for none. Returns how many. */
+static unsigned list_layers(const oct_plan *p, const oct_quantize_options *o, int in,
+                            bool is_static, oct_buf *out) {
+    const uint32_t n_layers = p->config->n_layers;
+    unsigned n = 0;
+    for (uint32_t first = 0, end; first < n_layers; first = end + 1) {
+        for (end = first; end < n_layers && came_out(&p->layers[end].in[in], o, is_static);) end++;
+        if (end == first) continue;
+        if (n == 0)
+            oct_buf_printf(out, "%s %s %u", out->len ? ";" : "", input_names[in], first);
+        else
+            oct_buf_printf(out, ",%u", first);
+        if (end - first > 1) oct_buf_printf(out, "-%u", end - 1);
+        n += end - first;
+    }
+    return n;
+}
+
+/* One line for people about all inputs that came out so. */
+static oct_status tell(const oct_plan *p, const oct_quantize_options *o, bool is_static,
+                       oct_err *err) {
+    unsigned n = 0;
+    float worst = 0;
+    oct_buf where, line;
+    if (!o->note) return OCT_OK;
+    oct_buf_init(&where, p->mem, 0);
+    oct_buf_init(&line, p->mem, 0);
+    for (int in = 0; in < OCT_N_IN; in++) {
+        n += list_layers(p, o, in, is_static, &where);
+        for (uint32_t l = 0; l < p->config->n_layers; l++)
+            if (came_out(&p->layers[l].in[in], o, is_static))
+                worst = fmaxf(worst, p->layers[l].in[in].error);
+    }
+    oct_buf_printf(&line, "%u input%s of static error up to %.3f %% of the output ", n,
+                   n == 1 ? "" : "s", (double)worst * 100);
+    if (is_static)
+        oct_buf_printf(&line, "stay static, because %.1f %% of the bytes must, in layers:",
+                       (double)o->min_static * 100);
+    else
+        oct_buf_cstr(&line, "keep a dynamic scale, in layers:");
+    oct_buf_str(&line, oct_buf_view(&where));
+    const bool failed = where.failed || line.failed;
+    if (n && !failed) o->note(o->ctx, oct_buf_cs(&line));
+    oct_buf_fini(&where);
+    oct_buf_fini(&line);
+    return failed ? OCT_FAIL(err, OCT_E_NOMEM, "quantize: no memory") : OCT_OK;
+}
+
 /* The worst inputs keep a dynamic scale, as far as the share of static bytes allows. */
 static oct_status choose_dynamic(oct_plan *p, const oct_quantize_options *o, oct_err *err) {
     const size_t most = (size_t)p->config->n_layers * OCT_N_IN;
     ranked *rank = oct_alloc(p->mem, most, sizeof *rank);
     size_t n = 0;
     uint64_t total = 0, left;
-    char line[160];
 
     if (!rank) return OCT_FAIL(err, OCT_E_NOMEM, "quantize: no memory");
     for (size_t i = 0; i < most; i++) {
@@ -298,16 +352,16 @@ static oct_status choose_dynamic(oct_plan *p, const oct_quantize_options *o, oct
     for (size_t i = 0; i < n && rank[i].plan->error > o->dynamic_error; i++) {
         const uint64_t bytes = rank[i].plan->bytes;
         const bool fits = (double)(left - bytes) >= (double)o->min_static * (double)total;
-        snprintf(line, sizeof line, "layer %u %s: static error %.3f %% of the output: %s",
-                 rank[i].layer, input_names[rank[i].in], (double)rank[i].plan->error * 100,
-                 fits ? "kept W8A8_DYNAMIC" : "stays static (share of static weights)");
-        if (o->note) o->note(o->ctx, line);
+        oct_debug("layer %u %s: static error %.3f %% of the output: %s", rank[i].layer,
+                  input_names[rank[i].in], (double)rank[i].plan->error * 100,
+                  fits ? "kept W8A8_DYNAMIC" : "stays static");
         if (!fits) continue;
         p->layers[rank[i].layer].in[rank[i].in].is_static = false;
         left -= bytes;
     }
     oct_free(p->mem, rank, most, sizeof *rank);
-    return OCT_OK;
+    OCT_TRY(tell(p, o, false, err));
+    return tell(p, o, true, err);
 }
 
 oct_status oct_plan_make(oct_plan *p, const oct_allocator *mem, oct_checkpoint *ckpt,

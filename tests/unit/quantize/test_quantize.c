@@ -79,7 +79,8 @@ static int make_source(void **state) {
 typedef struct watcher {
     uint64_t done, total; /* of the phase at hand */
     char phase[32], phases[128];
-    unsigned n_calls, n_notes;
+    unsigned n_calls, n_notes, n_noted; /* n_noted: inputs in the notes */
+    char notes[2][256];
 } watcher;
 
 /* Within a phase the work only grows; a phase before "writing" ends complete. */
@@ -98,8 +99,10 @@ static void on_progress(void *ctx, const char *phase, uint64_t done, uint64_t to
 }
 
 static void on_note(void *ctx, const char *line) {
-    assert_non_null(strstr(line, "static error"));
-    ((watcher *)ctx)->n_notes++;
+    watcher *w = ctx;
+    assert_true(w->n_notes < 2 && strlen(line) < sizeof w->notes[0]);
+    w->n_noted += (unsigned)strtoul(line, NULL, 10);
+    strcpy(w->notes[w->n_notes++], line);
 }
 
 static oct_quantize_options options_of(oct_quantize_scheme scheme, watcher *w) {
@@ -447,7 +450,11 @@ static void a_share_of_the_bytes_stays_static(void **s) {
     oct_quantize_options o = options_of(OCT_QUANTIZE_W8A8, &w);
     o.dynamic_error = 0;
     const oct_quantize_report r = quantise(&o);
-    assert_int_equal(w.n_notes, LAYERS * OCT_N_IN);
+    assert_int_equal(w.n_notes, 2);
+    assert_int_equal(w.n_noted, LAYERS * OCT_N_IN);
+    assert_non_null(strstr(w.notes[0], "keep a dynamic scale, in layers: "));
+    assert_non_null(
+        strstr(w.notes[1], "stay static, because 75.5 % of the bytes must, in layers: "));
     assert_true(r.n_dynamic > 0 && r.n_static > 0);
     assert_true((double)r.static_bytes >= (double)o.min_static * (double)r.int8_bytes);
     open_result();
