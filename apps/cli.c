@@ -39,6 +39,8 @@ int cli_status_of(oct_status st) {
     return EXIT_INTERNAL;
 }
 
+int cli_status_of_output(oct_status st) { return st == OCT_E_IO ? EXIT_SYSTEM : cli_status_of(st); }
+
 /* Same name, dashes and underscores being one. */
 static bool same_name(const char *name, const char *text, size_t len) {
     if (strlen(name) != len) return false;

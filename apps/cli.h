@@ -21,7 +21,7 @@ enum {
     EXIT_INTERNAL = 1, /* a failure of octet itself */
     EXIT_USAGE = 2,    /* command line, environment or option file */
     EXIT_MODEL = 3,    /* missing or bad model files */
-    EXIT_SYSTEM = 4,   /* port, memory, descriptors, threads */
+    EXIT_SYSTEM = 4,   /* port, memory, descriptors, threads, a result that cannot be written */
     EXIT_DEVICE = 5,
 };
 
@@ -81,5 +81,9 @@ int cli_fail(int status, const char *fmt, ...) OCT_PRINTF(2, 3);
 
 /* The exit status for a failure while a model or its device was opened. */
 int cli_status_of(oct_status st);
+
+/* The same for one while a result is written: the model was opened by then, so that what the
+ * operating system refuses is the writing. */
+int cli_status_of_output(oct_status st);
 
 #endif

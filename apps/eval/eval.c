@@ -25,9 +25,8 @@ typedef struct eval_options {
     bool json;
 } eval_options;
 
-/* The model is loaded by now, so that a file that fails is the one that is written. */
 static int fail(oct_status st, const oct_err *err) {
-    return cli_fail(st == OCT_E_IO ? EXIT_SYSTEM : cli_status_of(st), "%s", err->text);
+    return cli_fail(cli_status_of_output(st), "%s", err->text);
 }
 
 /* A file that the command line names, and what is in it. */

@@ -162,7 +162,7 @@ static int quantize_run(const cli_command *self, int argc, char **argv) {
                           &report, &err);
         bar_end(&s.bar);
         if (st == OCT_OK) print_report(&report, pos[1]);
-        status = st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of(st), "%s", err.text);
+        status = st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of_output(st), "%s", err.text);
     }
     oct_buf_fini(&text);
     opened_close(&m);

@@ -47,6 +47,8 @@ oct_status oct_folder_make(const char *out, const char *source, const char *desc
         return OCT_FAIL(err, OCT_E_INVALID, "%s: not a folder", out);
     if (stat(source, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         return OCT_FAIL(err, OCT_E_INVALID, "%s: the result cannot replace its source", out);
+    if (access(out, W_OK | X_OK) != 0)
+        return OCT_FAIL(err, OCT_E_IO, "%s: %s", out, strerror(errno));
     return check_description(out, description, err);
 }
 
@@ -100,6 +102,7 @@ static oct_status copy_file(const oct_allocator *mem, const char *from, const ch
     oct_status st = OCT_OK;
     if (access(oct_buf_cs(&path), F_OK) == 0) {
         st = oct_file_read_small(mem, oct_buf_cs(&path), COPY_LIMIT, &data, err);
+        if (st == OCT_E_IO) st = OCT_E_CORRUPT; /* the model's fault, not the result's */
         if (st == OCT_OK) st = write_whole(mem, to, name, oct_buf_cs(&data), data.len, err);
     }
     oct_buf_fini(&path);

@@ -13,8 +13,8 @@
 #include "text/tokenizer.h"
 
 /* Makes the folder if it is not there. OCT_E_INVALID: it is the source itself, or not a folder, or
- * holds a description that would be taken for one of the result. description: the name of the one
- * that will be written, or NULL. */
+ * holds a description that would be taken for one of the result. OCT_E_IO: it cannot be written to.
+ * description: the name of the one that will be written, or NULL. */
 OCT_MUST_CHECK oct_status oct_folder_make(const char *out, const char *source,
                                           const char *description, oct_err *err);
 

@@ -69,7 +69,8 @@ typedef struct oct_quantize_report {
 /* out_folder is made if need be; the weights appear there only when they are complete. tokenizer
  * may be NULL only with OCT_QUANTIZE_W8A8_DYNAMIC, without smoothing and cache scales (nothing is
  * calibrated then). OCT_E_UNSUPPORTED: the checkpoint is quantised already, or the layout has no
- * such cache scales. OCT_E_INVALID: the folder holds other weights. */
+ * such cache scales. OCT_E_INVALID: the folder holds other weights. OCT_E_IO: the result cannot be
+ * written, or the disk does not give what the checkpoint had when it was opened. */
 OCT_MUST_CHECK oct_status oct_quantize(const oct_allocator *mem, oct_device *device,
                                        oct_checkpoint *ckpt, const oct_tokenizer *tokenizer,
                                        const char *out_folder, const oct_quantize_options *options,
