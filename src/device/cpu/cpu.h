@@ -26,8 +26,16 @@ typedef struct oct_cpu_buffer {
     void *data; /* NULL: a free slot */
     uint64_t bytes;
     uint32_t generation; /* moves when the slot is given up, so that an old handle is noticed */
-    bool mapped;         /* from mmap, else from the allocator */
+    bool mapped;         /* in a run, else from the allocator */
+    uint32_t run;        /* which one */
 } oct_cpu_buffer;
+
+/* Pages of the system that buffers share (memory.c). */
+typedef struct oct_cpu_run {
+    char *data; /* NULL: a free slot */
+    uint64_t bytes, taken;
+    uint32_t n_buffers;
+} oct_cpu_run;
 
 /* A matrix in the packed layout of kern/pack.h, or the matrices of a layer's experts, the arrays of
  * one behind those of the other. */
@@ -67,6 +75,8 @@ struct octet_device {
 
     oct_cpu_buffer *buffers;
     size_t n_buffers;
+    oct_cpu_run *runs;
+    size_t n_runs;
     oct_cpu_weight *weights;
     size_t n_weights;
     struct {

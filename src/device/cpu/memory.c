@@ -4,10 +4,12 @@
  * A handle is (generation << 32 | slot + 1): a handle kept past its destroy names a generation that
  * is gone and is refused, instead of reading what came after.
  *
- * Large buffers come from the system in whole pages, untouched: they read as zero and each page
- * lands near the thread that writes it first. Huge pages are asked for, because a matrix is read
- * front to back in every step and small pages would cost a walk each 4 KiB. Small ones come from
- * the allocator, where the tools that watch memory see their ends.
+ * Large buffers come from the system, untouched: they read as zero and each page lands near the
+ * thread that writes it first. Huge pages are asked for, because a matrix is read front to back in
+ * every step and small pages would cost a walk each 4 KiB; as most matrices are smaller than a huge
+ * page or end inside one, buffers lie side by side in runs of pages, and a run goes back to the
+ * system with the last buffer in it. Small buffers come from the allocator, where the tools that
+ * watch memory see their ends.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -16,8 +18,9 @@
 #include "device/cpu/cpu.h"
 
 enum {
-    MAP_FROM_BYTES = 1 << 20,
-    SMALL_BYTES = 4096, /* no page of any machine we run on is smaller */
+    SMALL_BYTES = 64 << 10, /* less comes from the allocator */
+    RUN_BYTES = 64 << 20,   /* a run that buffers share; a buffer of half of that has its own */
+    PAGE_BYTES = 4096,      /* no page of any machine we run on is smaller */
     HUGE_BYTES = 2 << 20,
     HOST_HEAD = 64, /* before what host_alloc gives: its size */
 };
@@ -45,17 +48,58 @@ static oct_cpu_buffer *free_slot(octet_device *dev) {
 
 /* Pages that start where a huge one may. A last piece that is no whole huge page stays small pages,
  * so that nothing is taken that was not asked for. */
-static void *map_pages(uint64_t bytes) {
-    const uint64_t pages = (bytes + SMALL_BYTES - 1) / SMALL_BYTES * SMALL_BYTES;
+static char *map_pages(uint64_t pages) {
     const uint64_t room = pages + HUGE_BYTES;
     char *p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) return NULL;
     const uint64_t before = (HUGE_BYTES - (uintptr_t)p % HUGE_BYTES) % HUGE_BYTES;
     if (before) munmap(p, before);
     munmap(p + before + pages, room - before - pages); /* at least a page of it */
-    if (bytes >= HUGE_BYTES)
-        madvise(p + before, bytes / HUGE_BYTES * HUGE_BYTES, MADV_HUGEPAGE); /* a wish */
+    if (pages >= HUGE_BYTES)
+        madvise(p + before, pages / HUGE_BYTES * HUGE_BYTES, MADV_HUGEPAGE); /* a wish */
     return p + before;
+}
+
+static oct_cpu_run *free_run(octet_device *dev) {
+    for (size_t i = 0; i < dev->n_runs; i++)
+        if (!dev->runs[i].data) return &dev->runs[i];
+    const size_t n = dev->n_runs ? 2 * dev->n_runs : 16;
+    oct_cpu_run *more =
+        n <= UINT32_MAX ? oct_grow(dev->mem, dev->runs, dev->n_runs, n, sizeof *more) : NULL;
+    if (!more) return NULL;
+    memset(more + dev->n_runs, 0, (n - dev->n_runs) * sizeof *more);
+    oct_cpu_run *r = more + dev->n_runs;
+    dev->runs = more;
+    dev->n_runs = n;
+    return r;
+}
+
+/* Room behind what is taken in a run, or in a new one. Room is used once, so it reads as zero. */
+static void *take_pages(octet_device *dev, uint64_t bytes, uint32_t *run) {
+    const uint64_t lines = (bytes + 63) / 64 * 64;
+    for (size_t i = 0; i < dev->n_runs; i++) {
+        oct_cpu_run *r = &dev->runs[i];
+        if (!r->data || r->bytes - r->taken < lines) continue;
+        *run = (uint32_t)i;
+        r->n_buffers++;
+        r->taken += lines;
+        return r->data + (r->taken - lines);
+    }
+    oct_cpu_run *r = free_run(dev);
+    const uint64_t pages = (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    const uint64_t size = bytes < RUN_BYTES / 2 ? RUN_BYTES : pages;
+    char *data = r ? map_pages(size) : NULL;
+    if (!data) return NULL;
+    *r = (oct_cpu_run){.data = data, .bytes = size, .taken = lines, .n_buffers = 1};
+    *run = (uint32_t)(r - dev->runs);
+    return data;
+}
+
+static void give_pages(octet_device *dev, uint32_t run) {
+    oct_cpu_run *r = &dev->runs[run];
+    if (--r->n_buffers) return;
+    munmap(r->data, r->bytes);
+    r->data = NULL;
 }
 
 int32_t oct_cpu_buffer_create(octet_device *dev, uint64_t bytes, octet_buffer *out) {
@@ -65,21 +109,24 @@ int32_t oct_cpu_buffer_create(octet_device *dev, uint64_t bytes, octet_buffer *o
                         (unsigned long long)bytes);
     oct_cpu_buffer *b = free_slot(dev);
     if (!b) return CPU_FAIL(dev, OCT_E_NOMEM, "buffer: no memory for its handle");
-    const bool mapped = bytes >= MAP_FROM_BYTES;
-    void *data = mapped ? map_pages(bytes) : oct_calloc(dev->mem, (bytes + 63) / 64, 64);
+    const bool mapped = bytes >= SMALL_BYTES;
+    uint32_t run = 0;
+    void *data =
+        mapped ? take_pages(dev, bytes, &run) : oct_calloc(dev->mem, (bytes + 63) / 64, 64);
     if (!data)
         return CPU_FAIL(dev, OCT_E_NOMEM, "buffer: no memory (want %llu bytes)",
                         (unsigned long long)bytes);
     b->data = data;
     b->bytes = bytes;
     b->mapped = mapped;
+    b->run = run;
     *out = (uint64_t)b->generation << 32 | (uint64_t)(b - dev->buffers + 1);
     return OCTET_OK;
 }
 
 static void buffer_free(octet_device *dev, oct_cpu_buffer *b) {
     if (b->mapped)
-        munmap(b->data, b->bytes);
+        give_pages(dev, b->run);
     else
         oct_free(dev->mem, b->data, (b->bytes + 63) / 64, 64);
     b->data = NULL;
@@ -110,6 +157,7 @@ void oct_cpu_memory_fini(octet_device *dev) {
     for (size_t i = 0; i < dev->n_buffers; i++)
         if (dev->buffers[i].data) buffer_free(dev, &dev->buffers[i]);
     oct_free(dev->mem, dev->buffers, dev->n_buffers, sizeof *dev->buffers);
+    oct_free(dev->mem, dev->runs, dev->n_runs, sizeof *dev->runs);
     for (int i = 0; i < OCT_CPU_N_SCRATCH; i++)
         oct_free(dev->mem, dev->scratch[i].data, dev->scratch[i].bytes, 1);
 }

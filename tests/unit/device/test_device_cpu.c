@@ -6,9 +6,20 @@
  */
 #include <math.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "cpu_fixture.h"
+
+static size_t resident_bytes(void) {
+    FILE *f = fopen("/proc/self/statm", "r");
+    size_t total = 0, resident = 0;
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%zu %zu", &total, &resident), 2);
+    fclose(f);
+    return resident * (size_t)sysconf(_SC_PAGESIZE);
+}
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
@@ -29,6 +40,35 @@ static void memory_reads_as_zero_and_keeps_its_bounds(void **st) {
         f.d->ops->buffer_destroy(f.d->dev, ref.buffer);
         bad(&f, f.d->ops->read(f.s, data, ref, 1), OCT_E_INVALID, "not a buffer");
     }
+    finish(&f);
+}
+
+/* Large buffers share runs of pages: each is zero, keeps its own bytes while its neighbours come
+ * and go, and their memory goes back to the system. */
+static void buffers_side_by_side_are_apart(void **st) {
+    (void)st;
+    enum { N = 40, BYTES = 3000001 }; /* more than a run holds, and no multiple of a page */
+    static unsigned char data[BYTES];
+    fixture f = open_with(1);
+    octet_ref ref[N];
+    const size_t before = resident_bytes();
+    for (int round = 0; round < 4; round++) {
+        for (int i = round ? 1 : 0; i < N; i += round ? 2 : 1) {
+            ref[i] = put(&f, NULL, BYTES);
+            get(&f, data, ref[i], BYTES);
+            for (size_t b = 0; b < BYTES; b++) assert_int_equal(data[b], 0);
+            memset(data, i + 1, BYTES);
+            good(&f, f.d->ops->write(f.s, ref[i], data, BYTES));
+        }
+        for (int i = 0; i < N; i++) {
+            get(&f, data, ref[i], BYTES);
+            assert_int_equal(data[0], i + 1);
+            assert_memory_equal(data, data + 1, BYTES - 1);
+        }
+        for (int i = 1; i < N; i += 2) f.d->ops->buffer_destroy(f.d->dev, ref[i].buffer);
+    }
+    for (int i = 0; i < N; i += 2) f.d->ops->buffer_destroy(f.d->dev, ref[i].buffer);
+    assert_true(resident_bytes() < before + 20 * (size_t)BYTES);
     finish(&f);
 }
 
@@ -613,6 +653,7 @@ static void replay_sees_what_the_buffers_hold_by_then(void **st) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_reads_as_zero_and_keeps_its_bounds),
+        cmocka_unit_test(buffers_side_by_side_are_apart),
         cmocka_unit_test(old_handles_are_noticed),
         cmocka_unit_test(settings_are_checked),
         cmocka_unit_test(linear_int8_is_the_plain_sum),
