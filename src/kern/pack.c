@@ -132,23 +132,6 @@ void oct_pack_i8(int8_t *panels, int32_t *colsum, const int8_t *src, size_t ld_s
     }
 }
 
-void oct_pack_i8_finish(int8_t *panels, int32_t *colsum, uint32_t n, uint32_t k) {
-    const size_t panel_bytes = oct_pack_panel_bytes_i8(k);
-    for (; n % J != 0; n++) {
-        for (uint32_t t = 0; t < oct_pack_kpad(k) / 4; t++)
-            memset(group_at(panels, panel_bytes, n, t), 0, 4);
-        if (colsum) colsum[n] = 0;
-    }
-}
-
-void oct_unpack_i8(int8_t *dst, const int8_t *panels, uint32_t n, uint32_t k) {
-    const size_t panel_bytes = oct_pack_panel_bytes_i8(k);
-    for (uint32_t i = 0; i < n; i++)
-        for (uint32_t t = 0; t < k; t++)
-            dst[(size_t)i * k + t] =
-                panels[i / J * panel_bytes + ((size_t)(t / 4) * J + i % J) * 4 + t % 4];
-}
-
 /* Element (output n, k t) of a packed float matrix, in elements from its start. */
 static inline size_t float_at(uint32_t n, uint32_t t, uint32_t k) {
     return ((size_t)(n / J) * k + t) * J + n % J;
@@ -219,18 +202,4 @@ void oct_pack_float(void *panels, oct_pack_type type, const void *src, size_t ld
         }
         i++;
     }
-}
-
-void oct_pack_float_finish(void *panels, oct_pack_type type, uint32_t n, uint32_t k) {
-    const size_t elem = oct_pack_elem_bytes(type);
-    for (; n % J != 0; n++)
-        for (uint32_t t = 0; t < k; t++) memset((char *)panels + float_at(n, t, k) * elem, 0, elem);
-}
-
-void oct_unpack_float(void *dst, oct_pack_type type, const void *panels, uint32_t n, uint32_t k) {
-    const size_t elem = oct_pack_elem_bytes(type);
-    for (uint32_t i = 0; i < n; i++)
-        for (uint32_t t = 0; t < k; t++)
-            memcpy((char *)dst + ((size_t)i * k + t) * elem,
-                   (const char *)panels + float_at(i, t, k) * elem, elem);
 }

@@ -13,7 +13,8 @@
  *
  * Panels are addressed 64-byte aligned. Packing writes rows n0 .. n0+n-1 of a matrix, so several
  * matrices can be packed one under the other (q, k and v) and by several threads, as long as these
- * split at multiples of 16. Any thread.
+ * split at multiples of 16. What is behind the last row in its panel, and the sums there, must be
+ * zero before: nothing writes it. Any thread.
  */
 #ifndef OCT_KERN_PACK_H
 #define OCT_KERN_PACK_H
@@ -62,17 +63,8 @@ static inline size_t oct_pack_bytes(oct_pack_type type, uint32_t n, uint32_t k) 
 void oct_pack_i8(int8_t *panels, int32_t *colsum, const int8_t *src, size_t ld_src, uint32_t n,
                  uint32_t k, uint32_t n0);
 
-/* Zeroes the outputs n .. up to the next multiple of 16 and their sums; call once after the rows.
- */
-void oct_pack_i8_finish(int8_t *panels, int32_t *colsum, uint32_t n, uint32_t k);
-
-/* The same two for floats; src rows lie ld_src elements apart. */
+/* The same for floats; src rows lie ld_src elements apart. */
 void oct_pack_float(void *panels, oct_pack_type type, const void *src, size_t ld_src, uint32_t n,
                     uint32_t k, uint32_t n0);
-void oct_pack_float_finish(void *panels, oct_pack_type type, uint32_t n, uint32_t k);
-
-/* Back to dst[n][k], for tests and for writing a packed matrix out. */
-void oct_unpack_i8(int8_t *dst, const int8_t *panels, uint32_t n, uint32_t k);
-void oct_unpack_float(void *dst, oct_pack_type type, const void *panels, uint32_t n, uint32_t k);
 
 #endif

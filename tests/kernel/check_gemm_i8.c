@@ -37,8 +37,9 @@ static int8_t *packed(kcheck *t, uint32_t n, uint32_t k, kc_fill_kind how, int32
     int8_t *panels = kc_tail(t, B_PANELS, oct_pack_bytes(OCT_PACK_I8, n, k));
     *sums = kc_tail(t, B_SUMS, (size_t)n_panels * 64);
     kc_fill_i8(t, src, (size_t)n * k, how);
+    memset(panels, 0, oct_pack_bytes(OCT_PACK_I8, n, k));
+    memset(*sums, 0, (size_t)n_panels * 64);
     oct_pack_i8(panels, *sums, src, k, n, k, 0);
-    oct_pack_i8_finish(panels, *sums, n, k);
     return panels;
 }
 
