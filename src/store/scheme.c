@@ -228,7 +228,6 @@ void oct_scheme_close(oct_scheme *s) {
 }
 
 const char *oct_scheme_name(const oct_scheme *s) { return s->ops->name; }
-bool oct_scheme_has_kv(const oct_scheme *s) { return s->has_kv; }
 
 oct_status oct_scheme_check_unused(const oct_scheme *s, oct_err *err) {
     oct_buf names;
@@ -266,17 +265,6 @@ oct_status oct_scheme_kv(oct_scheme *s, oct_arena *arena, const char *attn, uint
     *out = (oct_kv_source){0};
     if (!s->has_kv || !s->ops->kv) return OCT_OK;
     return s->ops->kv(s, arena, attn, n_kv_heads, head_dim, out, err);
-}
-
-const char *oct_kv_source_text(const oct_kv_source *kv) {
-    static const char *const texts[4][3] = {
-        [OCT_KV_KIND_FLOAT] = {"float", "float", "float"},
-        [OCT_KV_KIND_I8] = {"INT8 per tensor", "INT8 per head", "INT8 per channel"},
-        [OCT_KV_KIND_I8_HEAD] = {"INT8 per token and head", "INT8 per token and head",
-                                 "INT8 per token and head"},
-        [OCT_KV_KIND_FP8] = {"FP8 per tensor", "FP8 per head", "FP8 per channel"},
-    };
-    return texts[kv->kind][kv->grain];
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */

@@ -117,8 +117,6 @@ OCT_MUST_CHECK oct_status oct_scheme_open(const oct_allocator *mem, oct_checkpoi
 void oct_scheme_close(oct_scheme *s); /* accepts NULL; before the checkpoint is closed */
 
 const char *oct_scheme_name(const oct_scheme *s); /* "float", "ascend", "quark", ... */
-/* True when the checkpoint asks for a quantised cache in at least one layer, or offers scales. */
-bool oct_scheme_has_kv(const oct_scheme *s);
 
 /* After everything was asked for: a warning that counts the tensors nobody used, or OCT_E_CORRUPT
  * when strict. */
@@ -140,9 +138,6 @@ OCT_MUST_CHECK oct_status oct_scheme_kv(oct_scheme *s, oct_arena *arena, const c
                                         oct_err *err);
 /* In place of oct_scheme_kv where the user wants another cache: its tensors count as used. */
 void oct_scheme_kv_leave(oct_scheme *s, const char *attn);
-
-/* "float", "INT8 per channel", "FP8 per tensor", ...: static storage. */
-const char *oct_kv_source_text(const oct_kv_source *kv);
 
 /* ---- the weights of a source ----------------------------------------------------------------- */
 

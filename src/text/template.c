@@ -147,9 +147,6 @@ void oct_template_release(oct_template *t) {
 
 oct_template_content oct_template_content_form(const oct_template *t) { return t->content; }
 bool oct_template_wants_short_ids(const oct_template *t) { return t->short_ids; }
-bool oct_template_reads(const oct_template *t, const char *name) {
-    return oct_tmpl_reads(t->root, name);
-}
 
 /* ---- rendering ---- */
 

@@ -84,9 +84,6 @@ oct_template_content oct_template_content_form(const oct_template *t);
 /* True when the template insists on tool-call ids of nine characters (Mistral's do). */
 bool oct_template_wants_short_ids(const oct_template *t);
 
-/* True when the template reads a variable of this name anywhere ("enable_thinking"). */
-bool oct_template_reads(const oct_template *t, const char *name);
-
 /* Appends v as Python's json.dumps(v, ensure_ascii=False) does: ", " and ": ", key order kept;
  * compact leaves the blanks out. OCT_E_INVALID: deeper than OCT_TEMPLATE_MAX_NESTING or text that
  * is too long. */

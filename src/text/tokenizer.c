@@ -288,10 +288,7 @@ oct_status oct_tokenizer_check_rows(const oct_tokenizer *tok, uint64_t n_rows, o
                     (unsigned long long)n_rows);
 }
 
-int32_t oct_tokenizer_bos(const oct_tokenizer *tok) { return tok->bos.id; }
 int32_t oct_tokenizer_eos(const oct_tokenizer *tok) { return tok->eos.id; }
-int32_t oct_tokenizer_pad(const oct_tokenizer *tok) { return tok->pad.id; }
-int32_t oct_tokenizer_unk(const oct_tokenizer *tok) { return tok->unk.id; }
 oct_str oct_tokenizer_bos_text(const oct_tokenizer *tok) { return tok->bos.text; }
 oct_str oct_tokenizer_eos_text(const oct_tokenizer *tok) { return tok->eos.text; }
 oct_str oct_tokenizer_pad_text(const oct_tokenizer *tok) { return tok->pad.text; }
@@ -303,8 +300,6 @@ oct_str oct_tokenizer_chat_template(const oct_tokenizer *tok, const char *name) 
             return tok->templates[i].source;
     return (oct_str){NULL, 0};
 }
-
-size_t oct_tokenizer_n_chat_templates(const oct_tokenizer *tok) { return tok->n_templates; }
 
 void oct_tokenizer_decode(const oct_tokenizer *tok, const int32_t *ids, size_t n, bool skip_special,
                           oct_buf *out) {

@@ -104,10 +104,7 @@ OCT_MUST_CHECK oct_status oct_tokenizer_check_rows(const oct_tokenizer *tok, uin
                                                    oct_err *err);
 
 /* -1 and "" when the model has none. */
-int32_t oct_tokenizer_bos(const oct_tokenizer *tok);
 int32_t oct_tokenizer_eos(const oct_tokenizer *tok);
-int32_t oct_tokenizer_pad(const oct_tokenizer *tok);
-int32_t oct_tokenizer_unk(const oct_tokenizer *tok);
 oct_str oct_tokenizer_bos_text(const oct_tokenizer *tok);
 oct_str oct_tokenizer_eos_text(const oct_tokenizer *tok);
 oct_str oct_tokenizer_pad_text(const oct_tokenizer *tok);
@@ -117,7 +114,6 @@ oct_str oct_tokenizer_unk_text(const oct_tokenizer *tok);
  * NULL means "default". .ptr is NULL when there is none. chat_template.jinja wins over the config.
  */
 oct_str oct_tokenizer_chat_template(const oct_tokenizer *tok, const char *name);
-size_t oct_tokenizer_n_chat_templates(const oct_tokenizer *tok);
 
 /* Writes FOLDER/tokenizer.json and FOLDER/tokenizer_config.json in the layout that other engines
  * read, with the same ids. For a tokenizer that was created from a GGUF vocabulary; one that was
