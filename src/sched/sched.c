@@ -297,6 +297,7 @@ void oct_sched_check(const oct_sched *s) {
         OCT_ASSERT(q->state == OCT_SCHED_RUNNING && (n == 0 || q->arrival > last));
         OCT_ASSERT(q->n_computed <= q->n_tokens && q->n_tokens <= q->max_tokens);
         OCT_ASSERT(oct_kv_table_cap_tokens(&q->table) >= q->n_computed);
+        oct_kv_table_check(&q->table, s->pool);
         n_held += q->table.n_blocks;
         last = q->arrival;
     }
