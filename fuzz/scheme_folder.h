@@ -44,7 +44,7 @@ static void scheme_put(const char *name, const char *before, const uint8_t *data
         abort();
 }
 
-static void scheme_put_tensors(const scheme_row *rows, size_t n) {
+static void scheme_put_tensors(const char *name, const scheme_row *rows, size_t n) {
     const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
     const unsigned char zeros[8 * 4] = {0};
     char path[128];
@@ -54,7 +54,7 @@ static void scheme_put_tensors(const scheme_row *rows, size_t n) {
         if (oct_safetensors_writer_add(w, oct_str_of(rows[i].name), rows[i].dtype, rows[i].rank,
                                        rows[i].shape, NULL) != OCT_OK)
             abort();
-    scheme_path(path, "model.safetensors");
+    scheme_path(path, name);
     if (oct_safetensors_writer_begin(w, path, NULL) != OCT_OK) abort();
     for (size_t i = 0; i < n; i++) {
         oct_tensor t = {.dtype = rows[i].dtype, .rank = rows[i].rank};
@@ -70,7 +70,11 @@ static void scheme_put_tensors(const scheme_row *rows, size_t n) {
 }
 
 static void scheme_remove(void) {
-    static const char *const names[] = {"config.json", "model.safetensors",
+    static const char *const names[] = {"config.json",
+                                        "model.safetensors",
+                                        "model.safetensors.index.json",
+                                        "m-00001-of-00002.safetensors",
+                                        "m-00002-of-00002.safetensors",
                                         "quant_model_description.json"};
     char path[128];
     for (size_t i = 0; i < OCT_COUNT(names); i++) {
@@ -80,12 +84,13 @@ static void scheme_remove(void) {
     rmdir(scheme_folder);
 }
 
-static void scheme_start(const scheme_row *rows, size_t n) {
+/* Makes the folder with these tensors in the file of this name. */
+static void scheme_start(const char *name, const scheme_row *rows, size_t n) {
     oct_log_set_level(OCT_LOG_OFF);
     snprintf(scheme_folder, sizeof scheme_folder, "%s/octet-fuzz-XXXXXX", P_tmpdir);
     if (!mkdtemp(scheme_folder)) abort();
     atexit(scheme_remove);
-    scheme_put_tensors(rows, n);
+    scheme_put_tensors(name, rows, n);
 }
 
 /* Opens the folder; what is refused has a sentence, the rest is looked at. */
