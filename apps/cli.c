@@ -175,7 +175,7 @@ static void print_default(const cli_flag *f, const char *space) {
 }
 
 static void print_flag(const cli_flag *f) {
-    char head[80];
+    char head[256]; /* the longest list of choices fits */
     const char *value = f->type == CLI_CHOICE ? f->choices : f->value ? f->value : "";
     const size_t len = strlen(f->help);
     snprintf(head, sizeof head, "%s%s--%s%s%s", f->alias ? f->alias : "", f->alias ? ", " : "",

@@ -20,14 +20,14 @@ static int print_commands(FILE *to) {
             OCT_VERSION);
     for (size_t i = 0; i < OCT_COUNT(commands); i++)
         fprintf(to, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
-    fprintf(
-        to,
-        "\nExamples:\n"
-        "  octet quantize model.gguf model-w8a8c8 --scheme w8a8-dynamic --kv c8\n"
-        "  octet run model-w8a8c8 \"Why is the sky blue?\"\n"
-        "  octet serve model-w8a8c8 --port 8000\n\n"
-        "octet COMMAND --help tells more. Exit statuses: 0 clean, 1 internal failure, 2 command\n"
-        "line, 3 model files, 4 operating system, 5 device.\n");
+    fprintf(to,
+            "\nExamples:\n"
+            "  octet quantize model.gguf model-w8a8c8 --scheme w8a8-dynamic --kv c8\n"
+            "  octet run model-w8a8c8 \"Why is the sky blue?\"\n"
+            "  octet serve model-w8a8c8 --port 8000\n\n"
+            "octet COMMAND --help tells more, octet --version which octet this is. Exit statuses:\n"
+            "0 clean, 1 internal failure, 2 command line, 3 model files, 4 operating system, 5 "
+            "device.\n");
     return EXIT_CLEAN;
 }
 

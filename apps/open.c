@@ -15,7 +15,7 @@ static const char *load_format_help(void) {
     static char text[768];
     snprintf(text, sizeof text,
              "dummy: random weights in the shapes of MODEL, which is a folder with config.json or\n"
-             "preset:NAME, NAME one of %s,\n"
+             "preset:NAME, NAME one of\n%s,\n"
              "with -bf16, -w8a8 or -w8a8c8 behind it\n",
              oct_preset_names);
     return text;
@@ -43,7 +43,8 @@ void open_flags(open_options *o, cli_flag *flags) {
          .type = CLI_STRING,
          .out = &o->cpu_mask,
          .value = "HEX",
-         .help = "instruction sets that may be used; 0: the scalar reference"},
+         .help = "instruction sets that may be used: 1 AVX2, 2 AVX-512 VNNI, 4 AMX, added up;\n"
+                 "0: the scalar reference"},
         {.name = "quantization",
          .alias = "-q",
          .type = CLI_CHOICE,
@@ -51,14 +52,14 @@ void open_flags(open_options *o, cli_flag *flags) {
          .choices = "auto|int8|int8_per_channel|experts_int8|none|ascend|compressed-tensors|quark|"
                     "fp8|fbgemm_fp8|w8a8_int8|blockwise_int8",
          .help = "auto: as the checkpoint says\n"
-                 "int8 (int8_per_channel, experts_int8): float weights become W8A8 dynamic while "
+                 "int8 (int8_per_channel, experts_int8): float weights become W8A8 dynamic while\n"
                  "they load\n"
                  "none: float weights only\n"
                  "others: the checkpoint must be of this format (ascend: ModelSlim)\n"},
         {.name = "strict",
          .type = CLI_SWITCH,
          .out = &o->strict,
-         .help = "refuse a checkpoint with tensors that are not used, or with projections stored "
+         .help = "refuse a checkpoint with tensors that are not used, or with projections stored\n"
                  "differently that other engines fuse"},
         {.name = "load-format",
          .type = CLI_CHOICE,
@@ -108,7 +109,8 @@ void open_flags(open_options *o, cli_flag *flags) {
          .out = &o->kv_cache_memory,
          .value = "N",
          .min = 1048576,
-         .help = "size of the KV cache; chosen from the free memory unless given"},
+         .help = "size of the KV cache; serve chooses one from the free memory unless given, run\n"
+                 "one for the longest sequence"},
         {.name = "tokenizer",
          .type = CLI_STRING,
          .out = &o->tokenizer,
@@ -122,6 +124,14 @@ void open_flags(open_options *o, cli_flag *flags) {
         {.name = "quiet", .type = CLI_SWITCH, .out = &o->quiet, .help = "no progress bars"},
     };
     memcpy(flags, all, sizeof all);
+}
+
+unsigned open_flags_without(open_options *o, const char *name, cli_flag *flags) {
+    unsigned n = 0;
+    open_flags(o, flags);
+    for (unsigned i = 0; i < OPEN_N_FLAGS; i++)
+        if (strcmp(flags[i].name, name) != 0) flags[n++] = flags[i];
+    return n;
 }
 
 void bar_show(bar *b, uint64_t done, uint64_t total) {

@@ -35,6 +35,8 @@ typedef struct open_options {
 enum { OPEN_N_FLAGS = 17, OPEN_N_DEVICE_FLAGS = 4, OPEN_N_FILE_FLAGS = 3 };
 /* Fills flags[OPEN_N_FLAGS] so that they write into *o. */
 void open_flags(open_options *o, cli_flag *flags);
+/* The same less the one that the command has no use for; returns how many. */
+unsigned open_flags_without(open_options *o, const char *name, cli_flag *flags);
 
 typedef struct opened {
     oct_device *device;

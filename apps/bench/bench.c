@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/num.h"
@@ -15,6 +14,7 @@
 #include "bench_kv.h"
 #include "bench_load.h"
 #include "commands.h"
+#include "device/cpu/pool.h"
 #include "kern/bench.h"
 #include "kern/cpu.h"
 #include "kern/peak.h"
@@ -67,16 +67,22 @@ static void print_row(void *ctx, const oct_kern_bench_row *r) {
     fflush(stdout);
 }
 
-static int run_kernels(const open_options *o, bool csv) {
-    oct_err err = {0};
-    table t = {csv};
+/* The sets that --cpu-mask leaves, as the CPU device reads it: -1, or the exit status. */
+static int read_mask(const open_options *o, uint32_t *mask) {
     uint64_t allowed = UINT32_MAX;
     if (o->cpu_mask && !oct_parse_hex(oct_str_of(o->cpu_mask), &allowed))
         return cli_fail(EXIT_USAGE, "--cpu-mask: not a hexadecimal number (got %.64s)",
                         o->cpu_mask);
-    const oct_kern_bench_options bo = {
-        .cpu_mask = oct_cpu_mask() & (uint32_t)allowed,
-        .n_threads = o->threads ? (uint32_t)o->threads : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN)};
+    *mask = oct_cpu_mask_normal(oct_cpu_mask() & (uint32_t)allowed);
+    return -1;
+}
+
+static int run_kernels(const open_options *o, bool csv) {
+    oct_err err = {0};
+    table t = {csv};
+    oct_kern_bench_options bo = {.n_threads = oct_pool_count((unsigned)o->threads)};
+    const int status = read_mask(o, &bo.cpu_mask);
+    if (status >= 0) return status;
     if (csv) puts("name,threads,m,k,n,value,of_peak,of_read");
     const oct_status st = oct_kern_bench_run(oct_system_allocator(), &bo, print_row, &t, &err);
     return st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of(st), "%s", err.text);
@@ -177,15 +183,17 @@ static int run_step(step_options *o, const char *path) {
     step_result r = {0};
     const uint64_t longest =
         o->context + o->decode > o->prefill ? o->context + o->decode : o->prefill;
-    const uint32_t n_threads =
-        o->open.threads ? (uint32_t)o->open.threads : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    const uint32_t n_threads = oct_pool_count((unsigned)o->open.threads);
     oct_model_options mo = {
         .max_rows = 512, .max_seqs = 1, .max_logits = 1, .max_model_len = (uint32_t)longest + 1};
     /* The ceilings first: an open device may have bound this thread, and new ones inherit that. */
-    r.int8_peak = oct_peak_int8_macs(oct_cpu_mask()) * n_threads;
+    uint32_t mask;
+    int status = read_mask(&o->open, &mask);
+    if (status >= 0) return status;
+    r.int8_peak = oct_peak_int8_macs(mask) * n_threads;
     oct_status st = oct_peak_read(oct_system_allocator(), n_threads, READ_BYTES, &r.read, &err);
     if (st != OCT_OK) return cli_fail(cli_status_of(st), "%s", err.text);
-    int status = open_model(&o->open, path, &mo, &m);
+    status = open_model(&o->open, path, &mo, &m);
     if (status < 0) {
         st = measure(o, &m, &r, &err);
         status = st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of(st), "%s", err.text);
@@ -196,15 +204,13 @@ static int run_step(step_options *o, const char *path) {
 }
 
 static int bench_run(const cli_command *self, int argc, char **argv) {
-    step_options o = {
-        .open = OPEN_OPTIONS_DEFAULT, .prefill = 512, .decode = 64, .context = 128, .repeats = 5};
+    step_options o = {.open = OPEN_OPTIONS_DEFAULT, .prefill = 512, .decode = 64, .repeats = 5};
     experts_options e = EXPERTS_OPTIONS_DEFAULT;
-    kv_options kv = {.context = 4096};
-    bool context_given = false;
+    kv_options kv;
     bool csv = false;
     o.open.log_level = "warn";
     cli_flag model_flags[OPEN_N_FLAGS];
-    open_flags(&o.open, model_flags);
+    const unsigned n_model = open_flags_without(&o.open, "kv-cache-memory-bytes", model_flags);
     const cli_flag flags[] = {
         {.name = "csv", .type = CLI_SWITCH, .out = &csv, .help = "kernels: comma-separated rows"},
         {.name = "json",
@@ -224,8 +230,7 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
          .value = "N",
          .min = 1,
          .max = 1 << 20,
-         .given = &context_given,
-         .help = "step, kv: tokens in the cache when decoding begins (kv: 4096 unless given)"},
+         .help = "step, kv: tokens in the cache when decoding begins; 128 and 4096 unless given"},
         {.name = "decode",
          .type = CLI_COUNT,
          .out = &o.decode,
@@ -276,13 +281,17 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
          .max = 65536,
          .help = "experts: rows of a prefill"},
     };
-    const cli_group groups[] = {{"Measurement", flags, OCT_COUNT(flags)},
-                                {"Model", model_flags, OPEN_N_FLAGS}};
+    const cli_group groups[] = {
+        {"Measurement", flags, OCT_COUNT(flags)},
+        {"Device", model_flags, OPEN_N_DEVICE_FLAGS},
+        {"Model", model_flags + OPEN_N_DEVICE_FLAGS, n_model - OPEN_N_DEVICE_FLAGS}};
     const char *pos[2];
     unsigned n_pos;
     const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 2, &n_pos);
     if (status >= 0) return status;
     if (n_pos == 1 && strcmp(pos[0], "kernels") == 0) return run_kernels(&o.open, csv);
+    kv.context = o.context ? o.context : 4096;
+    if (o.context == 0) o.context = 128;
     if (n_pos == 2 && strcmp(pos[0], "step") == 0) return run_step(&o, pos[1]);
     if (n_pos == 2 && strcmp(pos[0], "load") == 0) {
         const load_options l = {.repeats = o.repeats, .json = o.json};
@@ -291,7 +300,6 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     e.json = o.json;
     e.repeats = o.repeats;
     if (n_pos == 1 && strcmp(pos[0], "experts") == 0) return experts_run(&o.open, &e);
-    if (context_given) kv.context = o.context;
     kv.json = o.json;
     kv.repeats = o.repeats;
     if (n_pos == 1 && strcmp(pos[0], "kv") == 0) return kv_run(&o.open, &kv);
@@ -301,10 +309,12 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
 
 const cli_command bench_command = {
     .name = "bench",
-    .summary = "kernels and steps as fractions of this machine's measured ceilings",
+    .summary = "speed of kernels, steps, loading and caches beside this machine's limits",
     .usage = "kernels | step MODEL | load MODEL | experts | kv",
     .examples = "  octet bench kernels\n  octet bench step model-w8a8c8 --threads 1 --prefill 512\n"
                 "  octet bench load model-w8a8 --threads 2 --json\n"
                 "  octet bench experts --threads 2\n  octet bench kv --threads 1 --context 4096",
+    .notes = "kernels measures the CPU: of the device's flags --threads and --cpu-mask count.\n"
+             "The model's flags are for step and load.",
     .run = bench_run,
 };

@@ -14,9 +14,9 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/clock.h"
+#include "device/cpu/pool.h"
 #include "kern/peak.h"
 
 enum {
@@ -371,9 +371,7 @@ int experts_run(const open_options *open, const experts_options *o) {
     opened m = {0};
     oct_err err = {0};
     figures f = {0};
-    layer l = {.o = o,
-               .n_threads = open->threads ? (uint32_t)open->threads
-                                          : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN)};
+    layer l = {.o = o, .n_threads = oct_pool_count((unsigned)open->threads)};
     if (o->n_used > o->n_experts || o->n_used > OCTET_MAX_TOP_K)
         return cli_fail(
             EXIT_USAGE, "--used: want at most %llu",

@@ -12,12 +12,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/thread.h"
+#include "device/cpu/pool.h"
 
-enum { BUFFER_BYTES = 256 << 10, HUGE_BYTES = 2 << 20, MAX_THREADS = 1024 };
+enum { BUFFER_BYTES = 256 << 10, HUGE_BYTES = 2 << 20 };
 
 typedef struct figures {
     uint64_t file_bytes, packed_bytes, peak_bytes;
@@ -123,12 +123,12 @@ static uint64_t process_bytes(const char *line_name) {
     return kib * 1024;
 }
 
-static oct_status load_once(oct_device *d, const oct_model_options *mo, const char *path,
-                            figures *f, double *seconds, oct_err *err) {
+static oct_status load_once(oct_device *d, const oct_model_options *mo, const open_options *open,
+                            const char *path, figures *f, double *seconds, oct_err *err) {
     oct_checkpoint *ckpt = NULL;
     oct_model *m = NULL;
     const uint64_t began = oct_now_ns();
-    oct_status st = oct_checkpoint_open(oct_system_allocator(), path, &ckpt, err);
+    oct_status st = open_weights(open, path, &ckpt, err);
     if (st == OCT_OK) st = oct_model_load(oct_system_allocator(), d, ckpt, mo, &m, err);
     *seconds = (double)(oct_now_ns() - began) / 1e9;
     if (st == OCT_OK) f->packed_bytes = oct_model_get_info(m)->weight_bytes;
@@ -138,13 +138,13 @@ static oct_status load_once(oct_device *d, const oct_model_options *mo, const ch
 }
 
 static oct_status measure(oct_device *d, const oct_model_options *mo, const load_options *l,
-                          const char *path, const oct_checkpoint *ckpt, const cpu_set_t *cpus,
-                          uint32_t n_threads, figures *f, oct_err *err) {
+                          const open_options *open, const char *path, const oct_checkpoint *ckpt,
+                          const cpu_set_t *cpus, uint32_t n_threads, figures *f, oct_err *err) {
     double s;
     const uint64_t before = process_bytes("VmRSS:");
     /* The first round brings the files into the page cache and is not counted, but for its memory:
      * nothing large was touched before. */
-    OCT_TRY(load_once(d, mo, path, f, &s, err));
+    OCT_TRY(load_once(d, mo, open, path, f, &s, err));
     const uint64_t peak = process_bytes("VmHWM:");
     f->peak_bytes = peak > before ? peak - before : 0;
     f->read_s = f->read_new_s = f->load_s = INFINITY;
@@ -153,7 +153,7 @@ static oct_status measure(oct_device *d, const oct_model_options *mo, const load
         f->read_s = fmin(f->read_s, s);
         OCT_TRY(read_files(ckpt, n_threads, cpus, true, &s, err));
         f->read_new_s = fmin(f->read_new_s, s);
-        OCT_TRY(load_once(d, mo, path, f, &s, err));
+        OCT_TRY(load_once(d, mo, open, path, f, &s, err));
         f->load_s = fmin(f->load_s, s);
     }
     return OCT_OK;
@@ -191,6 +191,7 @@ int load_run(const open_options *open, const load_options *o, const char *path) 
     figures f = {0};
     cpu_set_t cpus;
     oct_checkpoint *ckpt = NULL;
+    const uint32_t n_threads = oct_pool_count((unsigned)open->threads); /* nothing is bound yet */
     CPU_ZERO(&cpus);
     if (sched_getaffinity(0, sizeof cpus, &cpus) != 0)
         return cli_fail(EXIT_SYSTEM, "bench: no list of the processors that may be used");
@@ -200,15 +201,12 @@ int load_run(const open_options *open, const load_options *o, const char *path) 
     if (status >= 0) return status;
     mo.quiet = true;
     mo.max_rows = mo.max_seqs = mo.max_logits = 1; /* the buffers of a step are no weights */
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    const uint32_t n_threads = open->threads ? (uint32_t)open->threads
-                               : online > 0
-                                   ? (uint32_t)(online < MAX_THREADS ? online : MAX_THREADS)
-                                   : 1;
-    oct_status st = oct_checkpoint_open(oct_system_allocator(), path, &ckpt, &err);
+    oct_status st = open_weights(open, path, &ckpt, &err);
+    if (st == OCT_OK && oct_checkpoint_n_files(ckpt) == 0)
+        st = OCT_FAIL(&err, OCT_E_INVALID, "bench load: %s has no files to read", path);
     for (size_t i = 0; st == OCT_OK && i < oct_checkpoint_n_files(ckpt); i++)
         f.file_bytes += oct_checkpoint_file_at(ckpt, i)->size;
-    if (st == OCT_OK) st = measure(m.device, &mo, o, path, ckpt, &cpus, n_threads, &f, &err);
+    if (st == OCT_OK) st = measure(m.device, &mo, o, open, path, ckpt, &cpus, n_threads, &f, &err);
     if (st == OCT_OK) print(m.device, n_threads, o, &f);
     oct_checkpoint_close(ckpt);
     opened_close(&m);

@@ -274,7 +274,7 @@ static int eval_run(const cli_command *self, int argc, char **argv) {
     eval_options o = {.open = OPEN_OPTIONS_DEFAULT, .prefill_kv = "cached", .window = WINDOW};
     o.open.log_level = "warn";
     cli_flag model_flags[OPEN_N_FLAGS];
-    open_flags(&o.open, model_flags);
+    const unsigned n_model = open_flags_without(&o.open, "kv-cache-memory-bytes", model_flags);
     const cli_flag flags[] = {
         {.name = "text",
          .type = CLI_STRING,
@@ -319,11 +319,11 @@ static int eval_run(const cli_command *self, int argc, char **argv) {
          .type = CLI_CHOICE,
          .out = &o.prefill_kv,
          .choices = "cached|float",
-         .help =
-             "logits: what a prompt attends to: the cache's values, or its own unquantised ones"},
+         .help = "logits: what a prompt attends to: the cache's values, or its own unquantised\n"
+                 "ones"},
     };
     const cli_group groups[] = {{"Evaluation", flags, OCT_COUNT(flags)},
-                                {"Model", model_flags, OPEN_N_FLAGS}};
+                                {"Model", model_flags, n_model}};
     const char *pos[2];
     unsigned n_pos;
     const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 2, &n_pos);

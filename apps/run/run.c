@@ -27,9 +27,9 @@ typedef struct run_options {
     open_options open;
     const char *system;
     uint64_t max_tokens;
-    double temperature, top_p, min_p;
+    double temperature, top_p, min_p; /* temperature below 0: not given */
     uint64_t top_k;
-    bool temperature_given, raw, stats;
+    bool raw, stats;
 } run_options;
 
 typedef struct chat {
@@ -139,8 +139,9 @@ static oct_status ask(chat *c, const char *prompt, oct_err *err) {
     spec.n_prompt = (uint32_t)ids.len;
     const uint64_t room = longest - ids.len;
     spec.max_tokens = (uint32_t)(o->max_tokens && o->max_tokens < room ? o->max_tokens : room);
-    spec.sampling.temperature =
-        (float)(o->temperature_given || !g->has_temperature ? o->temperature : g->temperature);
+    spec.sampling.temperature = (float)(o->temperature >= 0  ? o->temperature
+                                        : g->has_temperature ? g->temperature
+                                                             : 0.7);
     spec.sampling.top_p = (float)o->top_p;
     spec.sampling.top_k = (int32_t)o->top_k;
     spec.sampling.min_p = (float)o->min_p;
@@ -328,7 +329,7 @@ static int run_chat(const run_options *o, const char *path, const char *prompt) 
 
 static int run_run(const cli_command *self, int argc, char **argv) {
     run_options o = {
-        .open = OPEN_OPTIONS_DEFAULT, .temperature = 0.7, .top_p = 0.95, .stats = false};
+        .open = OPEN_OPTIONS_DEFAULT, .temperature = -1, .top_p = 0.95, .stats = false};
     cli_flag model_flags[OPEN_N_FLAGS];
     o.open.log_level = "warn";
     open_flags(&o.open, model_flags);
@@ -351,8 +352,7 @@ static int run_run(const cli_command *self, int argc, char **argv) {
          .value = "T",
          .min = 0,
          .max = 2,
-         .given = &o.temperature_given,
-         .help = "0: always the likeliest token; the model's own unless given, or"},
+         .help = "0: always the likeliest token; the model's own unless given, 0.7 if it has none"},
         {.name = "top-p",
          .type = CLI_NUMBER,
          .out = &o.top_p,

@@ -73,7 +73,7 @@ static unsigned server_flags(serve_options *o, cli_flag *out) {
             "several times; VLLM_API_KEY when absent"),
         strings_flag(
             "served-model-name", &o->names, "NAME",
-            "the model's name in requests; may be given several times, the first is shown"),
+            "the model's name in requests; may be given several times, the first is\nshown"),
         strings_flag("allowed-origins", &o->origins, "ORIGIN", "CORS; all unless given"),
         (cli_flag){.name = "shutdown-timeout",
                    .type = CLI_NUMBER,
@@ -128,8 +128,10 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
 
 static unsigned chat_flags(serve_options *o, cli_flag *out) {
     const cli_flag all[] = {
-        string_flag("generation-config", &o->generation_config, "auto|none|FOLDER",
-                    "where the sampling defaults come from (auto: the model; vllm is none)"),
+        string_flag(
+            "generation-config", &o->generation_config, "auto|none|FOLDER",
+            "where the sampling defaults come from: the model (auto), nowhere (none, or\nvllm), a "
+            "folder"),
         string_flag("override-generation-config", &o->override_generation_config, "JSON",
                     "sampling defaults that win over it"),
         string_flag("chat-template", &o->chat_template, "FILE", "instead of the model's own"),
@@ -155,7 +157,7 @@ static unsigned ignored_flags(serve_options *o, cli_flag *out) {
         bool chunked_prefill, prefix_caching, async, trust_code, eager, access_log;
         const char *text;
         uint64_t one;
-    } ignored = {.chunked_prefill = true, .async = true, .one = 1};
+    } ignored = {.one = 1};
     const cli_flag all[] = {
         string_flag("model", &o->model, "MODEL", "another way to name the model"),
         switch_flag("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),

@@ -245,12 +245,19 @@ static unsigned count_cores(hwloc_topology_t *t) {
     return n ? n : 1;
 }
 
-unsigned oct_usable_cores(void) {
-    hwloc_topology_t t;
-    if (!load_topology(&t)) return 1;
-    const unsigned n = count_cores(&t);
-    hwloc_topology_destroy(t);
+/* n as oct_pool_create was given it. */
+static unsigned choose_count(unsigned n, unsigned n_cores) {
+    const unsigned capped = env_threads();
+    if (n == 0) n = capped && capped < n_cores ? capped : n_cores;
     return n;
+}
+
+unsigned oct_pool_count(unsigned n_threads) {
+    hwloc_topology_t t;
+    const bool have = load_topology(&t);
+    const unsigned n_cores = count_cores(have ? &t : NULL);
+    if (have) hwloc_topology_destroy(t);
+    return choose_count(n_threads, n_cores);
 }
 
 static void choose_cores(oct_pool *pool, unsigned bind, unsigned n_cores) {
@@ -295,9 +302,8 @@ oct_status oct_pool_create(const oct_allocator *mem, unsigned n_threads, unsigne
                         n_threads, OCT_POOL_MAX_THREADS);
     hwloc_topology_t topology;
     const bool have = load_topology(&topology);
-    const unsigned n_cores = count_cores(have ? &topology : NULL), capped = env_threads();
-    unsigned n = n_threads;
-    if (n == 0) n = capped && capped < n_cores ? capped : n_cores;
+    const unsigned n_cores = count_cores(have ? &topology : NULL);
+    const unsigned n = choose_count(n_threads, n_cores);
 
     oct_pool *pool = oct_calloc(mem, pool_bytes(n), 1);
     if (!pool) {

@@ -60,7 +60,7 @@ static inline void oct_share_of(oct_share s, size_t n, size_t unit, size_t *begi
     *end = last * unit < n ? last * unit : n;
 }
 
-/* Cores this process may use, at least 1. */
-unsigned oct_usable_cores(void);
+/* How many threads a pool made with n_threads has, without making one. */
+unsigned oct_pool_count(unsigned n_threads);
 
 #endif

@@ -111,10 +111,12 @@ static void default_count_obeys_the_environment(void **s) {
     setenv("OMP_NUM_THREADS", "1", 1);
     oct_pool *pool = make(0, 0);
     assert_int_equal(oct_pool_n_threads(pool), 1);
+    assert_int_equal(oct_pool_count(0), 1);
+    assert_int_equal(oct_pool_count(3), 3);
     oct_pool_destroy(pool);
     unsetenv("OMP_NUM_THREADS");
     pool = make(0, 0);
-    assert_int_equal(oct_pool_n_threads(pool), oct_usable_cores());
+    assert_int_equal(oct_pool_n_threads(pool), oct_pool_count(0));
     oct_pool_destroy(pool);
 }
 
