@@ -1,6 +1,6 @@
 /*
- * net/client.h - a small blocking HTTP/1.1 client for our own commands, benchmarks and tests: one
- * kept-alive connection, requests one after another, answers whole or piece by piece.
+ * net/client.h - a small blocking HTTP/1.1 client for benchmarks and tests (so far tests alone):
+ * one kept-alive connection, requests one after another, answers whole or piece by piece.
  *
  * Not for strangers' servers: no TLS, no redirects, no compression. Sizes and times are bounded all
  * the same.
