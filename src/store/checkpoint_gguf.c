@@ -115,6 +115,16 @@ static oct_status add_named(oct_checkpoint *c, oct_tensor *t, const char *name, 
     return OCT_OK;
 }
 
+static oct_status bad_shape(const oct_checkpoint *c, const oct_tensor *t, oct_err *err) {
+    oct_buf got;
+    oct_buf_init(&got, c->mem, 0);
+    oct_tensor_describe(t, &got);
+    const oct_status st = OCT_FAIL(err, OCT_E_CORRUPT, "%s: tensor %s: bad shape (got %s)", c->path,
+                                   t->name.ptr, oct_buf_cs(&got));
+    oct_buf_fini(&got);
+    return st;
+}
+
 /* A stack of experts as one tensor for each; *done false when `from` is none. */
 static oct_status add_experts(oct_checkpoint *c, const oct_tensor *from, bool *done, oct_err *err) {
     const bool numbered =
@@ -134,9 +144,7 @@ static oct_status add_experts(oct_checkpoint *c, const oct_tensor *from, bool *d
             t.rank = 2;
             t.shape[0] = from->shape[1];
             t.shape[1] = from->shape[2];
-            if (!oct_tensor_measure(&t))
-                return OCT_FAIL(err, OCT_E_CORRUPT, "%s: tensor %s: bad shape", c->path,
-                                from->name.ptr);
+            if (!oct_tensor_measure(&t)) return bad_shape(c, from, err);
             t.offset = from->offset + e * t.bytes;
             snprintf(name, sizeof name, "model.layers.%d.%s.experts.%u.%s.%s", layer,
                      numbered ? "block_sparse_moe" : "mlp", e,
@@ -158,9 +166,7 @@ static oct_status add_tensor(oct_checkpoint *c, const oct_tensor *from, oct_err 
         t.rank = 2; /* a matrix of one row */
         t.shape[1] = t.shape[0];
         t.shape[0] = 1;
-        if (!oct_tensor_measure(&t))
-            return OCT_FAIL(err, OCT_E_CORRUPT, "%s: tensor %s: bad shape", c->path,
-                            from->name.ptr);
+        if (!oct_tensor_measure(&t)) return bad_shape(c, from, err);
     }
     return add_named(c, &t, name, err);
 }

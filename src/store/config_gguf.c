@@ -22,13 +22,36 @@ static const char *key_of(source *s, const char *tail) {
     return s->key;
 }
 
+enum { SHOWN = 64 };
+
+/* The value of a key, for a message. Returns out. */
+static const char *show(const source *s, const char *key, char out[SHOWN]) {
+    int64_t whole;
+    double number;
+    oct_str text;
+    bool on;
+    if (oct_gguf_i64(s->g, key, &whole))
+        snprintf(out, SHOWN, "%" PRId64, whole);
+    else if (oct_gguf_f64(s->g, key, &number))
+        snprintf(out, SHOWN, "%g", number);
+    else if (oct_gguf_str(s->g, key, &text))
+        snprintf(out, SHOWN, "\"%.*s\"", text.len < 32 ? (int)text.len : 32, text.ptr);
+    else if (oct_gguf_bool(s->g, key, &on))
+        snprintf(out, SHOWN, "%s", on ? "true" : "false");
+    else
+        snprintf(out, SHOWN, "an array, or beyond 64 bits");
+    return out;
+}
+
 /* A whole number in 1..hi; absent leaves *out alone. */
 static oct_status get_size(source *s, const char *tail, uint64_t hi, uint32_t *out) {
     uint64_t v;
+    char shown[SHOWN];
     if (!oct_gguf_find(s->g, key_of(s, tail))) return OCT_OK;
     if (!oct_gguf_u64(s->g, s->key, &v) || v < 1 || v > hi)
-        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s must be a whole number from 1 to %" PRIu64,
-                        s->where, s->key, hi);
+        return OCT_FAIL(s->err, OCT_E_CORRUPT,
+                        "%s: %s must be a whole number from 1 to %" PRIu64 " (got %s)", s->where,
+                        s->key, hi, show(s, s->key, shown));
     *out = (uint32_t)v;
     return OCT_OK;
 }
@@ -41,9 +64,11 @@ static oct_status need_size(source *s, const char *tail, uint64_t hi, uint32_t *
 
 static oct_status get_factor(source *s, const char *tail, double *out) {
     double v;
+    char shown[SHOWN];
     if (!oct_gguf_find(s->g, key_of(s, tail))) return OCT_OK;
     if (!oct_gguf_f64(s->g, s->key, &v) || !(v >= 1e-30 && v <= 1e9))
-        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s must be a number above 0", s->where, s->key);
+        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s must be a number from 1e-30 to 1e9 (got %s)",
+                        s->where, s->key, show(s, s->key, shown));
     *out = v;
     return OCT_OK;
 }
@@ -289,9 +314,11 @@ static oct_status read_rope(source *s, oct_model_config *c) {
 
 static oct_status get_id(source *s, const char *key, int32_t *out) {
     uint64_t v;
+    char shown[SHOWN];
     if (!oct_gguf_find(s->g, key)) return OCT_OK;
     if (!oct_gguf_u64(s->g, key, &v) || v > INT32_MAX)
-        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s must be a token id", s->where, key);
+        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s must be a token id (got %s)", s->where, key,
+                        show(s, key, shown));
     *out = (int32_t)v;
     return OCT_OK;
 }

@@ -252,9 +252,10 @@ static oct_status keep_quantization(const source *s, oct_model_config *c) {
     json_t *q = json_object_get(from, "quantization_config");
     if (!q || json_is_null(q)) q = json_object_get(s->top, "compression_config"); /* older */
     if (!q || json_is_null(q)) return OCT_OK;
+    char shown[OCT_JSON_SHOWN];
     if (!json_is_object(q))
-        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: quantization_config is not an object",
-                        s->where);
+        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: quantization_config is not an object (got %s)",
+                        s->where, oct_json_show(q, shown));
     c->quantization_config = json_incref(q);
     return OCT_OK;
 }

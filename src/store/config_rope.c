@@ -126,8 +126,10 @@ static oct_status rope_objects(const source *s, const json_t **full, const json_
     const json_t *v = json_object_get(s->obj, key);
     *full = *slides = NULL;
     if (!oct_config_given(s->obj, key)) return OCT_OK;
+    char shown[OCT_JSON_SHOWN];
     if (!json_is_object(v))
-        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s is not an object", s->where, key);
+        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s is not an object (got %s)", s->where, key,
+                        oct_json_show(v, shown));
     const json_t *of_full = object_or_null(json_object_get(v, "full_attention"));
     const json_t *of_slides = object_or_null(json_object_get(v, "sliding_attention"));
     *full = of_full ? of_full : of_slides ? of_slides : v;

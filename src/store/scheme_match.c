@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "base/str.h"
+#include "codec/json.h"
 
 enum {
     MAX_PATTERNS = 4096, /* of a list; exact names are not counted */
@@ -216,8 +217,10 @@ static oct_status fill(oct_name_list *l, const json_t *list, unsigned dialect, o
     (void)pcre2_set_heap_limit(l->context, HEAP_KIB);
     for (size_t i = 0; i < l->cap; i++) {
         const json_t *v = json_array_get(list, i);
+        char shown[OCT_JSON_SHOWN];
         if (!json_is_string(v) || strlen(json_string_value(v)) != json_string_length(v))
-            return OCT_FAIL(err, OCT_E_CORRUPT, "%s: entry %zu is no name", l->where, i);
+            return OCT_FAIL(err, OCT_E_CORRUPT, "%s: entry %zu is no name (got %s)", l->where, i,
+                            oct_json_show(v, shown));
         OCT_TRY(add(l, json_string_value(v), (int)i, dialect, err));
     }
     if (l->n_exact > 1) qsort(l->exact, l->n_exact, sizeof *l->exact, by_text);
@@ -226,9 +229,11 @@ static oct_status fill(oct_name_list *l, const json_t *list, unsigned dialect, o
 
 oct_status oct_name_list_create(const oct_allocator *mem, const json_t *list, unsigned dialect,
                                 const char *where, oct_name_list **out, oct_err *err) {
+    char shown[OCT_JSON_SHOWN];
     *out = NULL;
     if (list && !json_is_null(list) && !json_is_array(list))
-        return OCT_FAIL(err, OCT_E_CORRUPT, "%s: not a list", where);
+        return OCT_FAIL(err, OCT_E_CORRUPT, "%s: not a list (got %s)", where,
+                        oct_json_show(list, shown));
     oct_name_list *l = oct_calloc(mem, 1, sizeof *l);
     if (!l) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", where);
     *l = (oct_name_list){.mem = mem, .where = where, .cap = json_array_size(list)};

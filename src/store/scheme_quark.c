@@ -243,8 +243,10 @@ static oct_status read_globs(oct_scheme *s, quark_state *st, oct_err *err) {
     const char *key;
     json_t *v;
     if (!map || json_is_null(map)) return OCT_OK;
+    char shown[OCT_JSON_SHOWN];
     if (!json_is_object(map))
-        return OCT_FAIL(err, OCT_E_CORRUPT, "%s.layer_quant_config is no object", where);
+        return OCT_FAIL(err, OCT_E_CORRUPT, "%s.layer_quant_config is no object (got %s)", where,
+                        oct_json_show(map, shown));
     enum { MOST = 4096, LONGEST = 1024 };
     st->globs = oct_calloc(s->mem, MOST, sizeof *st->globs);
     if (!st->globs) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", where);

@@ -98,8 +98,8 @@ static void patterns_that_are_refused(void **state) {
         {"[\"re:a\\\\Qb\"]", "not Python's"},
         {"[\"re:a\\\\\"]", "at its end"},
         {"[\"re:[[:alpha:]]\"]", "class inside"},
-        {"[7]", "entry 0 is no name"},
-        {"{}", "not a list"},
+        {"[7]", "entry 0 is no name (got 7)"},
+        {"{}", "not a list (got {})"},
         {"[\"a\\u0000b\"]", "entry 0 is no name"},
     };
     for (size_t i = 0; i < OCT_COUNT(rows); i++)
