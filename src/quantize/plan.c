@@ -68,9 +68,7 @@ oct_status oct_plan_weight(const oct_plan *p, oct_checkpoint *ckpt, const oct_pr
         oct_arena_init(&arena, p->mem, 0);
         oct_status st =
             oct_checkpoint_vector(ckpt, &arena, pr->bias->name.ptr, pr->n, true, &values, err);
-        if (st == OCT_OK && !values)
-            st = OCT_FAIL(err, OCT_E_CORRUPT, "tensor %s: want float [%llu]", pr->bias->name.ptr,
-                          (unsigned long long)pr->n);
+        if (st == OCT_OK && !values) st = oct_projection_misfit(p->mem, pr->bias, pr->n, 0, err);
         if (st == OCT_OK) memcpy(bias, values, pr->n * sizeof *bias);
         oct_arena_fini(&arena);
         OCT_TRY(st);

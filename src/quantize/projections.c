@@ -14,6 +14,19 @@ static oct_status no_memory(oct_err *err) {
     return OCT_FAIL(err, OCT_E_NOMEM, "quantize: no memory");
 }
 
+oct_status oct_projection_misfit(const oct_allocator *mem, const oct_tensor *t, uint64_t n,
+                                 uint64_t k, oct_err *err) {
+    oct_buf text;
+    oct_buf_init(&text, mem, 0);
+    oct_tensor_describe(t, &text);
+    oct_buf_printf(&text, ", want float [%" PRIu64, n);
+    if (k) oct_buf_printf(&text, ", %" PRIu64, k);
+    const oct_status st =
+        OCT_FAIL(err, OCT_E_CORRUPT, "tensor %s: got %s]", t->name.ptr, oct_buf_cs(&text));
+    oct_buf_fini(&text);
+    return st;
+}
+
 static oct_status add(oct_projection_list *l, const oct_checkpoint *ckpt, const char *name,
                       oct_projection p, oct_err *err) {
     char full[NAME];
@@ -21,16 +34,8 @@ static oct_status add(oct_projection_list *l, const oct_checkpoint *ckpt, const 
     p.weight = oct_checkpoint_find(ckpt, full);
     if (!p.weight) return OCT_FAIL(err, OCT_E_CORRUPT, "tensor %s: missing", full);
     if (!oct_tensor_has_shape(p.weight, 2, (const uint64_t[]){p.n, p.k}) ||
-        !oct_dtype_is_real(p.weight->dtype)) {
-        oct_buf got;
-        oct_buf_init(&got, l->mem, 0);
-        oct_tensor_describe(p.weight, &got);
-        const oct_status st =
-            OCT_FAIL(err, OCT_E_CORRUPT, "tensor %s: got %s, want float [%" PRIu64 ", %" PRIu64 "]",
-                     full, oct_buf_cs(&got), p.n, p.k);
-        oct_buf_fini(&got);
-        return st;
-    }
+        !oct_dtype_is_real(p.weight->dtype))
+        return oct_projection_misfit(l->mem, p.weight, p.n, p.k, err);
     snprintf(full, sizeof full, "%s.bias", name);
     p.bias = oct_checkpoint_find(ckpt, full);
     if (l->n == l->cap) {
@@ -62,23 +67,18 @@ static oct_status add_group(oct_projection_list *l, const oct_checkpoint *ckpt, 
 static oct_status add_experts(oct_projection_list *l, const oct_checkpoint *ckpt, uint32_t layer,
                               oct_err *err) {
     const oct_model_config *c = oct_checkpoint_config(ckpt);
+    static const int places[OCT_ARCH_N_EXPERT] = {OCT_P_GATE, OCT_P_UP, OCT_P_DOWN};
     const oct_arch *arch = oct_arch_of(c->family);
-    const uint64_t h = c->hidden, inner = c->moe_intermediate;
-    const struct {
-        const char *name;
-        int p;
-        uint64_t n, k;
-    } parts[] = {{arch->expert_gate, OCT_P_GATE, inner, h},
-                 {arch->expert_up, OCT_P_UP, inner, h},
-                 {arch->expert_down, OCT_P_DOWN, h, inner}};
+    oct_arch_projection parts[OCT_ARCH_N_EXPERT];
     char name[NAME];
+    oct_arch_expert(c, parts);
     for (uint32_t e = 0; e < c->n_experts; e++)
         for (size_t i = 0; i < OCT_COUNT(parts); i++) {
             snprintf(name, sizeof name, "model.layers.%u.%s.experts.%u.%s", layer, arch->moe, e,
-                     parts[i].name);
+                     parts[i].suffix);
             OCT_TRY(add(l, ckpt, name,
                         (oct_projection){.layer = layer,
-                                         .p = parts[i].p,
+                                         .p = places[i],
                                          .in = -1,
                                          .is_expert = true,
                                          .n = parts[i].n,

@@ -40,6 +40,10 @@ OCT_MUST_CHECK oct_status oct_projections_find(oct_projection_list *l, const oct
                                                const oct_checkpoint *ckpt, oct_err *err);
 void oct_projections_fini(oct_projection_list *l); /* accepts a zeroed one */
 
+/* "tensor NAME: got ..., want float [n, k]"; k 0: a vector. */
+oct_status oct_projection_misfit(const oct_allocator *mem, const oct_tensor *t, uint64_t n,
+                                 uint64_t k, oct_err *err);
+
 /* Whether t is the weight or bias of a projection. */
 bool oct_projections_own(const oct_projection_list *l, const oct_tensor *t);
 

@@ -66,6 +66,21 @@ static void prefix_of(const oct_tensor *t, char out[OCT_TENSOR_MAX_NAME]) {
     if (dot) *dot = '\0';
 }
 
+/* The attention of a layer, to which its first projection, q, belongs. */
+static void attention_of(const job *j, uint32_t l, char out[OCT_TENSOR_MAX_NAME]) {
+    prefix_of(j->list.v[j->list.first[l]].weight, out);
+    *strrchr(out, '.') = '\0';
+}
+
+/* Cache scales of K, or of V, in one layer. */
+static uint64_t n_kv_scales(const job *j) {
+    const oct_model_config *c = j->config;
+    const uint64_t n[] = {[OCT_KV_GRAIN_TENSOR] = 1,
+                          [OCT_KV_GRAIN_HEAD] = c->n_kv_heads,
+                          [OCT_KV_GRAIN_CHANNEL] = (uint64_t)c->n_kv_heads * c->head_dim};
+    return n[j->out.inv.kv];
+}
+
 static oct_layout_linear linear_of(const job *j, const oct_projection *pr, const char *prefix) {
     const oct_input_plan *in;
     oct_layout_linear p = {.prefix = prefix,
@@ -118,8 +133,6 @@ static bool is_module(const job *j, const oct_tensor *t) {
 /* ---- declaring ------------------------------------------------------------------------------- */
 
 static oct_status declare_layer(job *j, uint32_t l, oct_err *err) {
-    const oct_model_config *c = j->config;
-    const uint64_t values[] = {1, c->n_kv_heads, (uint64_t)c->n_kv_heads * c->head_dim};
     char prefix[OCT_TENSOR_MAX_NAME];
     for (size_t i = j->list.first[l]; i < j->list.first[l + 1]; i++) {
         const oct_projection *pr = &j->list.v[i];
@@ -131,9 +144,8 @@ static oct_status declare_layer(job *j, uint32_t l, oct_err *err) {
         if (p.is_static) j->report->static_bytes += p.n * p.k;
     }
     if (!j->has_kv) return OCT_OK;
-    prefix_of(j->list.v[j->list.first[l]].weight, prefix);
-    *strrchr(prefix, '.') = '\0'; /* the attention that q belongs to */
-    return oct_layout_declare_kv(&j->out, prefix, values[j->out.inv.kv], err);
+    attention_of(j, l, prefix);
+    return oct_layout_declare_kv(&j->out, prefix, n_kv_scales(j), err);
 }
 
 static oct_status declare_rest(job *j, oct_err *err) {
@@ -179,8 +191,7 @@ static oct_status write_projection(job *j, const oct_projection *pr, oct_err *er
 static void kv_scales(const job *j, uint32_t l, bool is_k, float *out) {
     const oct_model_config *c = j->config;
     const uint32_t kv = c->n_kv_heads * c->head_dim;
-    const uint32_t wide[] = {kv, c->head_dim, 1}; /* channels that share a scale */
-    const uint32_t share = wide[j->out.inv.kv];
+    const uint32_t share = kv / (uint32_t)n_kv_scales(j); /* channels that share a scale */
     const oct_layer_stats *s = &j->cal->layers[l];
     for (uint32_t i = 0; i < kv / share; i++) {
         float most = 0;
@@ -192,16 +203,13 @@ static void kv_scales(const job *j, uint32_t l, bool is_k, float *out) {
 }
 
 static oct_status write_kv(job *j, uint32_t l, oct_err *err) {
-    const oct_model_config *c = j->config;
-    const uint64_t values[] = {1, c->n_kv_heads, (uint64_t)c->n_kv_heads * c->head_dim};
-    const uint64_t n = values[j->out.inv.kv];
+    const uint64_t n = n_kv_scales(j);
     char prefix[OCT_TENSOR_MAX_NAME];
     float *v = oct_alloc(j->mem, 2 * n, sizeof *v);
     if (!v) return no_memory(err);
     kv_scales(j, l, true, v);
     kv_scales(j, l, false, v + n);
-    prefix_of(j->list.v[j->list.first[l]].weight, prefix);
-    *strrchr(prefix, '.') = '\0';
+    attention_of(j, l, prefix);
     const oct_status st = oct_layout_put_kv(&j->out, prefix, n, v, v + n, err);
     oct_free(j->mem, v, 2 * n, sizeof *v);
     return st;
@@ -265,8 +273,9 @@ static oct_status write_float(job *j, const oct_tensor *t, oct_err *err) {
 static oct_status write_head(job *j, oct_err *err) {
     const uint64_t n = j->config->vocab, k = j->config->hidden;
     const oct_tensor *t = head_of(j);
-    if (!t || !oct_tensor_has_shape(t, 2, (const uint64_t[]){n, k}) || !oct_dtype_is_real(t->dtype))
-        return OCT_FAIL(err, OCT_E_CORRUPT, "tensor lm_head.weight: missing or misshapen");
+    if (!t) return OCT_FAIL(err, OCT_E_CORRUPT, "tensor lm_head.weight: missing");
+    if (!oct_tensor_has_shape(t, 2, (const uint64_t[]){n, k}) || !oct_dtype_is_real(t->dtype))
+        return oct_projection_misfit(j->mem, t, n, k, err);
     float *scale = oct_alloc(j->mem, n, sizeof *scale);
     oct_status st = scale ? OCT_OK : no_memory(err);
     for (uint64_t row = 0; st == OCT_OK && row < n; row += EMBED_ROWS) {
