@@ -20,6 +20,7 @@
 #include "base/status.h"
 #include "device/cpu/pool.h"
 #include "kern/kern.h"
+#include "kern/linear.h"
 #include "kern/pack.h"
 
 typedef struct oct_cpu_buffer {
@@ -121,6 +122,10 @@ int32_t oct_cpu_at_optional(octet_device *dev, octet_ref ref, uint64_t bytes, ui
 /* Float rows of this device: n_rows of width elements. */
 int32_t oct_cpu_rows(octet_device *dev, octet_rows rows, uint64_t n_rows, uint64_t width,
                      const char *what, float **out);
+/* Quantised rows: n_rows, at least 1, of width bytes, and a scale for each. */
+int32_t oct_cpu_qrows(octet_device *dev, octet_qrows rows, uint64_t n_rows, uint64_t width,
+                      const char *what, const char *what_scale, const int8_t **q,
+                      const float **scale);
 /* Bytes of the buffer of ref from its offset on; 0 when there is no such buffer. */
 uint64_t oct_cpu_bytes_behind(octet_device *dev, octet_ref ref);
 
@@ -140,6 +145,10 @@ oct_cpu_weight *oct_cpu_weight_get(octet_device *dev, octet_weight w);
 oct_cpu_weight *oct_cpu_weight_matrix(octet_device *dev, octet_weight w, const char *what);
 /* One expert's matrix of w; expert < n_experts (0 for a weight that is one matrix). */
 oct_cpu_weight oct_cpu_weight_expert(const oct_cpu_weight *w, uint32_t expert);
+
+/* What the kernels take of one matrix, int8 or float; the arrays stay w's. */
+oct_linear_i8_weight oct_cpu_weight_i8(const oct_cpu_weight *w);
+oct_linear_float_weight oct_cpu_weight_float(const oct_cpu_weight *w);
 
 /* ---- rows.c: what other operations use ---------------------------------------------------------
  */

@@ -126,13 +126,7 @@ static void prepare_share(void *ctx, oct_share share) {
 /* Panels panel .. panel_end-1 of one expert's rows. */
 static void expert_i8(const product_job *j, const oct_cpu_weight *w, size_t row, uint32_t n_rows,
                       uint32_t panel, uint32_t panel_end, void *scratch) {
-    const oct_linear_i8_weight weight = {.n = w->n,
-                                         .k = w->k,
-                                         .panels = w->panels,
-                                         .colsum = w->col_sum,
-                                         .cs = w->col_scale,
-                                         .ibias = w->has_int_bias ? w->int_bias : NULL,
-                                         .fbias = w->has_bias ? w->bias : NULL};
+    const oct_linear_i8_weight weight = oct_cpu_weight_i8(w);
     const oct_linear_i8_args args = {.rows = j->operand + row * j->row_bytes,
                                      .rs = j->row_scale + row,
                                      .m = n_rows,
@@ -145,11 +139,7 @@ static void expert_i8(const product_job *j, const oct_cpu_weight *w, size_t row,
 
 static void expert_float(const product_job *j, const oct_cpu_weight *w, size_t row, uint32_t n_rows,
                          uint32_t panel, uint32_t panel_end, void *scratch) {
-    const oct_linear_float_weight weight = {.n = w->n,
-                                            .k = w->k,
-                                            .type = w->type,
-                                            .panels = w->panels,
-                                            .fbias = w->has_bias ? w->bias : NULL};
+    const oct_linear_float_weight weight = oct_cpu_weight_float(w);
     const float *rows = j->operand ? (const float *)(const void *)(j->operand + row * j->row_bytes)
                                    : j->x + row * j->ldx;
     const oct_linear_float_args args = {.rows = rows,
@@ -188,17 +178,9 @@ static int32_t open_input(octet_device *dev, const octet_linear_grouped_op *op, 
         j->row_bytes = k * sizeof(float);
         return OCTET_OK;
     }
-    const uint64_t stride = op->qx.stride;
-    uint64_t bytes = 0;
-    if ((op->n_in > 1 && stride < k) || !oct_mul_u64(op->n_in - 1, stride, &bytes) ||
-        !oct_add_u64(bytes, k, &bytes))
-        return CPU_FAIL(dev, OCT_E_INVALID,
-                        "linear_grouped: bad stride of qx (got %llu, want >= %u)",
-                        (unsigned long long)stride, k);
-    CPU_TRY(oct_cpu_at(dev, op->qx.data, bytes, 1, "linear_grouped: qx", &j->q));
-    CPU_TRY(oct_cpu_at(dev, op->qx.scale, (uint64_t)op->n_in * sizeof(float), sizeof(float),
-                       "linear_grouped: scale of qx", &j->scale));
-    j->ldq = stride;
+    CPU_TRY(oct_cpu_qrows(dev, op->qx, op->n_in, k, "linear_grouped: qx",
+                          "linear_grouped: scale of qx", &j->q, &j->scale));
+    j->ldq = op->qx.stride;
     j->row_bytes = dev->kern.row_bytes_i8(k);
     return OCTET_OK;
 }

@@ -68,14 +68,7 @@ static void prep_share(void *ctx, oct_share share) {
 
 static void product_i8(const linear_job *j, size_t row, size_t n_rows, size_t panel,
                        size_t panel_end, void *scratch) {
-    const oct_cpu_weight *w = j->w;
-    const oct_linear_i8_weight weight = {.n = w->n,
-                                         .k = w->k,
-                                         .panels = w->panels,
-                                         .colsum = w->col_sum,
-                                         .cs = w->col_scale,
-                                         .ibias = w->has_int_bias ? w->int_bias : NULL,
-                                         .fbias = w->has_bias ? w->bias : NULL};
+    const oct_linear_i8_weight weight = oct_cpu_weight_i8(j->w);
     const oct_linear_i8_args args = {.rows = j->operand + row * j->row_bytes,
                                      .rs = j->row_scale + row,
                                      .m = (uint32_t)n_rows,
@@ -88,12 +81,7 @@ static void product_i8(const linear_job *j, size_t row, size_t n_rows, size_t pa
 
 static void product_float(const linear_job *j, size_t row, size_t n_rows, size_t panel,
                           size_t panel_end, void *scratch) {
-    const oct_cpu_weight *w = j->w;
-    const oct_linear_float_weight weight = {.n = w->n,
-                                            .k = w->k,
-                                            .type = w->type,
-                                            .panels = w->panels,
-                                            .fbias = w->has_bias ? w->bias : NULL};
+    const oct_linear_float_weight weight = oct_cpu_weight_float(j->w);
     const oct_linear_float_args args = {.rows = j->x + row * j->ldx,
                                         .ldr = j->ldx,
                                         .m = (uint32_t)n_rows,
@@ -122,16 +110,10 @@ static void product_share(void *ctx, oct_share share) {
 
 /* The int8 rows of the operation, prepared for the kernels of this table. */
 static int32_t prepare(octet_device *dev, const octet_linear_op *op, linear_job *j) {
-    const uint64_t stride = op->qx.stride;
-    uint64_t bytes = 0, operand_bytes = 0;
-    if ((op->n_rows > 1 && stride < j->w->k) || !oct_mul_u64(op->n_rows - 1, stride, &bytes) ||
-        !oct_add_u64(bytes, j->w->k, &bytes))
-        return CPU_FAIL(dev, OCT_E_INVALID, "linear: bad stride of qx (got %llu, want >= %u)",
-                        (unsigned long long)stride, j->w->k);
-    CPU_TRY(oct_cpu_at(dev, op->qx.data, bytes, 1, "linear: qx", &j->q));
-    CPU_TRY(oct_cpu_at(dev, op->qx.scale, (uint64_t)op->n_rows * sizeof(float), sizeof(float),
-                       "linear: scale of qx", &j->row_scale));
-    j->ldq = stride;
+    uint64_t operand_bytes = 0;
+    CPU_TRY(oct_cpu_qrows(dev, op->qx, op->n_rows, j->w->k, "linear: qx", "linear: scale of qx",
+                          &j->q, &j->row_scale));
+    j->ldq = op->qx.stride;
     j->row_bytes = dev->kern.row_bytes_i8(j->w->k);
     if (!oct_mul_u64(op->n_rows, j->row_bytes, &operand_bytes))
         return CPU_FAIL(dev, OCT_E_INVALID, "linear: too many rows (got %u)", op->n_rows);

@@ -203,6 +203,18 @@ int32_t oct_cpu_rows(octet_device *dev, octet_rows rows, uint64_t n_rows, uint64
     return oct_cpu_at(dev, rows.data, bytes, sizeof(float), what, out);
 }
 
+int32_t oct_cpu_qrows(octet_device *dev, octet_qrows rows, uint64_t n_rows, uint64_t width,
+                      const char *what, const char *what_scale, const int8_t **q,
+                      const float **scale) {
+    uint64_t bytes = 0;
+    if ((n_rows > 1 && rows.stride < width) || !oct_mul_u64(n_rows - 1, rows.stride, &bytes) ||
+        !oct_add_u64(bytes, width, &bytes))
+        return CPU_FAIL(dev, OCT_E_INVALID, "%s: bad stride (got %llu, want >= %llu)", what,
+                        (unsigned long long)rows.stride, (unsigned long long)width);
+    CPU_TRY(oct_cpu_at(dev, rows.data, bytes, 1, what, q));
+    return oct_cpu_at(dev, rows.scale, n_rows * sizeof(float), sizeof(float), what_scale, scale);
+}
+
 uint64_t oct_cpu_bytes_behind(octet_device *dev, octet_ref ref) {
     const oct_cpu_buffer *b = buffer_get(dev, ref.buffer);
     return b && ref.offset <= b->bytes ? b->bytes - ref.offset : 0;

@@ -156,6 +156,24 @@ oct_cpu_weight oct_cpu_weight_expert(const oct_cpu_weight *w, uint32_t expert) {
     return one;
 }
 
+oct_linear_i8_weight oct_cpu_weight_i8(const oct_cpu_weight *w) {
+    return (oct_linear_i8_weight){.n = w->n,
+                                  .k = w->k,
+                                  .panels = w->panels,
+                                  .colsum = w->col_sum,
+                                  .cs = w->col_scale,
+                                  .ibias = w->has_int_bias ? w->int_bias : NULL,
+                                  .fbias = w->has_bias ? w->bias : NULL};
+}
+
+oct_linear_float_weight oct_cpu_weight_float(const oct_cpu_weight *w) {
+    return (oct_linear_float_weight){.n = w->n,
+                                     .k = w->k,
+                                     .type = w->type,
+                                     .panels = w->panels,
+                                     .fbias = w->has_bias ? w->bias : NULL};
+}
+
 oct_cpu_weight *oct_cpu_weight_get(octet_device *dev, octet_weight w) {
     const uint64_t slot = (w & UINT32_MAX) - 1;
     if (w != 0 && slot < dev->n_weights && dev->weights[slot].used &&

@@ -179,7 +179,7 @@ static void linear_int8_is_the_plain_sum(void **st) {
         for (int i = 0; i < M * N; i++)
             assert_true(p.got[i / N][i % N] == 2 * p.want[i / N][i % N]);
         op.qx.stride = K - 1;
-        bad(&f, f.d->ops->linear(f.s, &op), OCT_E_INVALID, "bad stride of qx");
+        bad(&f, f.d->ops->linear(f.s, &op), OCT_E_INVALID, "qx: bad stride");
         op.qx.stride = K;
         op.n_rows = M + 1;
         bad(&f, f.d->ops->linear(f.s, &op), OCT_E_INVALID, "outside its buffer");
