@@ -41,6 +41,48 @@ int cli_status_of(oct_status st) {
 
 int cli_status_of_output(oct_status st) { return st == OCT_E_IO ? EXIT_SYSTEM : cli_status_of(st); }
 
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+cli_flag cli_switch(const char *name, bool *out, const char *help) {
+    return (cli_flag){.name = name, .type = CLI_SWITCH, .out = out, .help = help};
+}
+
+cli_flag cli_string(const char *name, const char **out, const char *value, const char *help) {
+    return (cli_flag){.name = name, .type = CLI_STRING, .out = out, .value = value, .help = help};
+}
+
+cli_flag cli_many(const char *name, cli_strings *out, const char *value, const char *help) {
+    return (cli_flag){.name = name, .type = CLI_STRINGS, .out = out, .value = value, .help = help};
+}
+
+cli_flag cli_choice(const char *name, const char **out, const char *choices, const char *help) {
+    return (cli_flag){
+        .name = name, .type = CLI_CHOICE, .out = out, .choices = choices, .help = help};
+}
+
+cli_flag cli_count(const char *name, uint64_t *out, double min, double max, const char *help) {
+    return (cli_flag){.name = name,
+                      .type = CLI_COUNT,
+                      .out = out,
+                      .value = "N",
+                      .min = min,
+                      .max = max,
+                      .help = help};
+}
+
+cli_flag cli_number(const char *name, double *out, const char *value, double min, double max,
+                    const char *help) {
+    return (cli_flag){.name = name,
+                      .type = CLI_NUMBER,
+                      .out = out,
+                      .value = value,
+                      .min = min,
+                      .max = max,
+                      .help = help};
+}
+
+/* ---- parsing --------------------------------------------------------------------------------- */
+
 /* Same name, dashes and underscores being one. */
 static bool same_name(const char *name, const char *text, size_t len) {
     if (strlen(name) != len) return false;

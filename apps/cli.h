@@ -53,6 +53,15 @@ typedef struct cli_flag {
     bool *given;         /* set when the flag was there; may be NULL */
 } cli_flag;
 
+/* Rows of such a table; one with more in it is written out. */
+cli_flag cli_switch(const char *name, bool *out, const char *help);
+cli_flag cli_string(const char *name, const char **out, const char *value, const char *help);
+cli_flag cli_many(const char *name, cli_strings *out, const char *value, const char *help);
+cli_flag cli_choice(const char *name, const char **out, const char *choices, const char *help);
+cli_flag cli_count(const char *name, uint64_t *out, double min, double max, const char *help);
+cli_flag cli_number(const char *name, double *out, const char *value, double min, double max,
+                    const char *help);
+
 typedef struct cli_command {
     const char *name;     /* "serve" */
     const char *summary;  /* one line */

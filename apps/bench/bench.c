@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/num.h"
+#include "bench.h"
 #include "bench_experts.h"
 #include "bench_kv.h"
 #include "bench_load.h"
@@ -22,6 +23,18 @@
 #include "open.h"
 
 enum { MAX_REPEATS = 99, READ_BYTES = 256 << 20 };
+
+/* ---- shared ---------------------------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double bench_median(double *v, unsigned n) {
+    qsort(v, n, sizeof *v, by_value);
+    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
 
 /* ---- kernels -------------------------------------------------------------------------------- */
 
@@ -96,16 +109,6 @@ typedef struct step_options {
     bool json;
 } step_options;
 
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, unsigned n) {
-    qsort(v, n, sizeof *v, by_value);
-    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
-
 typedef struct step_result {
     double prefill_s, decode_s; /* medians: of a prompt, of a token */
     double int8_peak, read;     /* multiply-adds/s of all threads, bytes/s */
@@ -139,8 +142,8 @@ static oct_status measure(const step_options *o, const opened *m, step_result *o
         if (k) decode[k - 1] = (double)(oct_now_ns() - t) / 1e9 / (double)o->decode;
     }
     if (st == OCT_OK) {
-        out->prefill_s = median(prefill, (unsigned)o->repeats);
-        out->decode_s = median(decode, (unsigned)o->repeats);
+        out->prefill_s = bench_median(prefill, (unsigned)o->repeats);
+        out->decode_s = bench_median(decode, (unsigned)o->repeats);
     }
     oct_runner_destroy(r);
     if (ids) oct_free(mem, ids, n + 1, sizeof *ids);
@@ -212,74 +215,19 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     cli_flag model_flags[OPEN_N_FLAGS];
     const unsigned n_model = open_flags_without(&o.open, "kv-cache-memory-bytes", model_flags);
     const cli_flag flags[] = {
-        {.name = "csv", .type = CLI_SWITCH, .out = &csv, .help = "kernels: comma-separated rows"},
-        {.name = "json",
-         .type = CLI_SWITCH,
-         .out = &o.json,
-         .help = "step, load, experts, kv: JSON objects"},
-        {.name = "prefill",
-         .type = CLI_COUNT,
-         .out = &o.prefill,
-         .value = "N",
-         .min = 1,
-         .max = 1 << 20,
-         .help = "step: tokens of a prompt"},
-        {.name = "context",
-         .type = CLI_COUNT,
-         .out = &o.context,
-         .value = "N",
-         .min = 1,
-         .max = 1 << 20,
-         .help = "step, kv: tokens in the cache when decoding begins; 128 and 4096 unless given"},
-        {.name = "decode",
-         .type = CLI_COUNT,
-         .out = &o.decode,
-         .value = "N",
-         .min = 1,
-         .max = 65536,
-         .help = "step: tokens decoded"},
-        {.name = "repeats",
-         .type = CLI_COUNT,
-         .out = &o.repeats,
-         .value = "N",
-         .min = 1,
-         .max = MAX_REPEATS,
-         .help = "step, load, experts, kv: counted runs, after one that is not"},
-        {.name = "hidden",
-         .type = CLI_COUNT,
-         .out = &e.hidden,
-         .value = "N",
-         .min = 16,
-         .max = 65536,
-         .help = "experts: width of a row"},
-        {.name = "inner",
-         .type = CLI_COUNT,
-         .out = &e.inner,
-         .value = "N",
-         .min = 16,
-         .max = 65536,
-         .help = "experts: inner width of an expert"},
-        {.name = "experts",
-         .type = CLI_COUNT,
-         .out = &e.n_experts,
-         .value = "N",
-         .min = 1,
-         .max = 4096,
-         .help = "experts: how many there are"},
-        {.name = "used",
-         .type = CLI_COUNT,
-         .out = &e.n_used,
-         .value = "N",
-         .min = 1,
-         .max = OCTET_MAX_TOP_K,
-         .help = "experts: how many a row uses"},
-        {.name = "rows",
-         .type = CLI_COUNT,
-         .out = &e.rows,
-         .value = "N",
-         .min = 1,
-         .max = 65536,
-         .help = "experts: rows of a prefill"},
+        cli_switch("csv", &csv, "kernels: comma-separated rows"),
+        cli_switch("json", &o.json, "step, load, experts, kv: JSON objects"),
+        cli_count("prefill", &o.prefill, 1, 1 << 20, "step: tokens of a prompt"),
+        cli_count("context", &o.context, 1, 1 << 20,
+                  "step, kv: tokens in the cache when decoding begins; 128 and 4096 unless given"),
+        cli_count("decode", &o.decode, 1, 65536, "step: tokens decoded"),
+        cli_count("repeats", &o.repeats, 1, MAX_REPEATS,
+                  "step, load, experts, kv: counted runs, after one that is not"),
+        cli_count("hidden", &e.hidden, 16, 65536, "experts: width of a row"),
+        cli_count("inner", &e.inner, 16, 65536, "experts: inner width of an expert"),
+        cli_count("experts", &e.n_experts, 1, 4096, "experts: how many there are"),
+        cli_count("used", &e.n_used, 1, OCTET_MAX_TOP_K, "experts: how many a row uses"),
+        cli_count("rows", &e.rows, 1, 65536, "experts: rows of a prefill"),
     };
     const cli_group groups[] = {
         {"Measurement", flags, OCT_COUNT(flags)},

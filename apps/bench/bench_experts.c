@@ -13,9 +13,9 @@
 
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/clock.h"
+#include "bench.h"
 #include "device/cpu/pool.h"
 #include "kern/peak.h"
 
@@ -261,16 +261,6 @@ static oct_status run_dense(layer *l, uint32_t row, uint32_t n, oct_err *err) {
 
 typedef oct_status layer_fn(layer *l, uint32_t row, uint32_t n, oct_err *err);
 
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, unsigned n) {
-    qsort(v, n, sizeof *v, by_value);
-    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
-
 /* One thread is timed by the time it ran, as its read ceiling is; more by the clock on the wall. */
 static uint64_t clock_ns(const layer *l) {
     return l->n_threads == 1 ? oct_peak_thread_ns() : oct_now_ns();
@@ -314,16 +304,16 @@ static oct_status one_round(layer *l, figures *f, oct_err *err) {
     const uint32_t rows = (uint32_t)l->o->rows;
     OCT_TRY(read_rate(l, &f->read[r], err));
     OCT_TRY(measure(l, run_experts, 1, DECODE_STEPS, from, t, err));
-    f->decode[r] = median(t, DECODE_STEPS); /* sorted now */
+    f->decode[r] = bench_median(t, DECODE_STEPS); /* sorted now */
     if (f->read[r] > f->best_read) f->best_read = f->read[r];
     if (r == 0 || t[0] < f->best_decode) f->best_decode = t[0];
     OCT_TRY(measure(l, run_dense, 1, DECODE_STEPS, from, t, err));
-    f->dense_decode[r] = median(t, DECODE_STEPS);
+    f->dense_decode[r] = bench_median(t, DECODE_STEPS);
     OCT_TRY(measure(l, run_experts, rows, PREFILL_RUNS, 0, t, err));
-    median(t, PREFILL_RUNS);
+    bench_median(t, PREFILL_RUNS);
     f->prefill[r] = t[0];
     OCT_TRY(measure(l, run_dense, rows, PREFILL_RUNS, 0, t, err));
-    median(t, PREFILL_RUNS);
+    bench_median(t, PREFILL_RUNS);
     f->dense_prefill[r] = t[0];
     f->of_dense[r] = f->dense_prefill[r] / f->prefill[r];
     f->n++;
@@ -333,10 +323,11 @@ static oct_status one_round(layer *l, figures *f, oct_err *err) {
 static void print_figures(const layer *l, figures *f) {
     const experts_options *o = l->o;
     const double macs = 3.0 * (double)(o->n_used * o->hidden * o->inner), bytes = macs;
-    const double read = median(f->read, f->n), decode = median(f->decode, f->n);
-    const double dense_decode = median(f->dense_decode, f->n);
-    const double prefill = median(f->prefill, f->n), dense = median(f->dense_prefill, f->n);
-    const double of_dense = median(f->of_dense, f->n), rows = (double)o->rows;
+    const double read = bench_median(f->read, f->n), decode = bench_median(f->decode, f->n);
+    const double dense_decode = bench_median(f->dense_decode, f->n);
+    const double prefill = bench_median(f->prefill, f->n),
+                 dense = bench_median(f->dense_prefill, f->n);
+    const double of_dense = bench_median(f->of_dense, f->n), rows = (double)o->rows;
     const double of_read = bytes / decode / read;
     const double best_of_read = bytes / f->best_decode / f->best_read;
     if (o->json) {

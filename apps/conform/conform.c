@@ -31,23 +31,10 @@ static int conform_run(const cli_command *self, int argc, char **argv) {
     cli_flag all[OPEN_N_FLAGS];
     open_flags(&o, all);
     const cli_flag flags[] = {
-        {.name = "only",
-         .type = CLI_STRING,
-         .out = &co.only,
-         .value = "GROUP",
-         .help = "groups whose name starts so"},
-        {.name = "seed",
-         .type = CLI_COUNT,
-         .out = &seed,
-         .value = "N",
-         .help = "of the random fills"},
-        {.name = "quick", .type = CLI_SWITCH, .out = &co.quick, .help = "every third case"},
-        {.name = "repeats",
-         .type = CLI_COUNT,
-         .out = &repeats,
-         .value = "N",
-         .max = 1000000,
-         .help = "time each operation over N runs"},
+        cli_string("only", &co.only, "GROUP", "groups whose name starts so"),
+        cli_count("seed", &seed, 0, 0, "of the random fills"),
+        cli_switch("quick", &co.quick, "every third case"),
+        cli_count("repeats", &repeats, 0, 1000000, "time each operation over N runs"),
     };
     const cli_group groups[] = {{"Flags", flags, OCT_COUNT(flags)},
                                 {"Device", all, OPEN_N_DEVICE_FLAGS}};

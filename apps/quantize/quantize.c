@@ -51,74 +51,100 @@ static const char *const kv_names[] = {[OCT_QUANTIZE_KV_AUTO] = "auto",
                                        [OCT_QUANTIZE_KV_HEAD] = "head",
                                        [OCT_QUANTIZE_KV_TENSOR] = "tensor"};
 
-static int quantize_run(const cli_command *self, int argc, char **argv) {
-    open_options open = OPEN_OPTIONS_DEFAULT;
+/* As the flags say it. */
+typedef struct choices {
+    const char *format, *scheme, *kv, *calib, *head;
+    double alpha, dynamic_error; /* of the output, in percent */
+    uint64_t calib_tokens, max_shard;
+} choices;
+
+static oct_quantize_options options_of(const choices *c) {
     oct_quantize_options o = oct_quantize_defaults;
-    const char *format = o.layout->name, *scheme = "w8a8-dynamic", *kv = "auto", *calib = NULL,
-               *head = "float";
-    double alpha = as_written(o.smooth_alpha), dynamic_error = as_written(o.dynamic_error * 100);
-    uint64_t calib_tokens = o.calib_tokens, max_shard = o.max_shard_bytes;
+    o.scheme = strcmp(c->scheme, "w8a8") == 0 ? OCT_QUANTIZE_W8A8 : OCT_QUANTIZE_W8A8_DYNAMIC;
+    o.layout = oct_layout_find(c->format);
+    for (size_t i = 0; i < OCT_COUNT(kv_names); i++)
+        if (strcmp(c->kv, kv_names[i]) == 0) o.kv = (oct_quantize_kv)i;
+    o.max_shard_bytes = c->max_shard;
+    o.head_int8 = strcmp(c->head, "int8") == 0;
+    o.calib_tokens = (uint32_t)c->calib_tokens;
+    o.smooth_alpha = (float)c->alpha;
+    o.dynamic_error = (float)(c->dynamic_error / 100);
+    return o;
+}
+
+/* An exit status. */
+static int quantise(const open_options *open, const choices *c, const char *in, const char *out) {
+    const oct_allocator *mem = oct_system_allocator();
+    opened m = {0};
+    oct_err err = {0};
+    oct_buf text;
+    screen s = {{"", -1}, open->quiet};
+    oct_quantize_report report;
+    oct_quantize_options o = options_of(c);
+    int status = -1;
+
+    oct_buf_init(&text, mem, 0);
+    if (c->calib && oct_file_read_small(mem, c->calib, MAX_CALIB_BYTES, &text, &err) != OCT_OK)
+        status = cli_fail(EXIT_USAGE, "--calib: %s", err.text);
+    if (c->calib) o.calib_text = oct_buf_view(&text);
+    o.progress = show_progress;
+    o.note = show_note;
+    o.ctx = &s;
+    if (status < 0) status = open_checkpoint(open, in, &m);
+    if (status < 0) status = open_device(open, &m);
+    if (status < 0) {
+        const oct_status st =
+            oct_quantize(mem, m.device, m.ckpt, m.tokenizer, out, &o, &report, &err);
+        bar_end(&s.bar);
+        if (st == OCT_OK) print_report(&report, out);
+        status = st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of_output(st), "%s", err.text);
+    }
+    oct_buf_fini(&text);
+    opened_close(&m);
+    return status;
+}
+
+static int quantize_run(const cli_command *self, int argc, char **argv) {
+    const oct_quantize_options *d = &oct_quantize_defaults;
+    open_options open = OPEN_OPTIONS_DEFAULT;
+    choices c = {.format = d->layout->name,
+                 .scheme = "w8a8-dynamic",
+                 .kv = "auto",
+                 .head = "float",
+                 .alpha = as_written(d->smooth_alpha),
+                 .dynamic_error = as_written(d->dynamic_error * 100),
+                 .calib_tokens = d->calib_tokens,
+                 .max_shard = d->max_shard_bytes};
     cli_flag model_flags[OPEN_N_FLAGS];
 
     open.log_level = "warn";
     open_flags(&open, model_flags);
     const cli_flag flags[] = {
-        {.name = "format",
-         .type = CLI_CHOICE,
-         .out = &format,
-         .choices = "modelslim|quark|compressed-tensors",
-         .help = "layout of the result"},
-        {.name = "scheme",
-         .type = CLI_CHOICE,
-         .out = &scheme,
-         .choices = "w8a8|w8a8-dynamic",
-         .help =
-             "w8a8: static input scales from calibration\nw8a8-dynamic: a scale for each token\n"},
-        {.name = "kv",
-         .type = CLI_CHOICE,
-         .out = &kv,
-         .choices = "auto|c8|head|tensor|none",
-         .help = "calibrated scales for an INT8 KV cache, per channel (c8), head or tensor\n"
-                 "auto: c8 with --format modelslim, else none; quark has no head, modelslim\n"
-                 "neither head nor tensor"},
+        cli_choice("format", &c.format, "modelslim|quark|compressed-tensors",
+                   "layout of the result"),
+        cli_choice(
+            "scheme", &c.scheme, "w8a8|w8a8-dynamic",
+            "w8a8: static input scales from calibration\nw8a8-dynamic: a scale for each token\n"),
+        cli_choice("kv", &c.kv, "auto|c8|head|tensor|none",
+                   "calibrated scales for an INT8 KV cache, per channel (c8), head or tensor\n"
+                   "auto: c8 with --format modelslim, else none; quark has no head, modelslim\n"
+                   "neither head nor tensor"),
         {.name = "max-shard-size",
          .type = CLI_COUNT,
-         .out = &max_shard,
+         .out = &c.max_shard,
          .value = "BYTES",
          .min = 1,
          .help = "weights beyond it go to further files, with an index"},
-        {.name = "calib",
-         .type = CLI_STRING,
-         .out = &calib,
-         .value = "FILE",
-         .help = "calibration text (UTF-8); a built-in one unless given"},
-        {.name = "calib-tokens",
-         .type = CLI_COUNT,
-         .out = &calib_tokens,
-         .value = "N",
-         .min = 16,
-         .max = 1 << 20,
-         .help = "most tokens of it that are used"},
-        {.name = "smooth",
-         .type = CLI_NUMBER,
-         .out = &alpha,
-         .value = "ALPHA",
-         .min = 0,
-         .max = 1,
-         .help = "how much of the activations' outliers moves into weights; 0: none"},
-        {.name = "dynamic-above",
-         .type = CLI_NUMBER,
-         .out = &dynamic_error,
-         .value = "PERCENT",
-         .min = 0,
-         .max = 100,
-         .help = "w8a8: a projection whose static error is larger than this part of its output\n"
-                 "stays W8A8_DYNAMIC"},
-        {.name = "lm-head",
-         .type = CLI_CHOICE,
-         .out = &head,
-         .choices = "int8|float",
-         .help = "int8: lm_head becomes W8A8_DYNAMIC, a matrix of its own"},
+        cli_string("calib", &c.calib, "FILE",
+                   "calibration text (UTF-8); a built-in one unless given"),
+        cli_count("calib-tokens", &c.calib_tokens, 16, 1 << 20, "most tokens of it that are used"),
+        cli_number("smooth", &c.alpha, "ALPHA", 0, 1,
+                   "how much of the activations' outliers moves into weights; 0: none"),
+        cli_number("dynamic-above", &c.dynamic_error, "PERCENT", 0, 100,
+                   "w8a8: a projection whose static error is larger than this part of its output\n"
+                   "stays W8A8_DYNAMIC"),
+        cli_choice("lm-head", &c.head, "int8|float",
+                   "int8: lm_head becomes W8A8_DYNAMIC, a matrix of its own"),
     };
     const cli_group groups[] = {
         {"Quantisation", flags, OCT_COUNT(flags)},
@@ -126,47 +152,11 @@ static int quantize_run(const cli_command *self, int argc, char **argv) {
         {"Files", model_flags + OPEN_N_FLAGS - OPEN_N_FILE_FLAGS, OPEN_N_FILE_FLAGS}};
     const char *pos[2];
     unsigned n_pos;
-    int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 2, &n_pos);
+    const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 2, &n_pos);
     if (status >= 0) return status;
     if (n_pos != 2)
         return cli_fail(EXIT_USAGE, "quantize: want IN and OUT; see octet quantize --help");
-
-    opened m = {0};
-    oct_err err = {0};
-    oct_buf text;
-    screen s = {{"", -1}, open.quiet};
-    oct_quantize_report report;
-
-    o.scheme = strcmp(scheme, "w8a8") == 0 ? OCT_QUANTIZE_W8A8 : OCT_QUANTIZE_W8A8_DYNAMIC;
-    o.layout = oct_layout_find(format);
-    for (size_t i = 0; i < OCT_COUNT(kv_names); i++)
-        if (strcmp(kv, kv_names[i]) == 0) o.kv = (oct_quantize_kv)i;
-    o.max_shard_bytes = max_shard;
-    o.head_int8 = strcmp(head, "int8") == 0;
-    o.calib_tokens = (uint32_t)calib_tokens;
-    o.smooth_alpha = (float)alpha;
-    o.dynamic_error = (float)(dynamic_error / 100);
-    o.progress = show_progress;
-    o.note = show_note;
-    o.ctx = &s;
-    oct_buf_init(&text, oct_system_allocator(), 0);
-    oct_status st =
-        calib ? oct_file_read_small(oct_system_allocator(), calib, MAX_CALIB_BYTES, &text, &err)
-              : OCT_OK;
-    if (st != OCT_OK) status = cli_fail(EXIT_USAGE, "--calib: %s", err.text);
-    if (calib) o.calib_text = oct_buf_view(&text);
-    if (status < 0) status = open_checkpoint(&open, pos[0], &m);
-    if (status < 0) status = open_device(&open, &m);
-    if (status < 0) {
-        st = oct_quantize(oct_system_allocator(), m.device, m.ckpt, m.tokenizer, pos[1], &o,
-                          &report, &err);
-        bar_end(&s.bar);
-        if (st == OCT_OK) print_report(&report, pos[1]);
-        status = st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of_output(st), "%s", err.text);
-    }
-    oct_buf_fini(&text);
-    opened_close(&m);
-    return status;
+    return quantise(&open, &c, pos[0], pos[1]);
 }
 
 const cli_command quantize_command = {

@@ -40,53 +40,24 @@ static int check_flags(serve_options *o) {
 
 /* ---- tables ---- */
 
-static cli_flag string_flag(const char *name, const char **out, const char *value,
-                            const char *help) {
-    return (cli_flag){.name = name, .type = CLI_STRING, .out = out, .value = value, .help = help};
-}
-static cli_flag strings_flag(const char *name, cli_strings *out, const char *value,
-                             const char *help) {
-    return (cli_flag){.name = name, .type = CLI_STRINGS, .out = out, .value = value, .help = help};
-}
-static cli_flag switch_flag(const char *name, bool *out, const char *help) {
-    return (cli_flag){.name = name, .type = CLI_SWITCH, .out = out, .help = help};
-}
-static cli_flag count_flag(const char *name, uint64_t *out, double min, double max,
-                           const char *help) {
-    return (cli_flag){.name = name,
-                      .type = CLI_COUNT,
-                      .out = out,
-                      .value = "N",
-                      .min = min,
-                      .max = max,
-                      .help = help};
-}
-
 static unsigned server_flags(serve_options *o, cli_flag *out) {
     const cli_flag all[] = {
-        string_flag("host", &o->host, "HOST", "name or address; all interfaces unless given"),
-        count_flag("port", &o->port, 0, 65535, "0: one that is free"),
-        string_flag("uds", &o->uds, "PATH", "a UNIX socket instead of host and port"),
-        strings_flag(
-            "api-key", &o->keys, "KEY",
-            "wanted from clients, except for health, ping, version and metrics;\nmay be given "
-            "several times; VLLM_API_KEY when absent"),
-        strings_flag(
-            "served-model-name", &o->names, "NAME",
-            "the model's name in requests; may be given several times, the first is\nshown"),
-        strings_flag("allowed-origins", &o->origins, "ORIGIN", "CORS; all unless given"),
-        (cli_flag){.name = "shutdown-timeout",
-                   .type = CLI_NUMBER,
-                   .out = &o->shutdown_timeout,
-                   .value = "S",
-                   .min = 0,
-                   .max = 86400,
-                   .help = "seconds that running requests have to finish after SIGTERM"},
-        count_flag("http-workers", &o->http_workers, 1, 256,
-                   "threads that read requests, render and tokenize"),
-        switch_flag("enable-request-id-headers", &o->request_id_headers,
-                    "answers carry X-Request-Id"),
-        switch_flag("enable-server-load-tracking", &o->track_load, "/load counts running requests"),
+        cli_string("host", &o->host, "HOST", "name or address; all interfaces unless given"),
+        cli_count("port", &o->port, 0, 65535, "0: one that is free"),
+        cli_string("uds", &o->uds, "PATH", "a UNIX socket instead of host and port"),
+        cli_many("api-key", &o->keys, "KEY",
+                 "wanted from clients, except for health, ping, version and metrics;\nmay be given "
+                 "several times; VLLM_API_KEY when absent"),
+        cli_many("served-model-name", &o->names, "NAME",
+                 "the model's name in requests; may be given several times, the first is\nshown"),
+        cli_many("allowed-origins", &o->origins, "ORIGIN", "CORS; all unless given"),
+        cli_number("shutdown-timeout", &o->shutdown_timeout, "S", 0, 86400,
+                   "seconds that running requests have to finish after SIGTERM"),
+        cli_count("http-workers", &o->http_workers, 1, 256,
+                  "threads that read requests, render and tokenize"),
+        cli_switch("enable-request-id-headers", &o->request_id_headers,
+                   "answers carry X-Request-Id"),
+        cli_switch("enable-server-load-tracking", &o->track_load, "/load counts running requests"),
     };
     memcpy(out, all, sizeof all);
     return OCT_COUNT(all);
@@ -94,33 +65,24 @@ static unsigned server_flags(serve_options *o, cli_flag *out) {
 
 static unsigned engine_flags(serve_options *o, cli_flag *out) {
     const cli_flag all[] = {
-        count_flag("max-num-seqs", &o->max_num_seqs, 1, 65536, "most sequences of one step"),
-        count_flag("max-num-batched-tokens", &o->max_num_batched_tokens, 1, 1 << 20,
-                   "most tokens of one step"),
-        count_flag("max-num-queued-reqs", &o->max_num_queued_reqs, 1, 1 << 20,
-                   "most requests that wait; more are answered 503"),
-        count_flag("long-prefill-token-threshold", &o->chunk_tokens, 0, 1 << 20,
-                   "most prompt tokens of one sequence in one step; 0: no limit"),
-        count_flag("num-gpu-blocks-override", &o->n_blocks, 1, 1 << 30, "blocks of the KV cache"),
-        (cli_flag){
-            .name = "gpu-memory-utilization",
-            .type = CLI_NUMBER,
-            .out = &o->memory_share,
-            .value = "F",
-            .min = 0.01,
-            .max = 1,
-            .help = "share of the memory that is free after loading for the KV cache;\n0.4 unless "
-                    "given"},
-        count_flag("max-logprobs", &o->max_logprobs, 1, OCT_MODEL_MAX_TOP,
-                   "most likely tokens that a request may ask for"),
-        (cli_flag){.name = "logprobs-mode",
-                   .type = CLI_CHOICE,
-                   .out = &o->logprobs_mode,
-                   .choices = "raw_logprobs|processed_logprobs|raw_logits|processed_logits",
-                   .help = "what logprobs show"},
-        switch_flag("disable-log-stats", &o->disable_log_stats, "no throughput line every 10 s"),
-        switch_flag("enable-log-requests", &o->log_requests,
-                    "one line a request, without its text"),
+        cli_count("max-num-seqs", &o->max_num_seqs, 1, 65536, "most sequences of one step"),
+        cli_count("max-num-batched-tokens", &o->max_num_batched_tokens, 1, 1 << 20,
+                  "most tokens of one step"),
+        cli_count("max-num-queued-reqs", &o->max_num_queued_reqs, 1, 1 << 20,
+                  "most requests that wait; more are answered 503"),
+        cli_count("long-prefill-token-threshold", &o->chunk_tokens, 0, 1 << 20,
+                  "most prompt tokens of one sequence in one step; 0: no limit"),
+        cli_count("num-gpu-blocks-override", &o->n_blocks, 1, 1 << 30, "blocks of the KV cache"),
+        cli_number("gpu-memory-utilization", &o->memory_share, "F", 0.01, 1,
+                   "share of the memory that is free after loading for the KV cache;\n0.4 unless "
+                   "given"),
+        cli_count("max-logprobs", &o->max_logprobs, 1, OCT_MODEL_MAX_TOP,
+                  "most likely tokens that a request may ask for"),
+        cli_choice("logprobs-mode", &o->logprobs_mode,
+                   "raw_logprobs|processed_logprobs|raw_logits|processed_logits",
+                   "what logprobs show"),
+        cli_switch("disable-log-stats", &o->disable_log_stats, "no throughput line every 10 s"),
+        cli_switch("enable-log-requests", &o->log_requests, "one line a request, without its text"),
     };
     memcpy(out, all, sizeof all);
     return OCT_COUNT(all);
@@ -128,24 +90,23 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
 
 static unsigned chat_flags(serve_options *o, cli_flag *out) {
     const cli_flag all[] = {
-        string_flag(
+        cli_string(
             "generation-config", &o->generation_config, "auto|none|FOLDER",
             "where the sampling defaults come from: the model (auto), nowhere (none, or\nvllm), a "
             "folder"),
-        string_flag("override-generation-config", &o->override_generation_config, "JSON",
-                    "sampling defaults that win over it"),
-        string_flag("chat-template", &o->chat_template, "FILE", "instead of the model's own"),
-        string_flag("default-chat-template-kwargs", &o->template_kwargs, "JSON",
-                    "variables for the template, for instance {\"enable_thinking\": false}"),
-        switch_flag("trust-request-chat-template", &o->trust_template,
-                    "requests may bring a template of their own"),
-        switch_flag("exclude-tools-when-tool-choice-none", &o->exclude_tools,
-                    "tool_choice \"none\" hides the tools from the model"),
-        string_flag("response-role", &o->response_role, "ROLE", "role of the answers"),
-        switch_flag("enable-force-include-usage", &o->force_usage, "every stream carries usage"),
-        switch_flag("enable-prompt-tokens-details", &o->prompt_details,
-                    "usage tells cached tokens"),
-        switch_flag("return-tokens-as-token-ids", &o->tokens_as_ids, "logprobs show token_id:N"),
+        cli_string("override-generation-config", &o->override_generation_config, "JSON",
+                   "sampling defaults that win over it"),
+        cli_string("chat-template", &o->chat_template, "FILE", "instead of the model's own"),
+        cli_string("default-chat-template-kwargs", &o->template_kwargs, "JSON",
+                   "variables for the template, for instance {\"enable_thinking\": false}"),
+        cli_switch("trust-request-chat-template", &o->trust_template,
+                   "requests may bring a template of their own"),
+        cli_switch("exclude-tools-when-tool-choice-none", &o->exclude_tools,
+                   "tool_choice \"none\" hides the tools from the model"),
+        cli_string("response-role", &o->response_role, "ROLE", "role of the answers"),
+        cli_switch("enable-force-include-usage", &o->force_usage, "every stream carries usage"),
+        cli_switch("enable-prompt-tokens-details", &o->prompt_details, "usage tells cached tokens"),
+        cli_switch("return-tokens-as-token-ids", &o->tokens_as_ids, "logprobs show token_id:N"),
     };
     memcpy(out, all, sizeof all);
     return OCT_COUNT(all);
@@ -159,20 +120,20 @@ static unsigned ignored_flags(serve_options *o, cli_flag *out) {
         uint64_t one;
     } ignored = {.one = 1};
     const cli_flag all[] = {
-        string_flag("model", &o->model, "MODEL", "another way to name the model"),
-        switch_flag("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),
-        switch_flag("enable-prefix-caching", &ignored.prefix_caching, "not in this build"),
-        switch_flag("async-scheduling", &ignored.async, "no effect"),
-        switch_flag("trust-remote-code", &ignored.trust_code,
-                    "no effect: no code of a model is run"),
-        switch_flag("enforce-eager", &ignored.eager, "no effect"),
-        switch_flag("disable-uvicorn-access-log", &ignored.access_log, "no effect"),
-        count_flag("tensor-parallel-size", &ignored.one, 1, 1, "only 1"),
-        count_flag("pipeline-parallel-size", &ignored.one, 1, 1, "only 1"),
-        count_flag("data-parallel-size", &ignored.one, 1, 1, "only 1"),
-        string_flag("dtype", &ignored.text, "TYPE", "no effect: the device decides"),
-        string_flag("compilation-config", &ignored.text, "JSON", "no effect"),
-        string_flag("additional-config", &ignored.text, "JSON", "no effect"),
+        cli_string("model", &o->model, "MODEL", "another way to name the model"),
+        cli_switch("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),
+        cli_switch("enable-prefix-caching", &ignored.prefix_caching, "not in this build"),
+        cli_switch("async-scheduling", &ignored.async, "no effect"),
+        cli_switch("trust-remote-code", &ignored.trust_code,
+                   "no effect: no code of a model is run"),
+        cli_switch("enforce-eager", &ignored.eager, "no effect"),
+        cli_switch("disable-uvicorn-access-log", &ignored.access_log, "no effect"),
+        cli_count("tensor-parallel-size", &ignored.one, 1, 1, "only 1"),
+        cli_count("pipeline-parallel-size", &ignored.one, 1, 1, "only 1"),
+        cli_count("data-parallel-size", &ignored.one, 1, 1, "only 1"),
+        cli_string("dtype", &ignored.text, "TYPE", "no effect: the device decides"),
+        cli_string("compilation-config", &ignored.text, "JSON", "no effect"),
+        cli_string("additional-config", &ignored.text, "JSON", "no effect"),
     };
     memcpy(out, all, sizeof all);
     return OCT_COUNT(all);

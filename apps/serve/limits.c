@@ -36,36 +36,20 @@ void serve_default_limits(serve_options *o) {
     o->tools = a->tools;
 }
 
-static cli_flag count(const char *name, uint64_t *out, double min, double max, const char *help) {
-    return (cli_flag){.name = name,
-                      .type = CLI_COUNT,
-                      .out = out,
-                      .value = "N",
-                      .min = min,
-                      .max = max,
-                      .help = help};
-}
-
 static cli_flag time_flag(const char *name, double *out, const char *help) {
-    return (cli_flag){.name = name,
-                      .type = CLI_NUMBER,
-                      .out = out,
-                      .value = "S",
-                      .min = 0.1,
-                      .max = 86400,
-                      .help = help};
+    return cli_number(name, out, "S", 0.1, 86400, help);
 }
 
 void serve_limit_flags(serve_options *o, cli_flag flags[SERVE_N_LIMIT_FLAGS]) {
     const double kib = 1024, mib = 1048576;
     const cli_flag all[SERVE_N_LIMIT_FLAGS] = {
-        count("max-connections", &o->max_connections, 1, 65536, "connections at a time"),
-        count("max-request-line-bytes", &o->line_bytes, 64, mib, "first line of a request"),
-        count("max-header-bytes", &o->header_bytes, kib, 16 * mib, "all fields of a request"),
-        count("max-header-fields", &o->header_fields, 8, 256, "fields of a request"),
-        count("max-body-bytes", &o->body_bytes, kib, 1024 * mib, "body of a request"),
-        count("max-unsent-bytes", &o->unsent_bytes, 4 * kib, 1024 * mib,
-              "of a stream that its client does not read"),
+        cli_count("max-connections", &o->max_connections, 1, 65536, "connections at a time"),
+        cli_count("max-request-line-bytes", &o->line_bytes, 64, mib, "first line of a request"),
+        cli_count("max-header-bytes", &o->header_bytes, kib, 16 * mib, "all fields of a request"),
+        cli_count("max-header-fields", &o->header_fields, 8, 256, "fields of a request"),
+        cli_count("max-body-bytes", &o->body_bytes, kib, 1024 * mib, "body of a request"),
+        cli_count("max-unsent-bytes", &o->unsent_bytes, 4 * kib, 1024 * mib,
+                  "of a stream that its client does not read"),
         time_flag("header-timeout", &o->header_s, "seconds to send the head of a request"),
         time_flag("body-idle-timeout", &o->body_idle_s, "seconds without a byte of the body"),
         time_flag("body-timeout", &o->body_s, "seconds to send the body"),
@@ -75,15 +59,15 @@ void serve_limit_flags(serve_options *o, cli_flag flags[SERVE_N_LIMIT_FLAGS]) {
                   "seconds with work and no finished step until /health says 503"),
         time_flag("device-timeout", &o->device_s,
                   "and until the device is given up and the process ends"),
-        count("max-json-depth", &o->json_depth, 8, OCT_JSON_DEPTH_MAX, "nesting of a body"),
-        count("max-prompts", &o->prompts, 1, 65536, "prompts of a request"),
-        count("max-n", &o->n, 1, 65536, "n of a request"),
-        count("max-choices", &o->choices, 1, 65536, "n times prompts of a request"),
-        count("max-stop-strings", &o->stop_strings, 1, 1024, "stop strings of a request"),
-        count("max-stop-bytes", &o->stop_bytes, 1, 65536, "a stop string or a bad word"),
-        count("max-logit-bias", &o->logit_bias, 1, 1 << 20, "entries of logit_bias"),
-        count("max-bad-words", &o->bad_words, 1, 65536, "entries of bad_words"),
-        count("max-tools", &o->tools, 1, 65536, "tools of a request"),
+        cli_count("max-json-depth", &o->json_depth, 8, OCT_JSON_DEPTH_MAX, "nesting of a body"),
+        cli_count("max-prompts", &o->prompts, 1, 65536, "prompts of a request"),
+        cli_count("max-n", &o->n, 1, 65536, "n of a request"),
+        cli_count("max-choices", &o->choices, 1, 65536, "n times prompts of a request"),
+        cli_count("max-stop-strings", &o->stop_strings, 1, 1024, "stop strings of a request"),
+        cli_count("max-stop-bytes", &o->stop_bytes, 1, 65536, "a stop string or a bad word"),
+        cli_count("max-logit-bias", &o->logit_bias, 1, 1 << 20, "entries of logit_bias"),
+        cli_count("max-bad-words", &o->bad_words, 1, 65536, "entries of bad_words"),
+        cli_count("max-tools", &o->tools, 1, 65536, "tools of a request"),
     };
     memcpy(flags, all, sizeof all);
 }

@@ -135,19 +135,12 @@ static int open_template(filter *f, const char *name, oct_template **out) {
 static int filter_run(const cli_command *self, int argc, char **argv, filter_fn *fn) {
     filter f = {.open = OPEN_OPTIONS_DEFAULT};
     f.open.log_level = "warn";
-    const cli_flag no_special = {.name = "no-special",
-                                 .type = CLI_SWITCH,
-                                 .out = &f.no_special,
-                                 .help = "leave out BOS and the like that the tokenizer adds"};
-    const cli_flag skip_special = {.name = "skip-special",
-                                   .type = CLI_SWITCH,
-                                   .out = &f.skip_special,
-                                   .help = "leave out special tokens"};
+    const cli_flag no_special = cli_switch("no-special", &f.no_special,
+                                           "leave out BOS and the like that the tokenizer adds");
+    const cli_flag skip_special =
+        cli_switch("skip-special", &f.skip_special, "leave out special tokens");
     const cli_flag flags[] = {
-        {.name = "jsonl",
-         .type = CLI_SWITCH,
-         .out = &f.jsonl,
-         .help = "the form of the lines (the only one)"},
+        cli_switch("jsonl", &f.jsonl, "the form of the lines (the only one)"),
         fn == detokenize_line ? skip_special : no_special,
     };
     const cli_group groups[] = {{"Flags", flags, fn == render_line ? 1 : OCT_COUNT(flags)}};
