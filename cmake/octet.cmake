@@ -82,15 +82,15 @@ function(oct_room name)
   endforeach()
 endfunction()
 
-# oct_test(name SOURCES ... LIBS ... [LABELS ...] [ARGS ...] [TIMEOUT s]): a cmocka program run by ctest.
+# oct_test(name SOURCES ... LIBS ... [LABELS ...] [TIMEOUT s]): a cmocka program run by ctest.
 function(oct_test name)
-  cmake_parse_arguments(T "" "TIMEOUT" "SOURCES;LIBS;LABELS;ARGS" ${ARGN})
+  cmake_parse_arguments(T "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
   add_executable(${name} ${T_SOURCES})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
   target_compile_definitions(${name} PRIVATE OCT_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data"
     OCT_SOURCE_DIR="${CMAKE_SOURCE_DIR}" OCT_BINARY_DIR="${CMAKE_BINARY_DIR}")
   target_link_libraries(${name} PRIVATE oct_flags ${T_LIBS} dep_cmocka)
-  add_test(NAME ${name} COMMAND ${name} ${T_ARGS})
+  add_test(NAME ${name} COMMAND ${name})
   if(NOT T_TIMEOUT)
     set(T_TIMEOUT 120)
   endif()
