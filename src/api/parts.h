@@ -134,7 +134,6 @@ typedef struct oct_api_fields {
     double temperature, top_p, min_p, repetition_penalty, frequency_penalty, presence_penalty;
     int64_t top_k, n, seed;
     int64_t max_tokens; /* -1: not given */
-    const char *max_tokens_name;
     int64_t min_tokens;
     int64_t logprobs;        /* most likely tokens beside the drawn one; -1: none wanted */
     int64_t prompt_logprobs; /* -1: none */

@@ -148,7 +148,6 @@ static oct_status read_max_tokens(const oct_api *api, oct_api_shape shape, const
         name = "max_completion_tokens";
     const json_t *v = given(body, name);
     f->max_tokens = -1;
-    f->max_tokens_name = name;
     if (!v) return OCT_OK;
     OCT_TRY(read_integer(body, name, &f->max_tokens, e));
     if (f->max_tokens == 0 && shape == OCT_API_COMPLETION && f->echo) {

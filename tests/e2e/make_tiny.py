@@ -21,7 +21,6 @@ STORY = ('abcdefghijklmnopqrstuvwxyz\u00e9ABCDEFGHIJKLMNOPQRSTUVWXYZ\u2028"\\\n\
          .encode())
 EOS_AFTER = ord("!")       # the model ends after an exclamation mark
 BROKEN_AFTER = ord("^")    # and writes a byte that is no UTF-8 after this
-CHAIN_AFTER = ord("#")     # merged token "#a" exists, so that text and tokens differ
 
 
 def byte_names():
