@@ -25,6 +25,8 @@ void open_flags(open_options *o, cli_flag *flags) {
     const cli_flag all[OPEN_N_FLAGS] = {
         cli_string("device", &o->device, "NAME|PATH",
                    "auto, cpu, cuda:N, or a plug-in's absolute path"),
+        cli_string("device-settings", &o->device_settings, "KEY=VALUE,...",
+                   "what a plug-in says that it can be told"),
         cli_count("threads", &o->threads, 1, 1024,
                   "CPU threads that compute; all cores of the process unless given"),
         cli_switch("cpu-binding", &o->cpu_binding, "bind those threads to cores"),
@@ -237,10 +239,16 @@ int open_checkpoint(const open_options *o, const char *path, opened *out) {
 }
 
 int open_device(const open_options *o, opened *out) {
-    char settings[64] = "";
+    char settings[512];
     oct_err err = {0};
     set_log_level(o);
-    if (o->cpu_mask) snprintf(settings, sizeof settings, "mask=%.32s", o->cpu_mask);
+    const char *given = o->device_settings ? o->device_settings : "";
+    const char *mask = o->cpu_mask ? o->cpu_mask : "";
+    if (strlen(given) > 400)
+        return cli_fail(EXIT_USAGE, "--device-settings: too long (got %zu bytes, want at most 400)",
+                        strlen(given));
+    snprintf(settings, sizeof settings, "%s%s%s%.32s", given, given[0] && mask[0] ? "," : "",
+             mask[0] ? "mask=" : "", mask);
     const oct_device_options od = {.n_threads = (uint32_t)o->threads,
                                    .bind_threads = o->cpu_binding ? 1 : 2,
                                    .settings = settings[0] ? settings : NULL};

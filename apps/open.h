@@ -12,8 +12,8 @@
 #include "text/tokenizer.h"
 
 typedef struct open_options {
-    const char *device, *quantization, *kv_cache_dtype, *kv_skip_layers, *cpu_mask, *tokenizer,
-        *log_level;
+    const char *device, *device_settings, *quantization, *kv_cache_dtype, *kv_skip_layers,
+        *cpu_mask, *tokenizer, *log_level;
     const char *load_format, *hf_overrides;
     uint64_t seed;
     bool seed_given;
@@ -32,7 +32,7 @@ typedef struct open_options {
 
 /* The first of them concern the device, the last the tokenizer and what is printed: a command that
  * opens no model offers only those. */
-enum { OPEN_N_FLAGS = 17, OPEN_N_DEVICE_FLAGS = 4, OPEN_N_FILE_FLAGS = 3 };
+enum { OPEN_N_FLAGS = 18, OPEN_N_DEVICE_FLAGS = 5, OPEN_N_FILE_FLAGS = 3 };
 /* Fills flags[OPEN_N_FLAGS] so that they write into *o. */
 void open_flags(open_options *o, cli_flag *flags);
 /* The same less the one that the command has no use for; returns how many. */

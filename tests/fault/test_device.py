@@ -80,6 +80,18 @@ class Load(unittest.TestCase):
             self.assertEqual(r.returncode, 5, r.stderr)
             self.assertIn(words, r.stderr.strip().splitlines()[-1])
 
+    def test_settings_reach_the_plug_in(self):
+        """A step takes as long as it is told to; the CPU device knows no such word."""
+        server = start(Fault("settings"), "--device-settings", "seed=2,step_us=200000")
+        begun = time.monotonic()
+        status, _ = server.complete(prompt="the", max_tokens=5, ignore_eos=True)
+        self.assertEqual(status, 200)
+        self.assertGreater(time.monotonic() - begun, 0.9)
+        self.assertEqual(server.stop(), 0, server.log_text())
+        r = run_octet(tiny_model(), "--device", "cpu", "--device-settings", "step_us=1", "--port", "0")
+        self.assertEqual(r.returncode, 2, r.stderr)
+        self.assertIn('bad setting (got "step_us=1", want mask=HEX)', r.stderr)
+
     def test_DV2_no_such_device(self):
         r = run_octet(tiny_model(), "--device", PLUGIN + ":7", "--port", "0")
         self.assertEqual(r.returncode, 5, r.stderr)
