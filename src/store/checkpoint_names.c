@@ -19,18 +19,18 @@ enum { MAX_STACKED_NAME = 512 };
 
 /* ---- wrappers -------------------------------------------------------------------------------- */
 
-/* What stands for "model." in front of the text model's tensors. */
-static const char *const wrappers[] = {"model.language_model.", "language_model.model.",
-                                       "language_model."};
+const char *const oct_checkpoint_heads[OCT_CHECKPOINT_N_HEADS] = {
+    "model.language_model.", "language_model.model.", "language_model.", "model."};
 static const char embed[] = "embed_tokens.weight";
 
 void oct_checkpoint_find_wrapper(oct_checkpoint *c) {
     char name[128];
     c->wrapper = NULL;
     if (oct_tensor_table_find(&c->table, OCT_STR("model.embed_tokens.weight"))) return;
-    for (size_t i = 0; i < OCT_COUNT(wrappers) && !c->wrapper; i++) {
-        snprintf(name, sizeof name, "%s%s", wrappers[i], embed);
-        if (oct_tensor_table_find(&c->table, oct_str_of(name))) c->wrapper = wrappers[i];
+    for (size_t i = 0; i < OCT_COUNT(oct_checkpoint_heads) && !c->wrapper; i++) {
+        snprintf(name, sizeof name, "%s%s", oct_checkpoint_heads[i], embed);
+        if (oct_tensor_table_find(&c->table, oct_str_of(name)))
+            c->wrapper = oct_checkpoint_heads[i];
     }
 }
 
@@ -58,42 +58,50 @@ static const oct_tensor *look(const oct_checkpoint *c, const spelling *s) {
     return s->fits ? oct_tensor_table_find(&c->table, (oct_str){s->text, s->len}) : NULL;
 }
 
-/* head + the block's name + middle + the projection + tail, in the file's wrapper. */
+/* Begins a name in the file's wrapper; gives what of it is left to put. */
+static const char *put_wrapper(spelling *s, const oct_checkpoint *c, const char *name) {
+    if (!c->wrapper || !starts(name, "model.")) return name;
+    puts_to(s, c->wrapper);
+    return name + strlen("model.");
+}
+
+/* "experts.E.PROJECTION..." with the projection in the other spelling; false for something else. */
+static bool put_expert(spelling *s, const char *rest, bool w) {
+    static const char *const plain[] = {"gate_proj", "up_proj", "down_proj"};
+    static const char *const numbered[] = {"w1", "w3", "w2"};
+    const size_t digits = strspn(rest + 8, "0123456789");
+    const char *p = rest + 8 + digits + 1;
+    if (digits == 0 || rest[8 + digits] != '.') return false;
+    put(s, rest, (size_t)(p - rest));
+    for (size_t i = 0; i < OCT_COUNT(plain); i++) {
+        const char *const both[] = {plain[i], numbered[i]};
+        for (size_t k = 0; k < 2; k++) {
+            const size_t n = strlen(both[k]);
+            if (!starts(p, both[k]) || (p[n] != '\0' && p[n] != '.')) continue;
+            puts_to(s, w ? numbered[i] : plain[i]);
+            puts_to(s, p + n);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The name with this block of experts, and w1, w3, w2 for projections if w. */
 static const oct_tensor *try_moe(const oct_checkpoint *c, const char *name, const char *block,
                                  bool w) {
     static const char *const blocks[] = {".mlp.", ".block_sparse_moe."};
-    static const char *const plain[] = {"gate_proj", "up_proj", "down_proj"};
-    static const char *const numbered[] = {"w1", "w3", "w2"};
-    const char *const *to = w ? numbered : plain;
     const char *at = NULL, *rest = NULL;
     spelling s = {.fits = true};
     for (size_t i = 0; i < OCT_COUNT(blocks) && !at; i++)
         if ((at = strstr(name, blocks[i]))) rest = at + strlen(blocks[i]);
     if (!at) return NULL;
-    if (c->wrapper && starts(name, "model.")) {
-        puts_to(&s, c->wrapper);
-        name += strlen("model.");
-    }
+    name = put_wrapper(&s, c, name);
     put(&s, name, (size_t)(at - name));
     puts_to(&s, block);
-    if (starts(rest, "experts.")) {
-        const size_t digits = strspn(rest + 8, "0123456789");
-        const char *p = rest + 8 + digits + 1;
-        if (digits == 0 || rest[8 + digits] != '.') return NULL;
-        put(&s, rest, (size_t)(p - rest));
-        for (size_t i = 0; i < OCT_COUNT(plain); i++) {
-            const char *const both[] = {plain[i], numbered[i]};
-            for (size_t k = 0; k < 2; k++) {
-                const size_t n = strlen(both[k]);
-                if (!starts(p, both[k]) || (p[n] != '\0' && p[n] != '.')) continue;
-                puts_to(&s, to[i]);
-                puts_to(&s, p + n);
-                return look(c, &s);
-            }
-        }
+    if (!starts(rest, "experts."))
+        puts_to(&s, rest);
+    else if (!put_expert(&s, rest, w))
         return NULL;
-    }
-    puts_to(&s, rest);
     return look(c, &s);
 }
 
@@ -107,9 +115,7 @@ static const oct_tensor *try_router_bias(const oct_checkpoint *c, const char *na
     if (!at || !oct_str_ends(oct_str_of(name), OCT_STR(tail))) return NULL;
     for (size_t i = 0; i < OCT_COUNT(blocks); i++) {
         spelling s = {.fits = true};
-        const bool wrapped = c->wrapper && starts(name, "model.");
-        const char *from = wrapped ? name + strlen("model.") : name;
-        if (wrapped) puts_to(&s, c->wrapper);
+        const char *from = put_wrapper(&s, c, name);
         put(&s, from, (size_t)(at - from));
         puts_to(&s, blocks[i]);
         puts_to(&s, tail);
@@ -144,13 +150,11 @@ static const oct_tensor *try_shared_head(const oct_checkpoint *c, const char *na
 static const oct_tensor *try_wrapper(const oct_checkpoint *c, const char *name) {
     spelling s = {.fits = true};
     if (!c->wrapper) return NULL;
-    if (starts(name, "lm_head.")) {
+    if (starts(name, "lm_head."))
         puts_to(&s, "language_model.");
-        puts_to(&s, name);
-    } else if (starts(name, "model.")) {
-        puts_to(&s, c->wrapper);
-        puts_to(&s, name + strlen("model."));
-    }
+    else if (!starts(name, "model."))
+        return NULL;
+    puts_to(&s, put_wrapper(&s, c, name));
     return look(c, &s);
 }
 

@@ -44,6 +44,9 @@ OCT_MUST_CHECK oct_status oct_checkpoint_open_gguf(oct_checkpoint *c, oct_err *e
  * index is made again. Then which prefix the text model has. */
 OCT_MUST_CHECK oct_status oct_checkpoint_split_experts(oct_checkpoint *c, oct_err *err);
 void oct_checkpoint_find_wrapper(oct_checkpoint *c);
+/* What may stand in front of the text model's tensors, "model." itself last. */
+enum { OCT_CHECKPOINT_N_HEADS = 4 };
+extern const char *const oct_checkpoint_heads[OCT_CHECKPOINT_N_HEADS];
 enum { OCT_CHECKPOINT_NAME = 640 }; /* room for another spelling of a name */
 
 /* The file in which a tensor lies. */

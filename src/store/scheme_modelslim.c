@@ -3,10 +3,10 @@
  * every tensor; the scheme of a projection is that of its .weight (scheme_modelslim_linear.c).
  *
  * INT8 cache ("C8"), in the spellings of several writers:
- *   A.k_proj.kv_cache_scale, A.v_proj.kv_cache_scale   one a channel, or one for all; F32, F16,
- * BF16 A.k_proj.kv_cache_offset, ...                      the same, or absent
- *   A.QKV.k_proj.kv_cache_scale, ...                   models whose q, k and v are one projection
- *   A.fa_k.scale, A.fa_v.scale, A.fa_q.scale           one a head; fa_quant_type says so
+ *   A.k_proj.kv_cache_scale, A.v_proj...       one a channel, or one for all; F32, F16 or BF16
+ *   A.k_proj.kv_cache_offset, ...              the same, or absent
+ *   A.QKV.k_proj.kv_cache_scale, ...           models whose q, k and v are one projection
+ *   A.fa_k.scale, A.fa_v.scale, A.fa_q.scale   one a head; fa_quant_type says so
  * kv_cache_type (kv_quant_type in older files, null or absent where there is none) says that there
  * is one; only the layers that have scales have it.
  */
@@ -68,8 +68,6 @@ static oct_str type_value(const oct_scheme *s, const char *key) {
 
 /* Files of wrapped models call a projection by the wrapper's name, or leave it away. */
 const json_t *oct_scheme_described(const oct_scheme *s, const char *own) {
-    static const char *const heads[] = {"model.language_model.", "language_model.model.",
-                                        "language_model.", "model."};
     static const char *const tails[] = {".weight", ".weight_packed"};
     const json_t *d = s->ckpt->description, *v = NULL;
     const oct_str wrapper = oct_str_of(s->ckpt->wrapper ? s->ckpt->wrapper : "");
@@ -79,8 +77,9 @@ const json_t *oct_scheme_described(const oct_scheme *s, const char *own) {
         v = json_object_get(d, key);
         if (v) return v;
         if (wrapper.len == 0 || !oct_str_starts(oct_str_of(own), wrapper)) continue;
-        for (size_t h = 0; h < OCT_COUNT(heads); h++) {
-            snprintf(key, sizeof key, "%s%s%s", heads[h], own + wrapper.len, tails[t]);
+        for (size_t h = 0; h < OCT_COUNT(oct_checkpoint_heads); h++) {
+            snprintf(key, sizeof key, "%s%s%s", oct_checkpoint_heads[h], own + wrapper.len,
+                     tails[t]);
             v = json_object_get(d, key);
             if (v) return v;
         }
