@@ -247,8 +247,8 @@ int open_device(const open_options *o, opened *out) {
     if (strlen(given) > 400)
         return cli_fail(EXIT_USAGE, "--device-settings: too long (got %zu bytes, want at most 400)",
                         strlen(given));
-    snprintf(settings, sizeof settings, "%s%s%s%.32s", given, given[0] && mask[0] ? "," : "",
-             mask[0] ? "mask=" : "", mask);
+    snprintf(settings, sizeof settings, "%s%s%s%.32s", given, given[0] && o->cpu_mask ? "," : "",
+             o->cpu_mask ? "mask=" : "", mask);
     const oct_device_options od = {.n_threads = (uint32_t)o->threads,
                                    .bind_threads = o->cpu_binding ? 1 : 2,
                                    .settings = settings[0] ? settings : NULL};
