@@ -52,12 +52,16 @@ static const struct {
     {OCT_FAMILY_MINIMAX_M2, {"ffn_gate_inp", "block_sparse_moe.gate"}},
 };
 
-/* The experts of a layer, stacked in one tensor [experts][rows][columns]. */
+/* The experts of a layer, stacked in one tensor [experts][rows][columns]; or gate and up of each
+ * one under the other. numbered: of block_sparse_moe. */
 static const struct {
-    const char *gguf, *usual, *numbered; /* numbered: of block_sparse_moe */
-} expert_parts[] = {{"ffn_gate_exps", "gate_proj", "w1"},
-                    {"ffn_up_exps", "up_proj", "w3"},
-                    {"ffn_down_exps", "down_proj", "w2"}};
+    const char *gguf, *usual, *numbered;
+    uint32_t n_parts, part; /* rows of an expert fall into n_parts; this is one of them */
+} expert_parts[] = {{"ffn_gate_exps", "gate_proj", "w1", 1, 0},
+                    {"ffn_up_exps", "up_proj", "w3", 1, 0},
+                    {"ffn_down_exps", "down_proj", "w2", 1, 0},
+                    {"ffn_gate_up_exps", "gate_proj", "w1", 2, 0},
+                    {"ffn_gate_up_exps", "up_proj", "w3", 2, 1}};
 
 /* Splits "blk.12.attn_q.weight" into layer 12, "attn_q", "weight"; layer -1 without "blk.". */
 static bool split(oct_str name, int *layer, oct_str *part, oct_str *last) {
@@ -88,6 +92,36 @@ static const char *layer_part(oct_family family, oct_str part) {
     return NULL;
 }
 
+static bool is_numbered(oct_family family) {
+    return family == OCT_FAMILY_MIXTRAL || family == OCT_FAMILY_MINIMAX_M2;
+}
+
+static void expert_name(oct_family family, int layer, uint32_t expert, size_t row, oct_str last,
+                        char out[OCT_ERR_TEXT]) {
+    const bool numbered = is_numbered(family);
+    snprintf(out, OCT_ERR_TEXT, "model.layers.%d.%s.experts.%u.%s.%s", layer,
+             numbered ? "block_sparse_moe" : "mlp", expert,
+             numbered ? expert_parts[row].numbered : expert_parts[row].usual, last.ptr);
+}
+
+/* "ffn_gate.3": files of before experts were stacked. */
+static bool single_expert(oct_family family, int layer, oct_str part, oct_str last,
+                          char out[OCT_ERR_TEXT]) {
+    static const char *const heads[] = {"ffn_gate.", "ffn_up.", "ffn_down."}; /* as expert_parts */
+    for (size_t i = 0; i < OCT_COUNT(heads); i++) {
+        const size_t n = strlen(heads[i]);
+        uint32_t expert = 0;
+        if (!oct_str_starts(part, oct_str_of(heads[i])) || part.len == n) continue;
+        for (size_t k = n; k < part.len; k++) {
+            if (part.ptr[k] < '0' || part.ptr[k] > '9' || expert > OCT_MAX_EXPERTS) return false;
+            expert = 10 * expert + (uint32_t)(part.ptr[k] - '0');
+        }
+        expert_name(family, layer, expert, i, last, out);
+        return true;
+    }
+    return false;
+}
+
 /* The usual name in out, "" when the tensor has none. */
 static void usual_name(oct_family family, oct_str name, char out[OCT_ERR_TEXT]) {
     int layer;
@@ -95,6 +129,7 @@ static void usual_name(oct_family family, oct_str name, char out[OCT_ERR_TEXT]) 
     out[0] = '\0';
     if (!split(name, &layer, &part, &last)) return;
     const char *usual = layer >= 0 ? layer_part(family, part) : NULL;
+    if (layer >= 0 && single_expert(family, layer, part, last, out)) return;
     if (usual)
         snprintf(out, OCT_ERR_TEXT, "model.layers.%d.%s.%s", layer, usual, last.ptr);
     else if (layer >= 0 && oct_str_is(part, "exp_probs_b"))
@@ -125,10 +160,23 @@ static oct_status bad_shape(const oct_checkpoint *c, const oct_tensor *t, oct_er
     return st;
 }
 
+/* One part of one expert. */
+static oct_status add_expert(oct_checkpoint *c, const oct_tensor *from, size_t row, int layer,
+                             uint32_t e, oct_str last, oct_err *err) {
+    const uint32_t n_parts = expert_parts[row].n_parts;
+    char name[OCT_ERR_TEXT];
+    oct_tensor t = *from;
+    t.rank = 2;
+    t.shape[0] = from->shape[1] / n_parts;
+    t.shape[1] = from->shape[2];
+    if (from->shape[1] % n_parts != 0 || !oct_tensor_measure(&t)) return bad_shape(c, from, err);
+    t.offset = from->offset + ((uint64_t)e * n_parts + expert_parts[row].part) * t.bytes;
+    expert_name(c->config.family, layer, e, row, last, name);
+    return add_named(c, &t, name, err);
+}
+
 /* A stack of experts as one tensor for each; *done false when `from` is none. */
 static oct_status add_experts(oct_checkpoint *c, const oct_tensor *from, bool *done, oct_err *err) {
-    const bool numbered =
-        c->config.family == OCT_FAMILY_MIXTRAL || c->config.family == OCT_FAMILY_MINIMAX_M2;
     int layer;
     oct_str part, last;
     *done = false;
@@ -138,19 +186,8 @@ static oct_status add_experts(oct_checkpoint *c, const oct_tensor *from, bool *d
     for (size_t i = 0; i < OCT_COUNT(expert_parts); i++) {
         if (!oct_str_is(part, expert_parts[i].gguf)) continue;
         *done = true;
-        for (uint32_t e = 0; e < c->config.n_experts; e++) {
-            char name[OCT_ERR_TEXT];
-            oct_tensor t = *from;
-            t.rank = 2;
-            t.shape[0] = from->shape[1];
-            t.shape[1] = from->shape[2];
-            if (!oct_tensor_measure(&t)) return bad_shape(c, from, err);
-            t.offset = from->offset + e * t.bytes;
-            snprintf(name, sizeof name, "model.layers.%d.%s.experts.%u.%s.%s", layer,
-                     numbered ? "block_sparse_moe" : "mlp", e,
-                     numbered ? expert_parts[i].numbered : expert_parts[i].usual, last.ptr);
-            OCT_TRY(add_named(c, &t, name, err));
-        }
+        for (uint32_t e = 0; e < c->config.n_experts; e++)
+            OCT_TRY(add_expert(c, from, i, layer, e, last, err));
     }
     return OCT_OK;
 }

@@ -85,6 +85,8 @@ static oct_status read_vocab(source *s, oct_model_config *c) {
     oct_gguf_str_array(s->g, "tokenizer.ggml.tokens", &n_tokens);
     const oct_tensor *t = oct_gguf_tensor(s->g, OCT_STR("token_embd.weight"));
     const uint64_t rows = t && t->rank == 2 ? t->shape[0] : n_tokens;
+    if (!t && rows == 0)
+        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: token_embd.weight is missing", s->where);
     if (rows < 1 || rows > OCT_MAX_VOCAB)
         return OCT_FAIL(s->err, OCT_E_CORRUPT,
                         "%s: vocabulary of %" PRIu64 " tokens (want 1 to %d)", s->where, rows,
@@ -98,8 +100,17 @@ static oct_status read_vocab(source *s, oct_model_config *c) {
     return OCT_OK;
 }
 
+/* Blocks that predict further tokens are counted among the others. */
+static oct_status refuse_further_blocks(source *s) {
+    uint64_t n;
+    if (!oct_gguf_u64(s->g, key_of(s, "nextn_predict_layers"), &n) || n == 0) return OCT_OK;
+    return OCT_FAIL(s->err, OCT_E_UNSUPPORTED, "%s: %s is not supported (got %" PRIu64 ", want 0)",
+                    s->where, s->key, n);
+}
+
 static oct_status read_sizes(source *s, oct_model_config *c) {
     uint32_t value_dim;
+    OCT_TRY(refuse_further_blocks(s));
     OCT_TRY(need_size(s, "block_count", OCT_MAX_LAYERS, &c->n_layers));
     OCT_TRY(need_size(s, "embedding_length", OCT_MAX_WIDTH, &c->hidden));
     OCT_TRY(need_size(s, "feed_forward_length", OCT_MAX_WIDTH, &c->intermediate));
@@ -162,13 +173,70 @@ static oct_status read_scales(source *s, oct_model_config *c) {
     return OCT_OK;
 }
 
+/* The window itself; 0 is how writers say that there is none. */
+static oct_status read_window_size(source *s, uint32_t *out) {
+    uint64_t v;
+    if (oct_gguf_u64(s->g, key_of(s, "attention.sliding_window"), &v) && v == 0) return OCT_OK;
+    return get_size(s, "attention.sliding_window", OCT_MAX_POSITIONS, out);
+}
+
+/* attention.sliding_window_pattern: each n-th layer has no window, or a flag for each layer. */
+static oct_status read_pattern(source *s, oct_model_config *c) {
+    const oct_gguf_value *v = oct_gguf_find(s->g, key_of(s, "attention.sliding_window_pattern"));
+    uint32_t period = 6;
+    if (!v || !v->is_array) {
+        OCT_TRY(get_size(s, "attention.sliding_window_pattern", OCT_MAX_LAYERS, &period));
+        oct_config_apply_window(s->row, 0, period, c);
+        return OCT_OK;
+    }
+    if (v->n != c->n_layers)
+        return OCT_FAIL(s->err, OCT_E_CORRUPT,
+                        "%s: %s must have a value for each layer (got %" PRIu64 ", want %u)",
+                        s->where, s->key, v->n, c->n_layers);
+    for (uint32_t l = 0; l < c->n_layers; l++) {
+        int64_t slides;
+        if (!oct_gguf_value_i64(v, l, &slides) || slides < 0 || slides > 1)
+            return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: %s[%u] is neither true nor false", s->where,
+                            s->key, l);
+        c->layer_slides[l] = slides != 0;
+    }
+    return OCT_OK;
+}
+
 static oct_status read_window(source *s, oct_model_config *c) {
     const oct_window_rule rule = s->row->window;
+    uint32_t window = 0;
+    OCT_TRY(read_window_size(s, &window));
+    if (window == 0) return OCT_OK;
+    /* OLMo 3 goes by the name of OLMo 2. */
+    if (rule == OCT_WINDOW_NONE && s->row->family == OCT_FAMILY_OLMO2)
+        return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
+                        "%s: olmo2.attention.sliding_window is not supported (got %u, want none: "
+                        "OLMo 3 is no family of these)",
+                        s->where, window);
     /* Qwen's files carry no window: none of the models that were converted uses one. */
     if (rule != OCT_WINDOW_ALL && rule != OCT_WINDOW_EVEN && rule != OCT_WINDOW_PATTERN)
         return OCT_OK;
-    OCT_TRY(get_size(s, "attention.sliding_window", OCT_MAX_POSITIONS, &c->sliding_window));
-    if (c->sliding_window) oct_config_apply_window(s->row, 0, 6, c);
+    c->sliding_window = window;
+    return read_pattern(s, c);
+}
+
+/* What files say of routing must be what the family does: it is not chosen by metadata. */
+static oct_status read_routing(source *s, oct_model_config *c) {
+    uint64_t gating;
+    double scale = 1;
+    bool norm;
+    char shown[SHOWN];
+    const uint64_t want = s->row->moe.sigmoid ? 2 : 1;
+    if (oct_gguf_find(s->g, key_of(s, "expert_gating_func")) &&
+        (!oct_gguf_u64(s->g, s->key, &gating) || (gating != want && gating != 0)))
+        return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
+                        "%s: %s is not supported (got %s, want %" PRIu64 ")", s->where, s->key,
+                        show(s, s->key, shown), want);
+    if (oct_gguf_bool(s->g, key_of(s, "expert_weights_norm"), &norm)) c->norm_topk_prob = norm;
+    if (oct_gguf_f64(s->g, key_of(s, "expert_weights_scale"), &scale) && scale != 1 && scale != 0)
+        return OCT_FAIL(s->err, OCT_E_UNSUPPORTED, "%s: %s is not supported (got %g, want 1)",
+                        s->where, s->key, scale);
     return OCT_OK;
 }
 
@@ -191,6 +259,7 @@ static oct_status read_experts(source *s, oct_model_config *c) {
     OCT_TRY(get_size(s, "expert_shared_feed_forward_length", OCT_MAX_WIDTH, &shared));
     c->norm_topk_prob = moe->gguf_norm;
     c->router_sigmoid = c->router_bias = moe->sigmoid;
+    OCT_TRY(read_routing(s, c));
     if (moe->has_shared) {
         const oct_tensor *up = oct_gguf_tensor(s->g, OCT_STR("blk.0.ffn_up_shexp.weight"));
         if (!shared && up && up->rank == 2 && up->shape[0] <= OCT_MAX_WIDTH)
@@ -256,7 +325,7 @@ static oct_status read_longrope(source *s, oct_model_config *c) {
 
 static oct_status read_yarn(source *s, oct_model_config *c) {
     oct_rope_config *r = &c->rope;
-    double attn = 1;
+    double attn = 1, yarn_attn = 1;
     r->type = OCT_ROPE_YARN;
     r->truncate = true;
     r->beta_fast = 32;
@@ -264,7 +333,8 @@ static oct_status read_yarn(source *s, oct_model_config *c) {
     OCT_TRY(get_factor(s, "rope.scaling.yarn_beta_fast", &r->beta_fast));
     OCT_TRY(get_factor(s, "rope.scaling.yarn_beta_slow", &r->beta_slow));
     OCT_TRY(get_factor(s, "rope.scaling.attn_factor", &attn));
-    r->attention_factor = attn * oct_yarn_mscale(r->factor, 1);
+    OCT_TRY(get_factor(s, "rope.scaling.yarn_attn_factor", &yarn_attn));
+    r->attention_factor = attn * yarn_attn * oct_yarn_mscale(r->factor, 1);
     r->original_max_position = c->max_position;
     return get_size(s, "rope.scaling.original_context_length", OCT_MAX_POSITIONS,
                     &r->original_max_position);

@@ -15,7 +15,7 @@
 
 #include "base/arena.h"
 #include "base/checked.h"
-#include "base/log.h"
+#include "codec/utf8.h"
 #include "store/tensor_table.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are copied as they lie");
@@ -103,10 +103,13 @@ static oct_status take_string(reader *r, uint64_t max, const char *what, oct_str
     return OCT_OK;
 }
 
-/* Keys and tensor names: not empty, no control characters. */
+/* Keys and tensor names: text, not empty, no control characters. */
 static oct_status take_name(reader *r, const char *what, oct_str *out, oct_err *err) {
     OCT_TRY(take_string(r, MAX_KEY, what, out, err));
     if (out->len == 0) return OCT_FAIL(err, OCT_E_CORRUPT, "%s: empty %s", r->base, what);
+    if (!oct_utf8_valid(*out, NULL))
+        return OCT_FAIL(err, OCT_E_CORRUPT, "%s: %s (ending at byte %" PRIu64 ") is not UTF-8",
+                        r->base, what, r->at);
     for (size_t i = 0; i < out->len; i++)
         if ((unsigned char)out->ptr[i] < 0x20)
             return OCT_FAIL(err, OCT_E_CORRUPT, "%s: %s %s holds a control character", r->base,
@@ -287,8 +290,8 @@ static oct_status place_tensors(reader *r, uint64_t alignment, oct_err *err) {
         t->offset += data_at;
     }
     if (table->n > 0 && data_bytes - at >= alignment)
-        oct_warn("%s: %" PRIu64 " bytes after the last tensor are ignored", r->base,
-                 data_bytes - at);
+        return OCT_FAIL(err, OCT_E_CORRUPT, "%s: %" PRIu64 " bytes after the last tensor", r->base,
+                        data_bytes - at);
     return OCT_OK;
 }
 

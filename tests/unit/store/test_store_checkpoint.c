@@ -318,12 +318,18 @@ static void put_gguf_of(const char *arch, uint32_t n_heads, uint32_t n_experts) 
     static const struct {
         const char *name;
         uint64_t d0, d1;
-    } rows[] = {{"token_embd.weight", 2, 3},       {"output_norm.weight", 2, 0},
-                {"output.weight", 2, 3},           {"blk.0.attn_q.weight", 2, 8},
-                {"blk.0.attn_q.bias", 8, 0},       {"blk.0.attn_k.weight", 2, 4},
-                {"blk.0.attn_v.weight", 2, 4},     {"blk.0.attn_norm.weight", 2, 0},
-                {"blk.0.ffn_norm.weight", 2, 0},   {"odd.one", 2, 0},
-                {"blk.0.attn_q_norm.weight", 4, 0}};
+    } rows[] = {{"token_embd.weight", 2, 3},
+                {"output_norm.weight", 2, 0},
+                {"output.weight", 2, 3},
+                {"blk.0.attn_q.weight", 2, 8},
+                {"blk.0.attn_q.bias", 8, 0},
+                {"blk.0.attn_k.weight", 2, 4},
+                {"blk.0.attn_v.weight", 2, 4},
+                {"blk.0.attn_norm.weight", 2, 0},
+                {"blk.0.ffn_norm.weight", 2, 0},
+                {"odd.one", 2, 0},
+                {"blk.0.attn_q_norm.weight", 4, 0},
+                {"blk.0.ffn_up.7.weight", 2, 4}};
     static const char *const stacks[] = {"blk.0.ffn_gate_exps.weight", "blk.0.ffn_up_exps.weight",
                                          "blk.0.ffn_down_exps.weight"};
     const uint32_t n_stacks = n_experts ? OCT_COUNT(stacks) : 0;
@@ -470,6 +476,10 @@ static void gguf_stacked_experts_are_one_tensor_each(void **state) {
                 assert_int_equal(oct_checkpoint_read_rows(c, t, 0, 2, v, NULL), OCT_OK);
                 for (unsigned i = 0; i < 8; i++) assert_true(v[i] == (float)(100 * p + 8 * e + i));
             }
+        /* Files of before experts were stacked. */
+        snprintf(name, sizeof name, "model.layers.0.%s.experts.7.%s.weight", families[f].block,
+                 families[f].parts[1]);
+        assert_non_null(oct_checkpoint_find(c, name));
         oct_checkpoint_close(c);
     }
 }

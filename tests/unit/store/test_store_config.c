@@ -1,4 +1,4 @@
-/* config.json, generation_config.json and GGUF hyperparameters: both spellings, rows CF1 to CF6. */
+/* config.json and generation_config.json: both spellings, rows CF1 to CF6. */
 #include "store_test.h"
 
 #include <math.h>
@@ -495,157 +495,6 @@ static void do_sample_false_is_greedy(void **state) {
     assert_true(!g.has_temperature && g.n_warnings == 0);
 }
 
-/* ---- GGUF --------------------------------------------------------------------------------------
- */
-
-enum { N_BASE = 8 };
-
-static void base_values(oct_buf *b, const char *arch, uint32_t n_more) {
-    char key[64];
-    static const struct {
-        const char *tail;
-        uint32_t v;
-    } rows[] = {
-        {"block_count", 2},          {"embedding_length", 64},       {"feed_forward_length", 160},
-        {"attention.head_count", 4}, {"attention.head_count_kv", 2}, {"context_length", 512}};
-    g_head(b, 3, 0, N_BASE + n_more);
-    g_key_str(b, "general.architecture", arch);
-    for (size_t i = 0; i < OCT_COUNT(rows); i++) {
-        snprintf(key, sizeof key, "%s.%s", arch, rows[i].tail);
-        g_key_u32(b, key, rows[i].v);
-    }
-    g_str(b, "tokenizer.ggml.tokens");
-    g_u32(b, 9);
-    g_u32(b, 8);
-    g_u64(b, 3);
-    g_str(b, "a");
-    g_str(b, "b");
-    g_str(b, "c");
-}
-
-static oct_status from_gguf(oct_buf *b, oct_model_config *c, oct_err *err) {
-    oct_gguf *g;
-    *err = (oct_err){0};
-    put_file("x.gguf", b->data, b->len);
-    assert_int_equal(oct_gguf_open(oct_system_allocator(), in_dir("x.gguf"), &g, err), OCT_OK);
-    const oct_status status = oct_model_config_from_gguf(g, c, err);
-    oct_gguf_close(g);
-    oct_buf_clear(b);
-    return status;
-}
-
-static void gguf_hyperparameters(void **state) {
-    (void)state;
-    oct_buf b;
-    oct_model_config c;
-    oct_err err;
-    oct_buf_init(&b, oct_system_allocator(), 0);
-    base_values(&b, "llama", 6);
-    g_key_f32(&b, "llama.rope.freq_base", 500000);
-    g_key_f32(&b, "llama.attention.layer_norm_rms_epsilon", 0.5f);
-    g_key_str(&b, "llama.rope.scaling.type", "yarn");
-    g_key_f32(&b, "llama.rope.scaling.factor", 4);
-    g_key_u32(&b, "tokenizer.ggml.eos_token_id", 2);
-    g_key_u32(&b, "tokenizer.ggml.eot_token_id", 2);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_OK);
-    assert_true(c.family == OCT_FAMILY_LLAMA && c.n_layers == 2 && c.head_dim == 16);
-    assert_true(c.vocab == 3 && c.n_kv_heads == 2 && c.max_position == 512 && c.rms_eps == 0.5);
-    assert_true(c.rope.theta == 500000 && c.rope.type == OCT_ROPE_YARN && c.rope.factor == 4);
-    assert_true(fabs(c.rope.attention_factor - 1.13862944) < 1e-8);
-    assert_true(c.n_eos == 1 && c.eos_ids[0] == 2 && c.bos_id == -1 && c.tie_word_embeddings);
-    base_values(&b, "qwen3", 1);
-    g_key_u32(&b, "qwen3.attention.key_length", 32);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_OK);
-    assert_true(c.family == OCT_FAMILY_QWEN3 && c.head_dim == 32 && c.qk_norm);
-    oct_buf_fini(&b);
-}
-
-static void gguf_families(void **state) {
-    (void)state;
-    oct_buf b;
-    oct_model_config c;
-    oct_err err;
-    oct_buf_init(&b, oct_system_allocator(), 0);
-    base_values(&b, "llama", 2);
-    g_key_u32(&b, "llama.expert_count", 8);
-    g_key_u32(&b, "llama.expert_used_count", 2);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_OK);
-    assert_true(c.family == OCT_FAMILY_MIXTRAL && c.n_experts == 8 && c.moe_intermediate == 160);
-    base_values(&b, "llama", 1);
-    g_key_u32(&b, "llama.expert_count", 0);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_OK);
-    assert_true(c.family == OCT_FAMILY_LLAMA && c.n_experts == 0);
-    base_values(&b, "gemma2", 2);
-    g_key_u32(&b, "gemma2.attention.sliding_window", 8);
-    g_key_f32(&b, "gemma2.final_logit_softcapping", 20);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_OK);
-    assert_true(c.sliding_window == 8 && c.layer_slides[0] && !c.layer_slides[1]);
-    assert_true(c.final_softcap == 20 && c.attention_softcap == 50 && c.embed_scale == 8);
-    assert_false(c.norm_plus_one); /* the file's weights have the 1 */
-    base_values(&b, "granite", 1);
-    g_key_f32(&b, "granite.residual_scale", 0.25f);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_OK);
-    assert_true(c.family == OCT_FAMILY_GRANITE && c.residual_scale == 0.25);
-    base_values(&b, "gemma3", 1);
-    g_key_f32(&b, "gemma3.rope.freq_base", 1000000);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_OK);
-    assert_true(c.rope.theta == 1e6 && c.has_local_rope && c.local_rope.theta == 10000);
-    base_values(&b, "qwen3moe", 3);
-    g_key_u32(&b, "qwen3moe.expert_count", 8);
-    g_key_u32(&b, "qwen3moe.expert_used_count", 9);
-    g_key_u32(&b, "qwen3moe.expert_feed_forward_length", 48);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_CORRUPT);
-    expect_text(&err, "got 9 of 8");
-    oct_buf_fini(&b);
-}
-
-static void gguf_refusals(void **state) {
-    (void)state;
-    oct_buf b;
-    oct_model_config c;
-    oct_err err;
-    oct_buf_init(&b, oct_system_allocator(), 0);
-    base_values(&b, "mamba", 0);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_UNSUPPORTED);
-    expect_text(&err, "mamba");
-    base_values(&b, "llama", 1);
-    g_key_u32(&b, "llama.expert_count", 8);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_CORRUPT);
-    expect_text(&err, "llama.expert_used_count is missing");
-    base_values(&b, "qwen2", 1);
-    g_key_u32(&b, "qwen2.expert_count", 8);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_UNSUPPORTED);
-    expect_text(&err, "8 experts");
-    base_values(&b, "llama", 1);
-    g_key_u32(&b, "llama.attention.key_length", 0);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_CORRUPT);
-    expect_text(&err, "llama.attention.key_length must be a whole number from 1 to ");
-    expect_text(&err, "(got 0)");
-    base_values(&b, "llama", 1);
-    g_key_f32(&b, "llama.rope.freq_base", -1.5f);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_CORRUPT);
-    expect_text(&err, "llama.rope.freq_base must be a number from 1e-30 to 1e9 (got -1.5)");
-    base_values(&b, "llama", 1);
-    g_key_f32(&b, "llama.rope.freq_base", NAN);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_CORRUPT);
-    base_values(&b, "llama", 1);
-    g_key_str(&b, "tokenizer.ggml.bos_token_id", "one");
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_CORRUPT);
-    expect_text(&err, "bos_token_id must be a token id (got \"one\")");
-    base_values(&b, "llama", 1);
-    g_key_str(&b, "llama.rope.scaling.type", "longrope");
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_UNSUPPORTED);
-    base_values(&b, "llama", 1);
-    g_key_u32(&b, "tokenizer.ggml.eos_token_id", 3);
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_CORRUPT);
-    expect_text(&err, "eos_token_id is outside the vocabulary");
-    g_head(&b, 3, 0, 1);
-    g_key_str(&b, "general.architecture", "llama");
-    assert_int_equal(from_gguf(&b, &c, &err), OCT_E_CORRUPT);
-    expect_text(&err, "llama.block_count is missing");
-    oct_buf_fini(&b);
-}
-
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
@@ -666,9 +515,6 @@ int main(void) {
         TEST(CF5_relations_and_ranges),
         TEST(CF6_generation_config),
         TEST(do_sample_false_is_greedy),
-        TEST(gguf_hyperparameters),
-        TEST(gguf_families),
-        TEST(gguf_refusals),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }
