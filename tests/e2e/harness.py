@@ -60,13 +60,21 @@ def story_from(text, n):
     return "".join(STORY[(at + i) % len(STORY)] for i in range(n))
 
 
-def run_octet(*args, env=None, timeout=60, stdin=None, close=None):
+def octet(*args, status=0, timeout=120, **how):
+    """A finished run of a command. status: what it must end with; None: whatever."""
+    r = subprocess.run([OCTET, *args], timeout=timeout, capture_output=True, text=True,
+                       check=False, **how)
+    if status is not None and r.returncode != status:
+        raise AssertionError((args, r.returncode, r.stderr))
+    return r
+
+
+def run_serve(*args, env=None, timeout=60):
     """A finished run of octet serve."""
     full = dict(os.environ)
     full.pop("VLLM_API_KEY", None)
     full.update(env or {})
-    return subprocess.run([OCTET, "serve", *args], env=full, timeout=timeout, stdin=stdin,
-                          capture_output=True, text=True, check=False)
+    return octet("serve", *args, status=None, timeout=timeout, env=full)
 
 
 # The wrapper of tests/fault/preload.c.

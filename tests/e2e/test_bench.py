@@ -1,21 +1,18 @@
 """octet bench load: a small model runs, and every figure is there and fits the others."""
 import json
 import os
-import subprocess
 import unittest
 
-from harness import OCTET, SANITIZED, main, tiny_model
+from harness import SANITIZED, main, octet, tiny_model
 
 
 class Load(unittest.TestCase):
     def bench(self, *flags):
-        return subprocess.run([OCTET, "bench", "load", tiny_model(), "--repeats", "2", *flags],
-                              capture_output=True, text=True, timeout=120)
+        return octet("bench", "load", tiny_model(), "--repeats", "2", *flags)
 
     def test_figures(self):
         for threads in ("1", "2"):
             run = self.bench("--json", "--threads", threads)
-            self.assertEqual(run.returncode, 0, run.stderr)
             got = json.loads(run.stdout)
             size = sum(os.path.getsize(os.path.join(tiny_model(), name))
                        for name in os.listdir(tiny_model()) if name.endswith(".safetensors"))
@@ -33,14 +30,11 @@ class Load(unittest.TestCase):
 
     def test_for_people(self):
         run = self.bench()
-        self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("read into new memory", run.stdout)
         self.assertIn("peak memory", run.stdout)
 
     def test_no_model(self):
-        run = subprocess.run([OCTET, "bench", "load", "/nonexistent"], capture_output=True, text=True)
-        self.assertEqual(run.returncode, 3)
-        self.assertIn("/nonexistent", run.stderr)
+        self.assertIn("/nonexistent", octet("bench", "load", "/nonexistent", status=3).stderr)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,16 @@
 """--load-format dummy: presets and folders without weights are served, measured and looked at."""
 import json
 import os
-import subprocess
 import tempfile
 import unittest
 
-from harness import FOLDER, OCTET, Server, main, run_octet, tiny_model
+from harness import FOLDER, Server, main, octet, run_serve, tiny_model
 
 TINY = json.dumps({"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96,
                    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
                    "vocab_size": 512, "bos_token_id": None, "eos_token_id": None,
                    "max_position_embeddings": 256, "num_experts": 4,
                    "num_experts_per_tok": 2, "moe_intermediate_size": 32})
-
-
-def octet(*args, status=0):
-    r = subprocess.run([OCTET, *args], capture_output=True, text=True, timeout=120, check=False)
-    if r.returncode != status:
-        raise AssertionError((args, r.returncode, r.stderr))
-    return r
 
 
 def answer(model, *flags):
@@ -54,10 +46,8 @@ class Dummy(unittest.TestCase):
         with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as f:
             json.dump(config, f)
         self.assertEqual(len(answer(folder)[0]), 8)
-        r = subprocess.run([OCTET, "inspect", folder, "--json"], capture_output=True, text=True,
-                           timeout=60, check=False)
-        x = json.loads(r.stdout)
-        self.assertEqual((r.returncode, x["family"], x["groups"]), (3, "llama", []))
+        x = json.loads(octet("inspect", folder, "--json", status=3).stdout)
+        self.assertEqual((x["family"], x["groups"]), ("llama", []))
         self.assertEqual(x["config"]["hidden"], config["hidden_size"])
         self.assertIn("model.safetensors is missing", x["refused"][0]["reason"])
 
@@ -95,10 +85,10 @@ class Dummy(unittest.TestCase):
                 ((tiny_model(), "--load-format", "pt"), "unknown choice"),
                 ((tiny_model(), "--hf-overrides", "{"), "--hf-overrides"),
                 ((tiny_model(), "--hf-overrides", "[]"), "not a JSON object")):
-            r = run_octet(*args, "--port", "0")
+            r = run_serve(*args, "--port", "0")
             self.assertEqual(r.returncode, 2, (args, r.stderr))
             self.assertIn(words, r.stderr)
-        r = run_octet(tiny_model(), "--hf-overrides", '{"hidden_size": 0}', "--port", "0")
+        r = run_serve(tiny_model(), "--hf-overrides", '{"hidden_size": 0}', "--port", "0")
         self.assertEqual(r.returncode, 3)
         self.assertIn("hidden_size", r.stderr)
 

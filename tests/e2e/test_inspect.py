@@ -3,22 +3,14 @@ import json
 import os
 import shutil
 import struct
-import subprocess
 import tempfile
 import unittest
 
-from harness import FOLDER, OCTET, main, tiny_model
+from harness import FOLDER, main, octet, tiny_model
 import make_tiny
 
 GOLDEN = os.environ.get("OCTET_GOLDEN", os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                                      "../../../shared/golden"))
-
-
-def octet(*args, status=0):
-    r = subprocess.run([OCTET, *args], capture_output=True, text=True, timeout=120, check=False)
-    if r.returncode != status:
-        raise AssertionError((args, r.returncode, r.stderr))
-    return r
 
 
 def inspect(*args, status=0):

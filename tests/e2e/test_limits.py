@@ -8,7 +8,7 @@ import threading
 import time
 import unittest
 
-from harness import (FOLDER, PRELOAD, SANITIZED, Case, Server, main, preloaded, run_octet, story_from,
+from harness import (FOLDER, PRELOAD, SANITIZED, Case, Server, main, preloaded, run_serve, story_from,
                      tiny_model)
 
 JSON = {"Content-Type": "application/json"}
@@ -346,7 +346,7 @@ class Machine(unittest.TestCase):
         for args, word in ((["--max-n", "0"], "--max-n"), (["--max-json-depth", "9999"], "512"),
                            (["--stall-timeout", "0"], "--stall-timeout"),
                            (["--stuck-timeout", "9", "--device-timeout", "3"], "--stuck-timeout")):
-            r = run_octet("/nonexistent", *args)
+            r = run_serve("/nonexistent", *args)
             self.assertEqual(r.returncode, 2, r.stderr)
             self.assertIn(word, r.stderr.strip().splitlines()[-1])
 

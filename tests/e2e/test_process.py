@@ -10,12 +10,12 @@ import time
 import unittest
 
 import make_tiny
-from harness import FOLDER, OCTET, PATIENCE, SOON, Server, in_parallel, main, run_octet, tiny_model
+from harness import FOLDER, OCTET, PATIENCE, SOON, Server, in_parallel, main, run_serve, tiny_model
 
 
 class CommandLine(unittest.TestCase):
     def check(self, args, status, *words, env=None):
-        r = run_octet(*args, env=env)
+        r = run_serve(*args, env=env)
         self.assertEqual(r.returncode, status, (args, r.stderr))
         last = r.stderr.strip().splitlines()[-1]
         self.assertTrue(last.startswith("octet: error: "), r.stderr)

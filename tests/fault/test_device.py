@@ -12,7 +12,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
-from harness import FOLDER, PATIENCE, SOON, Case, Server, main, run_octet, tiny_model  # noqa: E402
+from harness import FOLDER, PATIENCE, SOON, Case, Server, main, run_serve, tiny_model  # noqa: E402
 
 PLUGIN = os.environ.get("FAULT_PLUGIN", "")
 ONCE, EVER, NEVER_RETURNS, NO_MEMORY = 1, 2, 3, 4
@@ -59,7 +59,7 @@ class Load(unittest.TestCase):
         step = max(1, n_calls // 40)  # each costs a process
         for n in sorted(set(list(range(1, 12)) + list(range(12, n_calls + 1, step)))):
             fault = Fault("load", ONCE, n)
-            r = run_octet(tiny_model(), "--device", PLUGIN, "-q", "int8", "--port", "0",
+            r = run_serve(tiny_model(), "--device", PLUGIN, "-q", "int8", "--port", "0",
                           "--num-gpu-blocks-override", "64", "--host", "127.0.0.1", env=fault.env)
             last = r.stderr.strip().splitlines()[-1]
             self.assertEqual(r.returncode, 5, (n, r.stderr))
@@ -69,14 +69,14 @@ class Load(unittest.TestCase):
 
     def test_DV3_no_memory_for_weights(self):
         fault = Fault("memory", NO_MEMORY, 12)
-        r = run_octet(tiny_model(), "--device", PLUGIN, "-q", "int8", "--port", "0", env=fault.env)
+        r = run_serve(tiny_model(), "--device", PLUGIN, "-q", "int8", "--port", "0", env=fault.env)
         self.assertIn(r.returncode, (4, 5), r.stderr)
         self.assertTrue(r.stderr.strip().splitlines()[-1].startswith("octet: error: "), r.stderr)
 
     def test_DV1_refused_plug_ins(self):
         for name, words in (("./plugin.so", "relative path"), ("/nonexistent/x.so", "no such"),
                             (tiny_model() + "/config.json", "does not load")):
-            r = run_octet(tiny_model(), "--device", name, "--port", "0")
+            r = run_serve(tiny_model(), "--device", name, "--port", "0")
             self.assertEqual(r.returncode, 5, r.stderr)
             self.assertIn(words, r.stderr.strip().splitlines()[-1])
 
@@ -88,12 +88,12 @@ class Load(unittest.TestCase):
         self.assertEqual(status, 200)
         self.assertGreater(time.monotonic() - begun, 0.9)
         self.assertEqual(server.stop(), 0, server.log_text())
-        r = run_octet(tiny_model(), "--device", "cpu", "--device-settings", "step_us=1", "--port", "0")
+        r = run_serve(tiny_model(), "--device", "cpu", "--device-settings", "step_us=1", "--port", "0")
         self.assertEqual(r.returncode, 2, r.stderr)
         self.assertIn('bad setting (got "step_us=1", want mask=HEX)', r.stderr)
 
     def test_DV2_no_such_device(self):
-        r = run_octet(tiny_model(), "--device", PLUGIN + ":7", "--port", "0")
+        r = run_serve(tiny_model(), "--device", PLUGIN + ":7", "--port", "0")
         self.assertEqual(r.returncode, 5, r.stderr)
         self.assertIn("device 7", r.stderr.strip().splitlines()[-1])
 
