@@ -1,5 +1,5 @@
 """Mutants of small safetensors files: octet and the safetensors package accept the same ones and read the same tensors."""
-import json, os, struct
+import os, struct
 import safetensors
 from compare import Reason, run
 from mutate import dumps, mutate_bytes, mutate_json

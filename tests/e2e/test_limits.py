@@ -4,12 +4,10 @@ import os
 import resource
 import socket
 import subprocess
-import threading
 import time
 import unittest
 
-from harness import (FOLDER, PRELOAD, SANITIZED, Case, Server, main, preloaded, run_serve, story_from,
-                     tiny_model)
+from harness import PRELOAD, SANITIZED, Case, Server, main, preloaded, run_serve, tiny_model
 
 JSON = {"Content-Type": "application/json"}
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

@@ -1,6 +1,5 @@
 """The official openai client against octet serve."""
 import sys
-import unittest
 
 try:
     import openai

@@ -4,9 +4,8 @@ import os
 import random
 import socket
 import time
-import unittest
 
-from harness import SOON, STORY, Case, in_parallel, main, story_from
+from harness import SOON, STORY, Case, in_parallel, main
 
 JSON = {"Content-Type": "application/json"}
 
