@@ -5,7 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "commands.h"
 
 static const cli_command *const commands[] = {

@@ -15,7 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "commands.h"
 #include "engine/engine.h"
 #include "open.h"

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "api/metrics.h"
-#include "base/clock.h"
 #include "base/num.h"
 
 typedef struct writer {

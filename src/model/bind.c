@@ -9,9 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/assert.h"
 #include "base/checked.h"
-#include "base/log.h"
 #include "model/bind_parts.h"
 
 oct_const oct_model_stage(oct_model *m, const float *values, size_t count) {

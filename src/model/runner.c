@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#include "base/checked.h"
-
 struct oct_runner {
     const oct_allocator *mem;
     oct_model *model;

@@ -12,7 +12,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "base/checked.h"
 #include "base/num.h"
 #include "net/http.h"
 

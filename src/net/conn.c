@@ -8,7 +8,6 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include "base/assert.h"
 #include "base/checked.h"
 #include "base/log.h"
 #include "net/internal.h"

@@ -1,7 +1,6 @@
 /* net/http.c - the request head and the chunked coding; see net/http.h. */
 #include "net/http.h"
 
-#include "base/assert.h"
 #include "base/checked.h"
 #include "base/num.h"
 

@@ -1,5 +1,4 @@
 /* net/target.c - request targets and query fields; see net/http.h. */
-#include "base/assert.h"
 #include "net/http.h"
 
 static int hex_value(char c) {

@@ -15,7 +15,6 @@
 #include <sys/stat.h>
 
 #include "base/assert.h"
-#include "base/checked.h"
 #include "quant/float_types.h"
 #include "store/checkpoint_parts.h"
 #include "store/config_parts.h"

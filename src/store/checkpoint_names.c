@@ -12,7 +12,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "base/checked.h"
 #include "store/checkpoint_parts.h"
 
 enum { MAX_STACKED_NAME = 512 };

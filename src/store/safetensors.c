@@ -11,7 +11,6 @@
 #include <stdio.h>
 
 #include "base/arena.h"
-#include "base/checked.h"
 #include "codec/json.h"
 #include "store/tensor_table.h"
 

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/str.h"
 #include "codec/json.h"
 
 enum {

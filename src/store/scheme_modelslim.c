@@ -12,7 +12,6 @@
  */
 #include <stdio.h>
 
-#include "base/log.h"
 #include "codec/json.h"
 #include "store/scheme_parts.h"
 

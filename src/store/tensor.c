@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 
-#include "base/attr.h"
 #include "base/checked.h"
 
 static const struct {

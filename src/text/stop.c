@@ -11,7 +11,6 @@
 #include "text/stop.h"
 
 #include "base/assert.h"
-#include "base/checked.h"
 
 #define NO_MATCH UINT8_MAX
 

@@ -12,7 +12,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "base/checked.h"
 #include "device/cpu/batch.h"
 
 enum {

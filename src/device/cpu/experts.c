@@ -9,7 +9,6 @@
 
 #include <string.h>
 
-#include "base/checked.h"
 #include "kern/elem_math.h"
 #include "kern/route.h"
 

@@ -27,7 +27,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/num.h"
 #include "base/thread.h"
 

@@ -8,7 +8,6 @@
 
 #include <stdatomic.h>
 
-#include "base/checked.h"
 #include "device/cpu/cpu.h"
 
 typedef struct sample_job {
