@@ -87,7 +87,7 @@ typedef struct octet_device_info {
     uint32_t reserved;
     uint64_t mem_total_bytes;
     uint64_t mem_free_bytes;
-    char name[128]; /* for people: "cpu: 2 threads, AVX-512 VNNI" */
+    char name[128]; /* for people: "cpu: 2 threads, avx2" */
 } octet_device_info;
 
 /* ---- rows ---------------------------------------------------------------------------------- */
