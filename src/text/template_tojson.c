@@ -36,8 +36,8 @@ static void write_escaped(tmpl_text *t, uint32_t p) {
     static const char from[] = "\"\\\n\r\t\b\f", to[] = "\"\\nrtbf";
     const char *mark = p && p < 0x80 ? strchr(from, (int)p) : NULL;
     if (mark) {
-        oct_tmpl_text_pad(t, '\\', 1);
-        oct_tmpl_text_pad(t, to[mark - from], 1);
+        const char pair[] = {'\\', to[mark - from]};
+        oct_tmpl_text_add(t, (oct_str){pair, sizeof pair});
     } else {
         write_point(t, p);
     }
@@ -56,7 +56,7 @@ static void write_str(writer *w, oct_str s) {
             oct_utf8_next((oct_str){s.ptr + at, s.len - at}, &p, &len);
             if (len == 0) len = 1;
         }
-        oct_tmpl_text_add(&w->t, (oct_str){s.ptr + from, at - from});
+        if (at > from) oct_tmpl_text_add(&w->t, (oct_str){s.ptr + from, at - from});
         write_escaped(&w->t, p);
         from = at + len;
     }
@@ -164,7 +164,7 @@ static bool write_val(writer *w, tmpl_val v, uint32_t depth) {
 
 bool oct_tmpl_tojson(tmpl_ctx *c, tmpl_val v, const tmpl_json_style *style, tmpl_val *out) {
     writer w = {.t = {.c = c}, .style = style};
-    return write_val(&w, v, 0) && oct_tmpl_work(c, (uint64_t)w.t.len * 4) &&
+    return write_val(&w, v, 0) && oct_tmpl_work(c, (uint64_t)w.t.len * 8) &&
            oct_tmpl_text_done(&w.t, out);
 }
 

@@ -219,7 +219,16 @@ static double cpu_seconds(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Debug and sanitizer builds are given ten times the second that the row allows. */
+/* The second that the row allows, doubled because another machine is slower and shared; debug and
+ * sanitizer builds are given more. */
+#if defined(__SANITIZE_THREAD__)
+static const double most_seconds = 40;
+#elif defined(OCT_DEBUG)
+static const double most_seconds = 10;
+#else
+static const double most_seconds = 2;
+#endif
+
 static void exceeds(const char *source) {
     const double start = cpu_seconds();
     rendered r = render_text(source, "{\"l\": [1, 2, 3], \"s\": \"abc\"}");
@@ -227,7 +236,7 @@ static void exceeds(const char *source) {
     if (r.status != OCT_E_INVALID || strcmp(r.err.text, "template limit exceeded") != 0)
         fail_msg("%s: %s %s", source, oct_status_name(r.status), r.err.text);
     assert_int_equal(r.text.len, 0);
-    if (used > 10) fail_msg("%s: %.1f s", source, used);
+    if (used > most_seconds) fail_msg("%s: %.1f s", source, used);
     oct_buf_fini(&r.text);
 }
 
