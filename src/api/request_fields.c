@@ -333,6 +333,8 @@ oct_status oct_api_read_fields(oct_api *api, oct_api_shape shape, const json_t *
 
 /* ---- the body ---- */
 
+static const char template_kwargs[] = "chat_template_kwargs";
+
 oct_status oct_api_parse_body(const oct_api *api, oct_str body, json_t **out, oct_api_error *e) {
     oct_json_limits limits = oct_json_request_limits;
     oct_err err = {0};
@@ -341,6 +343,11 @@ oct_status oct_api_parse_body(const oct_api *api, oct_str body, json_t **out, oc
     limits.max_depth = api->cfg.limits.json_depth;
     const oct_status st = oct_json_parse(body, "body", &limits, out, &err);
     if (st == OCT_E_NOMEM) return oct_api_no_memory(e);
+    /* What only the template would read is refused as a value of this field. */
+    if (st != OCT_OK && oct_str_is(oct_json_deep_key(body, limits.max_depth), template_kwargs))
+        return oct_api_refuse(e, OCT_API_REFUSED, template_kwargs,
+                              "%s: nested too deeply (limit %u)", template_kwargs,
+                              limits.max_depth);
     if (st != OCT_OK) return oct_api_refuse(e, OCT_API_MALFORMED, NULL, "%s", err.text);
     if (json_is_object(*out)) return OCT_OK;
     json_decref(*out);

@@ -47,6 +47,10 @@ extern const oct_json_limits
 OCT_MUST_CHECK oct_status oct_json_parse(oct_str text, const char *where,
                                          const oct_json_limits *limits, json_t **out, oct_err *err);
 
+/* The key of the outermost object under which text is nested deeper than max_depth; {NULL, 0} where
+ * it is not, or not under a key. What stands there of the key: its escapes are not read. */
+oct_str oct_json_deep_key(oct_str text, uint32_t max_depth);
+
 /* Appends utf8 as a string literal with quotes: escapes '"', '\', control characters, and U+2028
  * and U+2029 (line ends to some readers). Invalid UTF-8 becomes U+FFFD, so the result is always
  * JSON. */

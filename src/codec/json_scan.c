@@ -116,6 +116,28 @@ oct_status oct_json_scan(oct_str text, const char *where, const oct_json_limits 
     return OCT_OK;
 }
 
+oct_str oct_json_deep_key(oct_str text, uint32_t max_depth) {
+    oct_str key = {NULL, 0};
+    uint32_t depth = 0;
+    for (size_t at = 0; at < text.len;) {
+        const char c = text.ptr[at];
+        if (c == '"') {
+            const size_t from = at + 1;
+            if (scan_string(text, &at, "", NULL) != OCT_OK) break;
+            if (depth == 1) key = (oct_str){text.ptr + from, at - from - (at < text.len)};
+            continue;
+        }
+        if (c == '[' || c == '{') {
+            if (++depth > max_depth) return key;
+            if (depth == 1 && c == '[') break; /* no object: its strings are no keys */
+        } else if ((c == ']' || c == '}') && depth > 0) {
+            depth--;
+        }
+        at++;
+    }
+    return (oct_str){NULL, 0};
+}
+
 /* Walks text as oct_json_rewrite does. With out it writes; without, it stops where the output would
  * pass out_at and returns the place in text. */
 static size_t rewrite_walk(oct_str text, const oct_json_limits *limits, oct_buf *out,

@@ -241,10 +241,17 @@ class Fields(Case):
         for n in (10**4, 10**5):
             self.refused(s.chat(chat_template_kwargs={str(i): 1 for i in range(n)}),
                          "chat_template_kwargs")
-        # Depth 1,000 is more than a body may have at all (HT8).
-        status, body = s.post("/v1/chat/completions", '{"messages":[{"role":"user","content":"a"}],'
-                              '"chat_template_kwargs":{"a":' + "[" * 1000 + "]" * 1000 + "}}")
-        self.malformed((status, body), None, "nested too deeply")
+        # Depth 1,000 is more than a body may have at all (HT8), but here it is the field's fault.
+        deep = "[" * 1000 + "]" * 1000
+        for kwargs in (deep, '{"a":' + deep + "}", '{"a\\"":"chat",  "b":[1,' + deep + "]}"):
+            self.refused(s.post("/v1/chat/completions",
+                                '{"messages":[{"role":"user","content":"a"}],'
+                                '"chat_template_kwargs":' + kwargs + ',"metadata":{}}'),
+                         "chat_template_kwargs", "nested too deeply")
+        for other in ('"metadata":' + deep, '"chat_template_kwargs":{},"metadata":' + deep,
+                      '"metadata":["chat_template_kwargs",' + deep + "]"):
+            self.malformed(s.post("/v1/chat/completions", "{" + other + "}"), None,
+                           "nested too deeply")
         self.malformed(s.chat(chat_template_kwargs=[1]), "chat_template_kwargs")
 
     def test_messages(self):

@@ -197,6 +197,27 @@ static void CF2_bombs(void **state) {
     oct_buf_fini(&b);
 }
 
+static void deep_key_is(const char *text, const char *want) {
+    const oct_str key = oct_json_deep_key(oct_str_of(text), 3);
+    if (!want)
+        assert_null(key.ptr);
+    else
+        assert_true(oct_str_is(key, want));
+}
+
+static void the_key_over_what_is_too_deep(void **state) {
+    (void)state;
+    deep_key_is("{\"a\":1,\"b\":[[[", "b");
+    deep_key_is("{\"a\":{\"c\":{\"d\":[", "a");
+    deep_key_is("{\"a\":[[]],\"x\\\"y\" : [{\"z\":{", "x\\\"y");
+    deep_key_is("{\"a\":[[]],\"b\":[[\"[[[\"]]}", NULL);
+    deep_key_is("[\"a\",[[[", NULL);
+    deep_key_is("{{{{", NULL);
+    deep_key_is("{\"a\":\"\\x\",\"b\":[[[", NULL); /* a bad escape is the fault */
+    deep_key_is("{\"a", NULL);
+    deep_key_is("", NULL);
+}
+
 static void SM7_quote(void **state) {
     (void)state;
     oct_buf b;
@@ -272,6 +293,7 @@ int main(void) {
         cmocka_unit_test(TK6_lone_surrogates),
         cmocka_unit_test(CF1_files_are_read_wider),
         cmocka_unit_test(CF2_bombs),
+        cmocka_unit_test(the_key_over_what_is_too_deep),
         cmocka_unit_test(SM7_quote),
         cmocka_unit_test(typed_fields),
     };
