@@ -297,6 +297,21 @@ oct_status oct_device_check(const oct_device *d, int32_t code, const char *opera
                     text_of(d->ops, d->dev));
 }
 
+oct_status oct_device_check_memory(oct_device *d, int32_t code, const char *what, uint64_t bytes,
+                                   oct_err *err) {
+    if (status_of(code) != OCT_E_NOMEM) return oct_device_check(d, code, what, err);
+    const oct_status st = d->ops == oct_cpu_device_ops() ? OCT_E_NOMEM : OCT_E_DEVICE;
+    char said[256], name[256]; /* asking for what is free may write others */
+    snprintf(said, sizeof said, "%s", text_of(d->ops, d->dev));
+    snprintf(name, sizeof name, "%s", d->info.name[0] ? d->info.name : d->source);
+    if (read_info(d, NULL) != OCT_OK)
+        return OCT_FAIL(err, st, "%s: no memory for %s (want %llu bytes): %s", name, what,
+                        (unsigned long long)bytes, said);
+    return OCT_FAIL(err, st, "%s: no memory for %s (got %llu bytes free, want %llu): %s", name,
+                    what, (unsigned long long)d->info.mem_free_bytes, (unsigned long long)bytes,
+                    said);
+}
+
 oct_status oct_device_refresh(oct_device *d, oct_err *err) { return read_info(d, err); }
 
 bool oct_device_can_capture(const oct_device *d) {

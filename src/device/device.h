@@ -57,6 +57,12 @@ void oct_device_close(oct_device *d); /* accepts NULL */
 OCT_MUST_CHECK oct_status oct_device_check(const oct_device *d, int32_t code, const char *operation,
                                            oct_err *err);
 
+/* As oct_device_check for memory that is made while a model is loaded. Where it is refused the
+ * sentence says how much is free and how much was wanted, and the status is OCT_E_DEVICE; of the
+ * CPU, whose memory is the machine's, OCT_E_NOMEM. */
+OCT_MUST_CHECK oct_status oct_device_check_memory(oct_device *d, int32_t code, const char *what,
+                                                  uint64_t bytes, oct_err *err);
+
 /* Memory and totals as they are now. */
 OCT_MUST_CHECK oct_status oct_device_refresh(oct_device *d, oct_err *err);
 

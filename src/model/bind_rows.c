@@ -254,8 +254,9 @@ oct_status oct_bind_weight(oct_binder *b, const oct_bind_rows *rows, uint32_t n_
                                     .k = mat->k,
                                     .n_experts = n_experts};
     const int32_t code = ops->weight_create(m->device->dev, &desc, &mat->weight);
-    OCT_TRY(oct_device_check(m->device, code, "weight_create", err));
-    m->info.weight_bytes += ops->weight_bytes(m->device->dev, &desc);
+    const uint64_t bytes = ops->weight_bytes(m->device->dev, &desc);
+    OCT_TRY(oct_device_check_memory(m->device, code, "weights", bytes, err));
+    m->info.weight_bytes += bytes;
     OCT_TRY(load(b, mat->weight, rows, err));
     m->info.step_weight_bytes +=
         desc.n * desc.k * oct_bind_element(desc.dtype) * (n_experts ? m->config.n_experts_used : 1);

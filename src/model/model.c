@@ -95,9 +95,7 @@ static void lay_scratch(const oct_model *m, layout *l, oct_scratch *s) {
 static oct_status make_buffer(oct_model *m, uint64_t bytes, const char *what, octet_buffer *out,
                               oct_err *err) {
     const int32_t code = m->device->ops->buffer_create(m->device->dev, bytes, out);
-    const oct_status st = oct_device_check(m->device, code, what, err);
-    if (st != OCT_OK) oct_err_prefix(err, "%s of %llu bytes", what, (unsigned long long)bytes);
-    return st;
+    return oct_device_check_memory(m->device, code, what, bytes, err);
 }
 
 /* Where each array of a batch lies in batch_buffer. */
@@ -132,7 +130,9 @@ static oct_status ensure_batch(oct_model *m, uint64_t bytes, oct_err *err) {
     const uint64_t want = bytes + bytes / 4;
     octet_buffer buffer;
     bool fast;
-    OCT_TRY(make_buffer(m, want, "batch buffer", &buffer, err));
+    /* Not make_buffer: this happens in a step, whose requests alone it ends. */
+    const int32_t code = ops->buffer_create(m->device->dev, want, &buffer);
+    OCT_TRY(oct_device_check(m->device, code, "buffer_create for a batch", err));
     unsigned char *host = oct_device_host_alloc(m->device, want, &fast);
     if (!host) {
         ops->buffer_destroy(m->device->dev, buffer);

@@ -4,9 +4,8 @@
  * OCTET_FAULT_FILE names a file of four int32 that test and plug-in share:
  *
  *     [0] what happens: 0 nothing, 1 the call fails, 2 it and every later call fail (a lost
- *         context), 3 it never returns, 4 it is refused memory
- *     [1] how many calls until then; counted down here
- *     [2] calls so far
+ *         context), 3 it never returns, 4 it is refused memory, 5 the next call that makes a buffer
+ * or a weight is refused memory [1] how many calls until then; counted down here [2] calls so far
  *     [3] 1 once the fault has happened
  */
 #include <fcntl.h>
@@ -17,7 +16,7 @@
 #include "plugin_null.c"
 #undef octet_device_plugin_v1
 
-enum { NOTHING_FAILS, FAILS_ONCE, FAILS_EVER, NEVER_RETURNS, NO_MEMORY };
+enum { NOTHING_FAILS, FAILS_ONCE, FAILS_EVER, NEVER_RETURNS, NO_MEMORY, NO_ROOM };
 
 static volatile int32_t *shared;
 static octet_device_ops real;
@@ -29,11 +28,14 @@ static int32_t fault(const char *name) {
     shared[2]++;
     if (shared[0] == FAILS_EVER && shared[3]) return OCTET_E_DEVICE;
     if (shared[0] == NOTHING_FAILS || shared[3] || --shared[1] > 0) return 0;
+    if (shared[0] == NO_ROOM && strcmp(name, "buffer_create") != 0 &&
+        strcmp(name, "weight_create") != 0)
+        return 0;
     shared[3] = 1;
     if (shared[0] == NEVER_RETURNS)
         for (;;) pause();
     snprintf(sentence, sizeof sentence, "fault in %s", name);
-    return shared[0] == NO_MEMORY ? OCTET_E_NOMEM : OCTET_E_DEVICE;
+    return shared[0] >= NO_MEMORY ? OCTET_E_NOMEM : OCTET_E_DEVICE;
 }
 
 static const char *fault_error_text(octet_device *dev) {

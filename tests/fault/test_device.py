@@ -3,6 +3,7 @@ import http.client
 import json
 import mmap
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -12,10 +13,10 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
-from harness import FOLDER, PATIENCE, SOON, Case, Server, main, run_serve, tiny_model  # noqa: E402
+from harness import FOLDER, PATIENCE, SOON, Case, Server, main, octet, run_serve, tiny_model  # noqa: E402
 
 PLUGIN = os.environ.get("FAULT_PLUGIN", "")
-ONCE, EVER, NEVER_RETURNS, NO_MEMORY = 1, 2, 3, 4
+ONCE, EVER, NEVER_RETURNS, NO_MEMORY, NO_ROOM = 1, 2, 3, 4, 5
 
 
 class Fault:
@@ -67,11 +68,25 @@ class Load(unittest.TestCase):
             self.assertIn("fault in ", last)
             self.assertNotIn("serving", r.stdout)
 
-    def test_DV3_no_memory_for_weights(self):
-        fault = Fault("memory", NO_MEMORY, 12)
-        r = run_serve(tiny_model(), "--device", PLUGIN, "-q", "int8", "--port", "0", env=fault.env)
-        self.assertIn(r.returncode, (4, 5), r.stderr)
-        self.assertTrue(r.stderr.strip().splitlines()[-1].startswith("octet: error: "), r.stderr)
+    def test_DV3_no_memory_for_weights_and_cache(self):
+        """What was wanted and what is free is told, for everything that loading makes."""
+        seen, n = set(), 3
+        while True:
+            fault = Fault("memory", NO_ROOM, n)
+            r = octet("run", tiny_model(), "the a", "--raw", "--max-tokens", "1", "--device", PLUGIN,
+                      "-q", "int8", status=None, timeout=PATIENCE, env={**os.environ, **fault.env})
+            if not fault.happened():
+                break
+            n += 7
+            last = r.stderr.strip().splitlines()[-1]
+            self.assertEqual(r.returncode, 5, r.stderr)
+            found = re.search(r"^octet: error: .*no memory for (.*) \(got (\d+) bytes free, want "
+                              r"(\d+)\): fault in (\w+)_create$", last)
+            self.assertTrue(found, last)
+            self.assertEqual(int(found[2]), 4 << 30)
+            self.assertGreater(int(found[3]), 0)
+            seen.add(found[1])
+        self.assertTrue({"weights", "KV cache"} <= seen, seen)
 
     def test_DV1_refused_plug_ins(self):
         for name, words in (("./plugin.so", "relative path"), ("/nonexistent/x.so", "no such"),
@@ -146,6 +161,31 @@ class Step(Case):
         self.assertEqual(json.loads(events[-2])["error"]["code"], 500)
         self.assertEqual(events[-1], "[DONE]\n\n")
         self.assertEqual(s.complete(**dict(LONG, max_tokens=2))[0], 200)
+
+
+class Shutdown(unittest.TestCase):
+    def test_DV4_every_call_while_ending(self):
+        """Idle or with a stream that runs: the process ends in order whatever the device says."""
+        for busy in (False, True):
+            n = 0
+            while True:
+                n += 1
+                fault = Fault("ending")
+                server = start(fault, "--shutdown-timeout", "0")
+                stream = server.connect()
+                if busy:
+                    stream.request("POST", "/v1/completions", json.dumps(dict(LONG, stream=True)),
+                                   {"Content-Type": "application/json"})
+                    stream.getresponse().readline()
+                fault.arm(ONCE, n)
+                status = server.stop()
+                stream.close()
+                # A fault in a running step ends its requests; the signal still ends the process.
+                self.assertEqual(status, 0, (busy, n, server.log_text()))
+                self.assertNotIn("Sanitizer", server.log_text())
+                if not fault.happened() or n > 20:
+                    break
+            print(f"busy {busy}: {n} ends")
 
 
 class Lost(unittest.TestCase):
