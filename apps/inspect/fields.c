@@ -68,6 +68,7 @@ static const char *rope_name(oct_rope_type type) {
         [OCT_ROPE_DEFAULT] = "default", [OCT_ROPE_LINEAR] = "linear",
         [OCT_ROPE_LLAMA3] = "llama3",   [OCT_ROPE_YARN] = "yarn",
         [OCT_ROPE_FACTORS] = "factors", [OCT_ROPE_LONG] = "longrope",
+        [OCT_ROPE_DYNAMIC] = "dynamic",
     };
     return (size_t)type < OCT_COUNT(names) ? names[type] : "unknown";
 }

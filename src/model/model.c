@@ -224,18 +224,21 @@ static oct_status upload_constants(oct_model *m, oct_err *err) {
     return oct_device_check(m->device, code, "write", err);
 }
 
-/* The factors of longrope are those of the longest context that is served, for all lengths alike,
- * so that what a cache holds stays true when a sequence grows. The short ones are better where
- * they suffice: unless a length is asked for, the context is theirs. */
+/* The factors of longrope and the base of dynamic NTK are those of the longest context that is
+ * served, for all lengths alike, so that what a cache holds stays true when a sequence grows. Those
+ * of the original length are better where they suffice: unless a length is asked for, the context
+ * is theirs. */
 static void settle_rope(oct_model *m) {
     const uint32_t original = m->config.rope.original_max_position;
-    if (m->config.rope.type == OCT_ROPE_LONG && !m->options.max_model_len &&
+    const bool is_long = m->config.rope.type == OCT_ROPE_LONG;
+    if ((is_long || m->config.rope.type == OCT_ROPE_DYNAMIC) && !m->options.max_model_len &&
         m->info.max_model_len > original) {
         m->info.max_model_len = original;
         if (!m->options.quiet)
-            oct_info("longrope: contexts of %u tokens, with the short factors; more, up to %u, "
-                     "with --max-model-len",
-                     original, m->config.max_position);
+            oct_info("%s: contexts of %u tokens, %s; more, up to %u, with --max-model-len",
+                     is_long ? "longrope" : "dynamic rope", original,
+                     is_long ? "with the short factors" : "with the base as it is",
+                     m->config.max_position);
     }
     m->rope[0].config = m->config.rope;
     m->rope[1].config = m->config.local_rope;

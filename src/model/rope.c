@@ -33,7 +33,18 @@ static void yarn(const oct_rope_config *p, double *f) {
     }
 }
 
+/* NTK: the base that stretches the slowest wave by as much as the context is longer. */
+static double dynamic_theta(const oct_rope_config *p, uint32_t max_len) {
+    const double dim = p->rotary_dim, reach = (double)max_len / p->original_max_position;
+    if (reach <= 1) return p->theta;
+    return p->theta * pow(p->factor * reach - (p->factor - 1), dim / (dim - 2));
+}
+
 void oct_rope_settle(oct_rope_config *p, uint32_t max_len) {
+    if (p->type == OCT_ROPE_DYNAMIC) {
+        p->theta = dynamic_theta(p, max_len);
+        p->type = OCT_ROPE_DEFAULT;
+    }
     if (p->type != OCT_ROPE_LONG) return;
     if (max_len > p->original_max_position) memcpy(p->factors, p->long_factors, sizeof p->factors);
     p->type = OCT_ROPE_FACTORS;

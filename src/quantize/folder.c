@@ -129,7 +129,8 @@ static json_t *rope_scaling(const oct_rope_config *r) {
                          (int)r->truncate);
     case OCT_ROPE_FACTORS:
     case OCT_ROPE_LONG:
-        return NULL; /* refused before */
+    case OCT_ROPE_DYNAMIC:
+        return NULL; /* refused before; no GGUF file says dynamic */
     case OCT_ROPE_DEFAULT:
         break;
     }

@@ -59,6 +59,8 @@ typedef enum oct_rope_type {
     OCT_ROPE_FACTORS, /* frequency i is divided by factors[i] (GGUF's rope_freqs.weight) */
     OCT_ROPE_LONG,    /* longrope: by factors[i] up to original_max_position tokens of context, by
                          long_factors[i] beyond; which is settled when a model is loaded */
+    OCT_ROPE_DYNAMIC, /* dynamic NTK: a larger base for contexts beyond original_max_position;
+                         settled in the same way */
 } oct_rope_type;
 
 /* Members that a type does not use are 0. */
@@ -66,10 +68,10 @@ typedef struct oct_rope_config {
     oct_rope_type type;
     uint32_t rotary_dim; /* even, 2..head_dim */
     double theta;
-    double factor;                       /* linear, llama3, yarn */
+    double factor;                       /* linear, llama3, yarn, dynamic */
     double low_freq_factor;              /* llama3 */
     double high_freq_factor;             /* llama3 */
-    uint32_t original_max_position;      /* llama3, yarn, longrope */
+    uint32_t original_max_position;      /* llama3, yarn, longrope, dynamic */
     double beta_fast, beta_slow;         /* yarn */
     bool truncate;                       /* yarn: whole corner indices */
     double attention_factor;             /* multiplies cos and sin; already resolved, 1 if none */

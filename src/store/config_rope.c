@@ -21,7 +21,8 @@ static oct_status rope_type(const source *s, const json_t *obj, oct_rope_type *o
         oct_rope_type type;
     } known[] = {{"default", OCT_ROPE_DEFAULT}, {"linear", OCT_ROPE_LINEAR},
                  {"llama3", OCT_ROPE_LLAMA3},   {"yarn", OCT_ROPE_YARN},
-                 {"longrope", OCT_ROPE_LONG},   {"su", OCT_ROPE_LONG} /* its first name */};
+                 {"longrope", OCT_ROPE_LONG},   {"su", OCT_ROPE_LONG} /* its first name */,
+                 {"dynamic", OCT_ROPE_DYNAMIC}};
     oct_str name = OCT_STR("default");
     OCT_TRY(oct_config_as_file(oct_json_get_str(obj, "type", s->where, &name, s->err)));
     OCT_TRY(oct_config_as_file(oct_json_get_str(obj, "rope_type", s->where, &name, s->err)));
@@ -32,7 +33,7 @@ static oct_status rope_type(const source *s, const json_t *obj, oct_rope_type *o
         }
     return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
                     "%s: rope_type is not supported (got \"%.*s\", want default, linear, llama3, "
-                    "yarn or longrope)",
+                    "yarn, longrope or dynamic)",
                     s->where, (int)(name.len < 64 ? name.len : 64), name.ptr);
 }
 
@@ -92,9 +93,38 @@ static oct_status read_longrope(const source *s, const json_t *obj, const oct_mo
     return oct_config_factor(s, obj, "attention_factor", &r->attention_factor);
 }
 
+/* How far the factor reaches, if it is farther than the file's own length. */
+static void extend(oct_model_config *c, const oct_rope_config *r) {
+    const double reach = r->factor * r->original_max_position;
+    if (reach > c->max_position && reach <= OCT_MAX_POSITIONS) c->max_position = (uint32_t)reach;
+}
+
+/* Dynamic NTK: the length of config.json is the original one. One writer's variant has alpha, and
+ * grows the base by it whatever the length. */
+static oct_status read_dynamic(const source *s, const json_t *obj, oct_rope_config *r,
+                               oct_model_config *c) {
+    char shown[OCT_JSON_SHOWN];
+    if (oct_config_given(obj, "alpha"))
+        return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
+                        "%s: rope alpha is not supported (got %s, want none)", s->where,
+                        oct_json_show(json_object_get(obj, "alpha"), shown));
+    if (r->rotary_dim < 4)
+        return OCT_FAIL(s->err, OCT_E_CORRUPT,
+                        "%s: dynamic rope of %u rotated dimensions (want at least 4)", s->where,
+                        r->rotary_dim);
+    OCT_TRY(need_factor(s, obj, "factor", &r->factor));
+    if (r->factor < 1)
+        return OCT_FAIL(s->err, OCT_E_CORRUPT, "%s: dynamic rope factor is below 1 (got %g)",
+                        s->where, r->factor);
+    r->original_max_position = c->max_position;
+    extend(c, r);
+    return OCT_OK;
+}
+
 static oct_status read_scaling(const source *s, const json_t *obj, oct_rope_config *r,
                                oct_model_config *c) {
     if (r->type == OCT_ROPE_DEFAULT) return OCT_OK;
+    if (r->type == OCT_ROPE_DYNAMIC) return read_dynamic(s, obj, r, c);
     if (r->type != OCT_ROPE_LONG) OCT_TRY(need_factor(s, obj, "factor", &r->factor));
     if (r->type == OCT_ROPE_LINEAR) return OCT_OK;
     r->original_max_position = c->max_position;
@@ -105,9 +135,7 @@ static oct_status read_scaling(const source *s, const json_t *obj, oct_rope_conf
     if (r->type == OCT_ROPE_LONG) return read_longrope(s, obj, c, r);
     if (r->type == OCT_ROPE_YARN) {
         OCT_TRY(read_yarn(s, obj, r));
-        const double reach = r->factor * r->original_max_position;
-        if (reach > c->max_position && reach <= OCT_MAX_POSITIONS)
-            c->max_position = (uint32_t)reach;
+        extend(c, r);
         return OCT_OK;
     }
     OCT_TRY(need_factor(s, obj, "low_freq_factor", &r->low_freq_factor));
@@ -173,10 +201,11 @@ oct_status oct_config_read_rope(const source *s, const oct_family_row *row, oct_
     if (!c->has_local_rope) return OCT_OK;
     c->local_rope.theta = local != 0 ? local : row->default_theta;
     OCT_TRY(read_one(s, row, slides, &c->local_rope, c));
-    if (c->local_rope.type == OCT_ROPE_LONG || c->local_rope.rotary_dim != c->rope.rotary_dim)
+    if (c->local_rope.type == OCT_ROPE_LONG || c->local_rope.type == OCT_ROPE_DYNAMIC ||
+        c->local_rope.rotary_dim != c->rope.rotary_dim)
         return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
-                        "%s: rope_parameters of sliding_attention: longrope or another number of "
-                        "rotated dimensions than full_attention is not supported",
+                        "%s: rope_parameters of sliding_attention: longrope, dynamic or another "
+                        "number of rotated dimensions than full_attention is not supported",
                         s->where);
     return OCT_OK;
 }

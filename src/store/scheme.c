@@ -171,7 +171,8 @@ static oct_status check_expert(oct_scheme *s, const char *own, oct_err *err) {
 static oct_status check_fused(oct_scheme *s, const char *own, oct_err *err) {
     static const char *const shards[][3] = {{"q_proj", "k_proj", "qkv_proj"},
                                             {"q_proj", "v_proj", "qkv_proj"},
-                                            {"gate_proj", "up_proj", "gate_up_proj"}};
+                                            {"gate_proj", "up_proj", "gate_up_proj"},
+                                            {"w1", "w3", "w13"}};
     char other[OCT_SCHEME_NAME], what[OCT_SCHEME_NAME];
     const char *dot = strrchr(own, '.');
     for (size_t i = 0; dot && i < OCT_COUNT(shards); i++) {

@@ -23,6 +23,7 @@
 
 #include "base/log.h"
 #include "codec/json.h"
+#include "quant/contract.h"
 #include "quant/float_types.h"
 #include "store/scheme_parts.h"
 
@@ -93,7 +94,16 @@ static oct_status read_quant_bias(oct_scheme *s, oct_arena *arena, const char *p
     int32_t *v = oct_arena_alloc(arena, io->n, sizeof *v);
     if (!v) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", name);
     io->int_bias = v;
-    return oct_checkpoint_read_raw(s->ckpt, t, v, err);
+    OCT_TRY(oct_checkpoint_read_raw(s->ckpt, t, v, err));
+    const int64_t limit = oct_ibias_limit((uint32_t)io->k);
+    for (uint64_t i = 0; i < io->n; i++)
+        if (v[i] > limit || v[i] < -limit)
+            return oct_scheme_fail(s, t, OCT_E_CORRUPT, err,
+                                   "index %" PRIu64
+                                   ": the sum of a row could overflow (got %d, want within "
+                                   "+-%" PRId64 ")",
+                                   i, (int)v[i], limit);
+    return OCT_OK;
 }
 
 static oct_status static_linear(oct_scheme *s, oct_arena *arena, const char *prefix,

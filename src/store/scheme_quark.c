@@ -270,12 +270,29 @@ static oct_status check_export(quark_state *st, oct_err *err) {
     return refuse("export", "weight_format", format, "real_quantized", err);
 }
 
+/* Rotations before a projection or after rotary embedding, which the engine would have to do. Those
+ * that are folded into weights (r1, r2) need nothing. */
+static oct_status check_rotations(const quark_state *st, oct_err *err) {
+    static const char *const keys[] = {"r3", "r4", "online_r1_rotation", "online_had"};
+    const json_t *list = json_object_get(st->config, "algo_config");
+    char key[64];
+    for (size_t i = 0; i < json_array_size(list); i++)
+        for (size_t k = 0; k < OCT_COUNT(keys); k++) {
+            const json_t *v = json_object_get(json_array_get(list, i), keys[k]);
+            if (!json_is_true(v)) continue;
+            snprintf(key, sizeof key, "algo_config[%zu]", i);
+            return refuse(key, keys[k], v, "false: rotation at run time is not supported", err);
+        }
+    return OCT_OK;
+}
+
 static oct_status quark_open(oct_scheme *s, oct_err *err) {
     quark_state *st = oct_calloc(s->mem, 1, sizeof *st);
     if (!st) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", where);
     s->state = st;
     st->config = s->ckpt->config.quantization_config;
     OCT_TRY(check_export(st, err));
+    OCT_TRY(check_rotations(st, err));
     const json_t *softmax = json_object_get(st->config, "softmax_quant_spec");
     if (softmax && !json_is_null(softmax))
         oct_warn("%s.softmax_quant_spec: probabilities stay float here", where);

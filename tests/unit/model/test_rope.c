@@ -109,6 +109,23 @@ static void longrope_is_settled_by_the_context(void **s) {
     check_four(&r, 0.25, 0.025, 0.0025, 0.000125);
 }
 
+/* Dynamic NTK: no other base up to the length of config.json, then one for the longest context. */
+static void dynamic_is_settled_by_the_context(void **s) {
+    (void)s;
+    const char *text = "{\"rope_type\": \"dynamic\", \"factor\": 4}";
+    oct_rope_config r = rope_of(8, "10000", 4096, text);
+    assert_int_equal(r.original_max_position, 4096);
+    near(r.attention_factor, 1);
+    oct_rope_settle(&r, 4096);
+    check_four(&r, 1, 0.1, 0.01, 0.001);
+    r = rope_of(8, "10000", 4096, text);
+    oct_rope_settle(&r, 8192);
+    check_four(&r, 1, 0.05848035476, 0.003419951893, 0.0002);
+    r = rope_of(8, "10000", 4096, text);
+    oct_rope_settle(&r, 16384);
+    check_four(&r, 1, 0.0425290370283, 0.00180871899055, 7.692307692e-05);
+}
+
 /* Cosines first, then sines, both times the attention factor. */
 static void a_row_of_the_table(void **s) {
     (void)s;
@@ -130,6 +147,7 @@ int main(void) {
         cmocka_unit_test(yarn_blends_between_its_corners),
         cmocka_unit_test(yarn_of_qwen3),
         cmocka_unit_test(longrope_is_settled_by_the_context),
+        cmocka_unit_test(dynamic_is_settled_by_the_context),
         cmocka_unit_test(a_row_of_the_table),
     };
     oct_log_set_level(OCT_LOG_OFF);

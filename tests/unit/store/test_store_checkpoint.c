@@ -89,7 +89,7 @@ static void CF2_file_over_its_limit(void **state) {
     refuse(OCT_E_CORRUPT, "too large");
 }
 
-static void which_files_are_the_model(void **state) {
+static void F1_1_which_files_are_the_model(void **state) {
     (void)state;
     put_text("config.json", config);
     put_shard("one.safetensors", "a", 1);
@@ -156,7 +156,7 @@ static void ST12_index(void **state) {
     refuse(OCT_E_CORRUPT, "model.safetensors.index.json: ");
 }
 
-static void index_whose_shards_exist_is_taken(void **state) {
+static void F1_1_index_whose_shards_exist_is_taken(void **state) {
     (void)state;
     put_text("config.json", config);
     put_text("a.safetensors.index.json", "{\"weight_map\":{\"x\":\"gone.safetensors\"}}");
@@ -585,9 +585,9 @@ int main(void) {
         TEST(CL2_missing_files),
         TEST(CF9_only_pickles),
         TEST(CF2_file_over_its_limit),
-        TEST(which_files_are_the_model),
+        TEST(F1_1_which_files_are_the_model),
         TEST(ST12_index),
-        TEST(index_whose_shards_exist_is_taken),
+        TEST(F1_1_index_whose_shards_exist_is_taken),
         TEST(CF8_file_names),
         TEST(ST10_missing_wrong_and_unused),
         TEST(ST11_vectors_are_finite),

@@ -589,7 +589,7 @@ static void F4_6_other_spellings(void **state) {
 /* ---- experts in one tensor ---------------------------------------------------------------------
  */
 
-static void stacked_experts(void **state) {
+static void F3_6_stacked_experts(void **state) {
     (void)state;
     float gu[2 * 4 * 4], down[2 * 4 * 2], rows[8];
     for (size_t i = 0; i < N(gu); i++) gu[i] = (float)i;
@@ -679,7 +679,7 @@ int main(void) {
         TEST(F4_4_fp8),
         TEST(F4_5_cache),
         TEST(F4_6_other_spellings),
-        TEST(stacked_experts),
+        TEST(F3_6_stacked_experts),
         TEST(every_allocation_may_fail),
     };
     return cmocka_run_group_tests_name("formats", tests, NULL, NULL);

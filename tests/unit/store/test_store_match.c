@@ -86,7 +86,7 @@ static void parts_of_names(void **state) {
     assert_false(has("[\"layers.1\"]", OCT_NAMES_PART, "model.layers.11.mlp"));
 }
 
-static void patterns_that_are_refused(void **state) {
+static void F4_2_patterns_that_are_refused(void **state) {
     (void)state;
     static const struct {
         const char *json, *word;
@@ -123,7 +123,7 @@ int main(void) {
         cmocka_unit_test(patterns_as_python_reads_them),
         cmocka_unit_test(wildcards),
         cmocka_unit_test(parts_of_names),
-        cmocka_unit_test(patterns_that_are_refused),
+        cmocka_unit_test(F4_2_patterns_that_are_refused),
         cmocka_unit_test(CF2_a_pattern_that_never_ends),
     };
     return cmocka_run_group_tests_name("match", tests, NULL, NULL);

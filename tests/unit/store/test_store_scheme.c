@@ -64,7 +64,7 @@ static void float_projection(void **state) {
     done(&o);
 }
 
-static void static_projection(void **state) {
+static void F1_6_static(void **state) {
     (void)state;
     asked o;
     /* The bias is in the file too, and must not be added a second time. */
@@ -82,7 +82,7 @@ static void static_projection(void **state) {
     done(&o);
 }
 
-static void static_projection_of_an_old_writer(void **state) {
+static void F1_6_old_writers_tensors(void **state) {
     (void)state;
     asked o;
     const uint16_t s = 0x3CA4, off = 0xC140;
@@ -102,7 +102,7 @@ static void static_projection_of_an_old_writer(void **state) {
     done(&o);
 }
 
-static void dynamic_projection(void **state) {
+static void F1_7_dynamic(void **state) {
     (void)state;
     asked o;
     const part e[] = {DYNAMIC_SET, T("bias", F32, 1, {2}, bias)};
@@ -114,7 +114,7 @@ static void dynamic_projection(void **state) {
     done(&o);
 }
 
-static void mix_is_dynamic_unless_told(void **state) {
+static void F1_8_mix_is_dynamic_unless_told(void **state) {
     (void)state;
     asked o;
     const part e[] = {STATIC_SET, T("weight_scale", F32, 2, {2, 1}, w_scale),
@@ -129,7 +129,7 @@ static void mix_is_dynamic_unless_told(void **state) {
     done(&o);
 }
 
-static void smoothing_that_was_not_folded(void **state) {
+static void F1_10_smoothing_that_was_not_folded(void **state) {
     (void)state;
     asked o;
     const float mul[4] = {1, 2, 3, 4};
@@ -199,7 +199,7 @@ static void CF7_other_formats_are_named(void **state) {
     done(&o);
 }
 
-static void forced_ascend_without_description(void **state) {
+static void F1_2_forced_without_description(void **state) {
     (void)state;
     const float w[8] = {0};
     const part flt[] = {T("weight", F32, 2, {2, 4}, w)};
@@ -211,11 +211,11 @@ static void forced_ascend_without_description(void **state) {
     refuse_with(&opts, OCT_E_CORRUPT, "JSON files found: config.json, tokenizer.json");
 }
 
-static void run_time_rotations_are_refused(void **state) {
+static void F2_4_rotations_as_tensors(void **state) {
     (void)state;
     const float w[8] = {0};
     static const char *const names[] = {"o_proj.heads_rotation", "down_proj.kronecker_rotation_m",
-                                        "x.input_rotation"};
+                                        "down_proj.kronecker_rotation_n", "x.input_rotation"};
     for (size_t i = 0; i < OCT_COUNT(names); i++) {
         const part e[] = {T("weight", F32, 2, {2, 4}, w), {names[i], OCT_DTYPE_F32, 1, {8}, w}};
         REFUSE(e, NULL, OCT_E_UNSUPPORTED, names[i]);
@@ -293,7 +293,7 @@ static void ST11_bad_values(void **state) {
 
 #define KV(name, type, ...) PART("a." name, type, __VA_ARGS__)
 
-static void c8_scales_and_offsets(void **state) {
+static void F1_11_scales_and_offsets(void **state) {
     (void)state;
     asked o;
     const float ks[2] = {0.5f, 0.25f}, vs = 0.125f, ko[2] = {0, 0};
@@ -437,18 +437,18 @@ int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
         TEST(float_projection),
-        TEST(static_projection),
-        TEST(static_projection_of_an_old_writer),
-        TEST(dynamic_projection),
-        TEST(mix_is_dynamic_unless_told),
-        TEST(smoothing_that_was_not_folded),
+        TEST(F1_6_static),
+        TEST(F1_6_old_writers_tensors),
+        TEST(F1_7_dynamic),
+        TEST(F1_8_mix_is_dynamic_unless_told),
+        TEST(F1_10_smoothing_that_was_not_folded),
         TEST(CF7_description_and_files_disagree),
         TEST(CF7_other_formats_are_named),
-        TEST(forced_ascend_without_description),
-        TEST(run_time_rotations_are_refused),
+        TEST(F1_2_forced_without_description),
+        TEST(F2_4_rotations_as_tensors),
         TEST(ST10_roles),
         TEST(ST11_bad_values),
-        TEST(c8_scales_and_offsets),
+        TEST(F1_11_scales_and_offsets),
         TEST(ST11_c8),
         TEST(every_allocation_may_fail),
         TEST(golden_checkpoints_bind),
