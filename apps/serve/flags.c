@@ -76,6 +76,9 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
         cli_number("gpu-memory-utilization", &o->memory_share, "F", 0.01, 1,
                    "share of the memory that is free after loading for the KV cache;\n0.4 unless "
                    "given"),
+        cli_switch("enable-prefix-caching", &o->prefix_caching,
+                   "a prompt that begins like an earlier one starts behind what is cached\nof it; "
+                   "on unless --no-enable-prefix-caching"),
         cli_count("max-logprobs", &o->max_logprobs, 1, OCT_MODEL_MAX_TOP,
                   "most likely tokens that a request may ask for"),
         cli_choice("logprobs-mode", &o->logprobs_mode,
@@ -115,14 +118,13 @@ static unsigned chat_flags(serve_options *o, cli_flag *out) {
 /* Flags of vLLM that scripts carry and that change nothing here. */
 static unsigned ignored_flags(serve_options *o, cli_flag *out) {
     static struct {
-        bool chunked_prefill, prefix_caching, async, trust_code, eager, access_log;
+        bool chunked_prefill, async, trust_code, eager, access_log;
         const char *text;
         uint64_t one;
     } ignored = {.one = 1};
     const cli_flag all[] = {
         cli_string("model", &o->model, "MODEL", "another way to name the model"),
         cli_switch("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),
-        cli_switch("enable-prefix-caching", &ignored.prefix_caching, "not in this build"),
         cli_switch("async-scheduling", &ignored.async, "no effect"),
         cli_switch("trust-remote-code", &ignored.trust_code,
                    "no effect: no code of a model is run"),
@@ -149,6 +151,7 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                          .max_num_seqs = 128,
                          .max_num_batched_tokens = 2048,
                          .max_num_queued_reqs = 1024,
+                         .prefix_caching = true,
                          .generation_config = "auto",
                          .response_role = "assistant",
                          .max_logprobs = 20,

@@ -117,6 +117,7 @@ static int start_engine(server *s) {
     const oct_engine_options eo = {.n_blocks = s->n_blocks,
                                    .max_chunk_tokens = (uint32_t)s->o.chunk_tokens,
                                    .max_num_queued_reqs = (uint32_t)s->o.max_num_queued_reqs,
+                                   .no_prefix_caching = !s->o.prefix_caching,
                                    .max_logprobs = (uint32_t)s->o.max_logprobs,
                                    .logprobs_mode = logprobs_mode(s->o.logprobs_mode),
                                    .eos_ids = eos,

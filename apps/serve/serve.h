@@ -33,7 +33,7 @@ typedef struct serve_options {
     const char *logprobs_mode;
     bool trust_template, exclude_tools;
     bool force_usage, prompt_details, tokens_as_ids, request_id_headers, track_load;
-    bool disable_log_stats, log_requests;
+    bool disable_log_stats, log_requests, prefix_caching;
 } serve_options;
 
 typedef struct server {

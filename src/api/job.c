@@ -328,6 +328,7 @@ void oct_api_job_spec(const oct_api_choice *c, oct_request_spec *out) {
     out->n_allowed_ids = f->n_allowed;
     out->bad_words = f->bad_words;
     out->n_bad_words = f->n_bad_words;
+    out->cache_salt = f->salt;
 }
 
 static void refused(oct_api_job *job, oct_status st, const char *sentence) {

@@ -93,8 +93,9 @@ static void write_gauges(const oct_api *api, const writer *w, const oct_engine_s
     head(w, "vllm:cache_config_info", "", "gauge", "Settings of the cache.");
     oct_buf_printf(w->b,
                    "vllm:cache_config_info{block_size=\"%u\",cache_dtype=\"%s\","
-                   "enable_prefix_caching=\"False\",engine=\"0\",num_gpu_blocks=\"%u\"} 1.0\n",
-                   api->info.block_tokens, api->cfg.kv_dtype, s->n_blocks);
+                   "enable_prefix_caching=\"%s\",engine=\"0\",num_gpu_blocks=\"%u\"} 1.0\n",
+                   api->info.block_tokens, api->cfg.kv_dtype,
+                   api->info.prefix_caching ? "True" : "False", s->n_blocks);
 }
 
 static void write_counters(const writer *w, const oct_engine_stats *s) {
@@ -116,7 +117,7 @@ static void write_counters(const writer *w, const oct_engine_stats *s) {
              OCT_COUNT(by_reason));
     counter(w, "vllm:num_preemptions", "Preemptions.", s->n_preemptions);
     counter(w, "vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache.",
-            s->prompt_tokens);
+            s->prefix_queries);
     counter(w, "vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache.",
             s->cached_tokens);
     counter(w, "vllm:corrupted_requests", "Requests that met logits that are not finite.",
@@ -132,6 +133,9 @@ static void write_steps(const writer *w, const oct_engine_stats *s) {
     counter(w, "octet:shared_steps", "Steps of more than one sequence.", s->n_shared_steps);
     counter(w, "octet:mixed_steps", "Steps with both decodes and parts of prompts.",
             s->n_mixed_steps);
+    gauge(w, "octet:prefix_cache_blocks", "Blocks whose content can be found.", s->prefix_blocks);
+    counter(w, "octet:prefix_cache_evictions", "Blocks whose content was given up for another.",
+            s->prefix_evictions);
     counter(w, "octet:failed_steps", "Steps that the device refused.", s->n_failed_steps);
     counter(w, "octet:computed_prompt_tokens",
             "Rows that were no decodes, those computed again included.", s->computed_prompt_tokens);

@@ -63,6 +63,7 @@ typedef enum oct_api_route_id {
     OCT_API_ROUTE_VERSION,
     OCT_API_ROUTE_LOAD,
     OCT_API_ROUTE_METRICS,
+    OCT_API_ROUTE_RESET_PREFIX,
     OCT_API_ROUTE_OTHER, /* no such path */
     OCT_API_N_ROUTES
 } oct_api_route_id;
@@ -116,6 +117,7 @@ void oct_api_route_health(oct_api *api, oct_http_exchange *x);
 void oct_api_route_version(oct_api *api, oct_http_exchange *x);
 void oct_api_route_load(oct_api *api, oct_http_exchange *x);
 void oct_api_route_metrics(oct_api *api, oct_http_exchange *x);
+void oct_api_route_reset_prefix(oct_api *api, oct_http_exchange *x);
 
 /* Whether the request carries a key, or needs none (api.c). */
 bool oct_api_admits(const oct_api *api, const oct_http_exchange *x);
@@ -148,6 +150,7 @@ typedef struct oct_api_fields {
     bool add_generation_prompt, continue_final_message;
     bool truncate_right;
 
+    oct_str salt; /* cache_salt */
     oct_str *stop;
     int32_t *stop_ids;
     oct_token_bias *bias;

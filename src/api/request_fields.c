@@ -234,14 +234,16 @@ static oct_status read_truncation(const json_t *body, oct_api_fields *f, oct_api
     return OCT_OK;
 }
 
-static oct_status check_salt(const json_t *body, oct_api_error *e) {
+static oct_status read_salt(const json_t *body, oct_api_fields *f, oct_api_error *e) {
     const json_t *v = given(body, "cache_salt");
     const oct_str s = oct_json_str(v);
     if (!v) return OCT_OK;
     if (!json_is_string(v)) return bad_type("cache_salt", "a string", v, e);
     bool bad = s.len == 0 || s.len > OCT_API_MAX_LABEL;
     for (size_t i = 0; i < s.len && !bad; i++) bad = memchr("/@\\", s.ptr[i], 4) != NULL;
-    return bad ? bad_value("cache_salt", "1 to 128 bytes without / @ \\ and NUL", v, e) : OCT_OK;
+    if (bad) return bad_value("cache_salt", "1 to 128 bytes without / @ \\ and NUL", v, e);
+    f->salt = s;
+    return OCT_OK;
 }
 
 static oct_status check_response_format(const json_t *body, oct_api_error *e) {
@@ -321,7 +323,7 @@ oct_status oct_api_read_fields(oct_api *api, oct_api_shape shape, const json_t *
     OCT_TRY(read_stream_options(api, body, f, e));
     OCT_TRY(read_logprobs(api, shape, body, f, e));
     OCT_TRY(read_truncation(body, f, e));
-    OCT_TRY(check_salt(body, e));
+    OCT_TRY(read_salt(body, f, e));
     OCT_TRY(oct_api_read_lists(api, body, arena, f, e));
     settle(api, f);
     if (f->n > 1 && f->temperature == 0)

@@ -30,6 +30,7 @@ static const route routes[] = {
     {"/version", OCT_API_ROUTE_VERSION, GET, oct_api_route_version},
     {"/load", OCT_API_ROUTE_LOAD, GET, oct_api_route_load},
     {"/metrics", OCT_API_ROUTE_METRICS, GET, oct_api_route_metrics},
+    {"/reset_prefix_cache", OCT_API_ROUTE_RESET_PREFIX, POST, oct_api_route_reset_prefix},
 };
 
 static const route *find(const oct_http_exchange *x) {
@@ -125,7 +126,7 @@ void oct_api_guard(void *ctx, oct_http_exchange *x) {
         st = oct_api_refuse(&e, OCT_API_NOT_FOUND, NULL, "no such path");
     else if (!(r->methods >> method & 1))
         refuse_method(api, x, r);
-    else if (r->methods == POST && !is_json(x))
+    else if (r->methods == POST && !is_json(x) && r->id != OCT_API_ROUTE_RESET_PREFIX)
         st = oct_api_refuse(&e, OCT_API_MALFORMED, NULL,
                             "Content-Type: only application/json is allowed");
     if (st != OCT_OK) oct_api_answer_error(api, x, &e);

@@ -13,6 +13,7 @@
  *       max_num_queued_reqs, so the inbox never refuses.
  */
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -73,6 +74,7 @@ static void fill_info(oct_engine *e) {
         .max_num_batched_tokens = e->opt.max_num_batched_tokens,
         .max_num_queued_reqs = e->opt.max_num_queued_reqs,
         .max_logprobs = e->opt.max_logprobs,
+        .prefix_caching = !e->opt.no_prefix_caching,
     };
 }
 
@@ -88,13 +90,24 @@ static oct_status make_scratch(oct_engine *e, const int32_t *eos_ids, oct_err *e
     return OCT_OK;
 }
 
+/* The hashes are seeded so that nobody outside can make them collide. */
+static oct_status make_cache(oct_engine *e, oct_err *err) {
+    oct_kv_prefix_options po = {.block_tokens = e->info.block_tokens,
+                                .hash_bits = e->opt.prefix_hash_bits};
+    OCT_TRY(oct_kv_pool_create(e->mem, e->opt.n_blocks, &e->pool, err));
+    if (e->opt.no_prefix_caching) return OCT_OK;
+    if (getrandom(&po.seed, sizeof po.seed, 0) != sizeof po.seed) po.seed = oct_now_ns();
+    return oct_kv_prefix_create(e->mem, e->pool, &po, &e->prefix, err);
+}
+
 static oct_status make_parts(oct_engine *e, const int32_t *eos_ids, oct_err *err) {
+    OCT_TRY(make_scratch(e, eos_ids, err));
+    OCT_TRY(make_cache(e, err));
     const oct_sched_options so = {.max_num_seqs = e->opt.max_num_seqs,
                                   .max_num_batched_tokens = e->opt.max_num_batched_tokens,
                                   .max_logits = e->backend.max_logits,
-                                  .max_chunk_tokens = e->opt.max_chunk_tokens};
-    OCT_TRY(make_scratch(e, eos_ids, err));
-    OCT_TRY(oct_kv_pool_create(e->mem, e->opt.n_blocks, &e->pool, err));
+                                  .max_chunk_tokens = e->opt.max_chunk_tokens,
+                                  .prefix = e->prefix};
     OCT_TRY(oct_sched_create(e->mem, &so, e->pool, e->info.block_tokens, &e->sched, err));
     OCT_TRY(oct_step_init(e, &e->step, err));
     if (oct_queue_create(e->mem, e->opt.max_num_queued_reqs, &e->inbox) != OCT_OK)
@@ -107,6 +120,7 @@ static void free_parts(oct_engine *e) {
     oct_queue_destroy(e->inbox);
     oct_step_fini(e, &e->step);
     oct_sched_destroy(e->sched);
+    oct_kv_prefix_destroy(e->prefix);
     oct_kv_pool_destroy(e->pool);
     oct_buf_fini(&e->raw_text);
     oct_buf_fini(&e->text);
@@ -203,6 +217,7 @@ static void take_in(oct_engine *e, oct_request *r) {
     else
         e->live_head = r;
     e->live_tail = r;
+    if (e->prefix) r->seq.root = oct_kv_prefix_root(e->prefix, r->salt);
     oct_sched_add(e->sched, &r->seq);
 }
 
@@ -231,6 +246,8 @@ static void abort_cancelled(oct_engine *e) {
         if (atomic_load_explicit(&r->cancelled, memory_order_acquire)) oct_request_abort(e, r);
     }
 }
+
+void oct_engine_reset_prefix_cache(oct_engine *e) { atomic_store(&e->reset_prefix, true); }
 
 static void take_messages(oct_engine *e, uint64_t wait_ns) {
     const bool idle = !e->live_head;
@@ -300,6 +317,7 @@ bool oct_engine_turn(oct_engine *e, uint64_t wait_ns) {
         /* The inbox is closed before `stopping` can be seen: what it held has been taken in. */
         if (!e->live_head && oct_queue_len(e->inbox) == 0) return false;
     }
+    if (atomic_exchange(&e->reset_prefix, false) && e->prefix) oct_kv_prefix_reset(e->prefix);
     const oct_sched_plan *plan = oct_sched_next(e->sched);
     if (plan->n_items > 0) run_step(e, plan);
     oct_engine_gauge(e);

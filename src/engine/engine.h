@@ -51,6 +51,8 @@ typedef struct oct_engine_options {
     uint32_t max_num_queued_reqs; /* most requests that wait for their first step; 0: 1024 */
     uint32_t max_logprobs;        /* most top tokens a request may ask for; 0: 20 */
     oct_logprobs_mode logprobs_mode;
+    bool no_prefix_caching;    /* every prompt is computed from its first token */
+    uint32_t prefix_hash_bits; /* tests: only so many bits of the index' hashes count; 0: all */
     const int32_t *eos_ids; /* [n_eos], copied; the model's own first, then generation_config's */
     uint32_t n_eos;
     uint64_t stuck_ns; /* see oct_engine_health; 0: 10 s */
@@ -69,6 +71,7 @@ typedef struct oct_engine_info {
     uint32_t n_vocab;
     uint32_t n_blocks, block_tokens;
     uint32_t max_num_seqs, max_num_batched_tokens, max_num_queued_reqs, max_logprobs;
+    bool prefix_caching;
 } oct_engine_info;
 
 /* tokenizer NULL: requests get token ids and no text; stop strings are refused. OCT_E_INVALID: the
@@ -147,6 +150,9 @@ typedef struct oct_request_spec {
     const oct_token_seq *bad_words; /* [n_bad_words], none empty: never generated in full */
     uint32_t n_bad_words;
 
+    oct_str cache_salt; /* at most 128 bytes: cached beginnings are shared only among requests with
+                           equal salts; empty: among those without */
+
     oct_output_fn *on_output;
     void *user; /* handed to on_output */
 } oct_request_spec;
@@ -174,6 +180,8 @@ OCT_MUST_CHECK oct_status oct_engine_submit(oct_engine *e, const oct_request_spe
                                             oct_request **handle_out, oct_err *err);
 /* The request ends with OCT_FINISH_ABORT at the next step boundary unless it has ended by then. */
 void oct_request_cancel(oct_request *r);
+/* Forgets every cached beginning before the next step is planned. Any thread. */
+void oct_engine_reset_prefix_cache(oct_engine *e);
 /* Drops the caller's reference; does not cancel. Accepts NULL. */
 void oct_request_release(oct_request *r);
 
@@ -253,7 +261,10 @@ typedef struct oct_engine_stats {
     uint32_t n_blocks, n_blocks_used;
     uint64_t prompt_tokens;          /* of requests whose prompt was computed for the first time */
     uint64_t computed_prompt_tokens; /* rows that were not decodes, recomputation included */
-    uint64_t cached_tokens;          /* prompt tokens found in the cache */
+    uint64_t cached_tokens;          /* of prompt_tokens: found in the cache */
+    uint64_t prefix_queries;         /* of prompt_tokens: looked up there */
+    uint64_t prefix_evictions;       /* blocks whose content was given up for another */
+    uint32_t prefix_blocks;          /* whose content can be found */
     uint64_t generation_tokens;
     uint64_t n_preemptions;
     uint64_t finished[OCT_N_FINISH]; /* by reason */

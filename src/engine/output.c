@@ -43,6 +43,7 @@ static void fill_counts(oct_request *r, oct_output *out) {
     out->choice = r->sampling.choice;
     out->n_prompt = r->seq.n_prompt;
     out->n_completion = oct_request_n_drawn(r);
+    out->n_cached = r->seq.n_cached;
     out->n_preemptions = r->seq.n_preemptions;
     out->times = r->times;
     if (!out->error) out->error = "";
@@ -159,6 +160,8 @@ static void note_token(oct_engine *e, oct_request *r, int32_t id) {
     if (oct_request_n_drawn(r) == 0) {
         r->times.first_token_ns = now;
         oct_count(&e->count.prompt_tokens, r->seq.n_prompt);
+        oct_count(&e->count.cached_tokens, r->seq.n_cached);
+        if (e->prefix) oct_count(&e->count.prefix_queries, r->seq.n_prompt);
     }
     r->times.last_token_ns = now;
     OCT_ASSERT(r->seq.n_tokens < r->seq.max_tokens);

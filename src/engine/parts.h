@@ -51,6 +51,7 @@ struct oct_request {
     oct_token_seq *bad_words; /* [n_bad_words] */
     uint32_t n_bad_words;
     uint32_t *mask; /* [mask_words], or NULL */
+    oct_str salt;
     oct_stop_set *stop_set;
     oct_str *stop_strings;       /* [n], for the output that names one */
     oct_top_logprob *prompt_top; /* [n_prompt][n_prompt_logprobs] */
@@ -106,6 +107,7 @@ typedef struct oct_step_part {
     uint32_t first_logit; /* its rows of the result: n_extra for the prompt, then the drawn one */
     uint32_t n_extra;
     uint32_t extra_pos; /* position of the first extra row */
+    uint32_t end;       /* tokens of the request that are computed with this step */
     bool samples;
 } oct_step_part;
 
@@ -149,6 +151,8 @@ void oct_request_fail(oct_engine *e, oct_request *r, oct_status code, const char
 typedef struct oct_engine_counters {
     atomic_uint n_running, n_waiting, n_blocks_used;
     _Atomic uint64_t prompt_tokens, computed_prompt_tokens, generation_tokens, n_preemptions;
+    _Atomic uint64_t cached_tokens, prefix_queries, prefix_evictions;
+    atomic_uint prefix_blocks;
     _Atomic uint64_t finished[OCT_N_FINISH], n_not_finite;
     _Atomic uint64_t n_steps, n_failed_steps, n_shared_steps, n_mixed_steps;
     _Atomic uint64_t step_tokens[OCT_ENGINE_N_STEP_BUCKETS], step_tokens_sum, step_ns_sum;
@@ -193,12 +197,14 @@ struct oct_engine {
     _Atomic uint64_t stop_at_ns;       /* stopping: when to abort what is left */
     _Atomic uint64_t last_progress_ns; /* a step ended, or work came to an idle engine */
     atomic_uint n_failed_in_a_row;
-    atomic_bool lost; /* the device takes no work any more */
-    atomic_int life;  /* oct_engine_life */
+    atomic_bool lost;         /* the device takes no work any more */
+    atomic_int life;          /* oct_engine_life */
+    atomic_bool reset_prefix; /* before the next plan */
     oct_engine_counters count;
 
     /* The engine thread's. */
     oct_kv_pool *pool;
+    oct_kv_prefix *prefix; /* NULL: no prefix caching */
     oct_sched *sched;
     oct_request *live_head, *live_tail; /* taken from the inbox, not ended */
     oct_step step;

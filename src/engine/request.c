@@ -66,6 +66,13 @@ static oct_status check_lengths(const oct_engine *e, const oct_request_spec *s, 
     return OCT_OK;
 }
 
+static oct_status check_salt(oct_str salt, oct_err *err) {
+    if (salt.len > OCT_KV_SALT_BYTES)
+        return OCT_FAIL(err, OCT_E_INVALID, "cache_salt: too long (got %zu bytes, want at most %d)",
+                        salt.len, OCT_KV_SALT_BYTES);
+    return OCT_OK;
+}
+
 static oct_status check_lists(const oct_engine *e, const oct_request_spec *s, oct_err *err) {
     OCT_TRY(check_ids(e, "stop_token_ids", s->stop_ids, s->n_stop_ids, err));
     OCT_TRY(check_ids(e, "allowed_token_ids", s->allowed_ids, s->n_allowed_ids, err));
@@ -96,6 +103,7 @@ static oct_status check_spec(const oct_engine *e, const oct_request_spec *s, oct
     OCT_TRY(check_lengths(e, s, err));
     OCT_TRY(check_ids(e, "prompt", s->prompt, s->n_prompt, err));
     OCT_TRY(check_sampling(&s->sampling, err));
+    OCT_TRY(check_salt(s->cache_salt, err));
     return check_lists(e, s, err);
 }
 
@@ -194,6 +202,15 @@ static bool copy_mask(oct_request *r, const oct_engine *e, const oct_request_spe
     return true;
 }
 
+static bool copy_salt(oct_request *r, const oct_request_spec *s) {
+    if (s->cache_salt.len == 0) return true;
+    char *bytes = oct_arena_alloc(&r->arena, s->cache_salt.len, 1);
+    if (!bytes) return false;
+    memcpy(bytes, s->cache_salt.ptr, s->cache_salt.len);
+    r->salt = (oct_str){bytes, s->cache_salt.len};
+    return true;
+}
+
 static bool copy_prompt_logprobs(oct_request *r, const oct_request_spec *s) {
     if (s->prompt_logprobs < 0) return true;
     const size_t k = (size_t)s->prompt_logprobs;
@@ -225,7 +242,7 @@ static bool copy_big(oct_request *r, const oct_engine *e, const oct_request_spec
                    (r->penalised ? n * sizeof(octet_seen_token) : 0);
     r->big = oct_alloc(r->mem, r->big_bytes, 1);
     if (!r->big) return false;
-    r->tokens = r->big;
+    r->seq.tokens = r->tokens = r->big;
     memcpy(r->tokens, s->prompt, s->n_prompt * sizeof(int32_t));
     oct_kv_block *blocks = (oct_kv_block *)(void *)(r->tokens + n);
     oct_kv_table_init(&r->seq.table, blocks, (uint32_t)n_blocks, e->info.block_tokens);
@@ -275,7 +292,7 @@ static oct_status copy_spec(oct_request *r, const oct_engine *e, const oct_reque
         OCT_TRY(
             oct_stop_set_create(r->mem, s->stop, s->n_stop, s->include_stop, &r->stop_set, err));
     if (!copy_big(r, e, s) || !copy_stops(r, e, s) || !copy_stop_strings(r, s) ||
-        !copy_bias(r, s) || !copy_bad_words(r, s) || !copy_mask(r, e, s) ||
+        !copy_bias(r, s) || !copy_bad_words(r, s) || !copy_mask(r, e, s) || !copy_salt(r, s) ||
         !copy_prompt_logprobs(r, s))
         return OCT_FAIL(err, OCT_E_NOMEM, "engine: no memory for a request of %u prompt tokens",
                         s->n_prompt);

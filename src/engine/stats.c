@@ -22,6 +22,11 @@ void oct_engine_gauge(oct_engine *e) {
     set_gauge(&e->count.n_running, oct_sched_n_running(e->sched));
     set_gauge(&e->count.n_waiting, oct_sched_n_waiting(e->sched));
     set_gauge(&e->count.n_blocks_used, e->info.n_blocks - oct_kv_pool_n_free(e->pool));
+    if (!e->prefix) return;
+    oct_kv_prefix_stats ps;
+    oct_kv_prefix_get_stats(e->prefix, &ps);
+    set_gauge(&e->count.prefix_blocks, ps.n_entries);
+    atomic_store_explicit(&e->count.prefix_evictions, ps.n_evicted, memory_order_relaxed);
 }
 
 void oct_engine_count_step(oct_engine *e, const oct_step *s, uint64_t step_ns, bool failed) {
@@ -48,6 +53,10 @@ void oct_engine_get_stats(const oct_engine *e, oct_engine_stats *out) {
         .n_blocks_used = get_gauge(&c->n_blocks_used),
         .prompt_tokens = get(&c->prompt_tokens),
         .computed_prompt_tokens = get(&c->computed_prompt_tokens),
+        .cached_tokens = get(&c->cached_tokens),
+        .prefix_queries = get(&c->prefix_queries),
+        .prefix_evictions = get(&c->prefix_evictions),
+        .prefix_blocks = get_gauge(&c->prefix_blocks),
         .generation_tokens = get(&c->generation_tokens),
         .n_preemptions = get(&c->n_preemptions),
         .n_not_finite = get(&c->n_not_finite),
@@ -95,6 +104,9 @@ uint64_t oct_engine_waiting_ns(const oct_engine *e) {
 /* Dashboards and scripts look for these words: they are those of the serving surface, 3.4. */
 static void print_line(oct_engine *e, double seconds, uint64_t n_prompt, uint64_t n_drawn) {
     char preemptions[48] = "";
+    const uint64_t n_looked_up = get(&e->count.prefix_queries);
+    const double hits =
+        n_looked_up > 0 ? 100.0 * (double)get(&e->count.cached_tokens) / (double)n_looked_up : 0.0;
     const unsigned long long n_preempted = get(&e->count.n_preemptions);
     if (n_preempted > 0)
         snprintf(preemptions, sizeof preemptions, " Preemptions: %llu,", n_preempted);
@@ -103,7 +115,7 @@ static void print_line(oct_engine *e, double seconds, uint64_t n_prompt, uint64_
              "cache hit rate: %.1f%%",
              (double)n_prompt / seconds, (double)n_drawn / seconds, get_gauge(&e->count.n_running),
              get_gauge(&e->count.n_waiting) + (uint32_t)oct_queue_len(e->inbox), preemptions,
-             100.0 * get_gauge(&e->count.n_blocks_used) / e->info.n_blocks, 0.0);
+             100.0 * get_gauge(&e->count.n_blocks_used) / e->info.n_blocks, hits);
 }
 
 void oct_engine_log_line(oct_engine *e, uint64_t now_ns) {

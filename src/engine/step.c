@@ -69,6 +69,7 @@ static oct_status add_logits(oct_engine *e, oct_step *s, const oct_sched_item *i
     if (pos < it->seq->extra_logits_begin) pos = it->seq->extra_logits_begin;
     part->first_logit = n_before;
     part->extra_pos = pos;
+    part->end = end;
     for (; pos < end && pos < it->seq->extra_logits_end; pos++) {
         octet_sample_row *row = &s->sample[s->batch.n_logits];
         oct_sample_row_force(e, r, r->tokens[pos + 1], row);
@@ -182,6 +183,8 @@ static void finish_part(oct_engine *e, const oct_step_part *p, const oct_model_r
         oct_request_fail(e, p->r, not_finite ? OCT_E_DEVICE : OCT_E_INVALID, bad);
         return;
     }
+    /* Before the token is told: it may end the request, and then its blocks are gone. */
+    if (p->samples) oct_sched_collected(e->sched, &p->r->seq, p->end);
     uint32_t i = p->first_logit;
     for (uint32_t k = 0; k < p->n_extra; k++, i++)
         oct_request_take_prompt_logprob(e, p->r, p->extra_pos + k + 1, res, i);

@@ -22,6 +22,11 @@ oct_status oct_kv_table_grow(oct_kv_table *t, oct_kv_pool *pool, uint32_t n_toke
     return OCT_OK;
 }
 
+void oct_kv_table_adopt(oct_kv_table *t, oct_kv_pool *pool, uint32_t n) {
+    OCT_ASSERT(t->n_blocks == 0 && n <= t->cap_blocks);
+    for (; t->n_blocks < n; t->n_blocks++) oct_kv_pool_take(pool, t->blocks[t->n_blocks]);
+}
+
 void oct_kv_table_release(oct_kv_table *t, oct_kv_pool *pool) {
     while (t->n_blocks > 0) oct_kv_pool_release(pool, t->blocks[--t->n_blocks]);
 }

@@ -5,7 +5,7 @@
  *   S1  both lists are in order of arrival, and whoever runs arrived before whoever waits.
  *   S2  a waiting sequence holds no blocks and has nothing computed.
  *   S3  a running sequence has n_computed <= n_tokens <= max_tokens and room for n_computed tokens.
- *   S4  the pool's held blocks are those of the running sequences.
+ *   S4  every reference to a block is an entry of a running sequence's table.
  *
  * S1 is why preemption needs no sorting: the victim is the tail of the running list, and it becomes
  * the head of the waiting list. It is also the argument that nothing starves: the head of the
@@ -117,7 +117,7 @@ void oct_sched_add(oct_sched *s, oct_sched_seq *seq) {
     OCT_ASSERT(seq->n_tokens <= seq->max_tokens && oct_sched_fits(s, seq->max_tokens));
     seq->state = OCT_SCHED_WAITING;
     seq->arrival = s->n_arrivals++;
-    seq->n_computed = 0;
+    seq->n_computed = seq->n_cached = 0;
     seq->item = OCT_SCHED_NO_ITEM;
     list_push_tail(&s->waiting, seq);
 }
@@ -247,17 +247,44 @@ static uint32_t reserved_blocks(const oct_sched *s) {
     return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
-static bool admit(oct_sched *s, oct_sched_seq *seq, uint32_t *reserved) {
+/* Puts the blocks that the index knows of seq at the beginning of its table's array and counts
+ * their tokens as computed, but takes nothing yet. Returns how many there are, and of them *n_free
+ * that nobody holds. */
+static uint32_t find_hits(const oct_sched *s, oct_sched_seq *seq, uint32_t *n_free) {
+    uint32_t most = seq->n_tokens - 1; /* a row must be left whose logits give the next token */
+    *n_free = 0;
+    if (!s->opt.prefix || !seq->tokens) return 0;
+    if (seq->extra_logits_begin < seq->extra_logits_end && seq->extra_logits_begin < most)
+        most = seq->extra_logits_begin;
+    const uint32_t n = oct_kv_prefix_find(s->opt.prefix, seq->root, seq->tokens,
+                                          most / s->block_tokens, seq->table.blocks, &seq->chain);
+    for (uint32_t i = 0; i < n; i++)
+        *n_free += oct_kv_pool_n_refs(s->pool, seq->table.blocks[i]) == 0;
+    seq->n_computed = n * s->block_tokens;
+    return n;
+}
+
+/* Lets seq in with its next n rows, if the blocks for them are there. */
+static bool let_in(oct_sched *s, oct_sched_seq *seq, uint32_t n_hits, uint32_t n_hits_free,
+                   uint32_t *reserved) {
     const uint32_t n = rows_within_budget(s, seq);
     if (n == 0) return false;
     /* One that was preempted comes back only when all of it fits: else it could be let in and
      * thrown out again for as long as the older ones grow. */
     const uint32_t ahead = min_u32(seq->n_tokens + 1, seq->max_tokens);
     const uint32_t whole = oct_kv_blocks_for(ahead, s->block_tokens);
-    const uint32_t chunk = oct_kv_blocks_for(n, s->block_tokens);
-    const uint32_t want = seq->n_preemptions > 0 ? whole : chunk;
-    if ((uint64_t)want + *reserved > oct_kv_pool_n_free(s->pool)) return false;
-    if (oct_kv_table_grow(&seq->table, s->pool, n) != OCT_OK) return false;
+    const uint32_t chunk = oct_kv_blocks_for(seq->n_computed + n, s->block_tokens);
+    const uint32_t want = (seq->n_preemptions > 0 ? whole : chunk) - n_hits;
+    if ((uint64_t)want + n_hits_free + *reserved > oct_kv_pool_n_free(s->pool)) return false;
+    /* What was found is taken before anything is acquired, which could hand it out. */
+    oct_kv_table_adopt(&seq->table, s->pool, n_hits);
+    const oct_status st = oct_kv_table_grow(&seq->table, s->pool, seq->n_computed + n);
+    OCT_ASSERT(st == OCT_OK);
+    if (st != OCT_OK) {
+        oct_kv_table_release(&seq->table, s->pool);
+        return false;
+    }
+    if (seq->n_preemptions == 0) seq->n_cached = min_u32(seq->n_computed, seq->n_prompt);
     list_remove(&s->waiting, seq);
     list_push_tail(&s->running, seq);
     seq->state = OCT_SCHED_RUNNING;
@@ -265,6 +292,15 @@ static bool admit(oct_sched *s, oct_sched_seq *seq, uint32_t *reserved) {
     take(s, seq, n);
     s->plan.n_admitted++;
     return true;
+}
+
+static bool admit(oct_sched *s, oct_sched_seq *seq, uint32_t *reserved) {
+    uint32_t n_hits_free;
+    if (s->budget_rows == 0) return false; /* spares the search */
+    const uint32_t n_hits = find_hits(s, seq, &n_hits_free);
+    if (let_in(s, seq, n_hits, n_hits_free, reserved)) return true;
+    seq->n_computed = 0;
+    return false;
 }
 
 const oct_sched_plan *oct_sched_next(oct_sched *s) {
@@ -288,6 +324,13 @@ const oct_sched_plan *oct_sched_next(oct_sched *s) {
     return &s->plan;
 }
 
+void oct_sched_collected(oct_sched *s, oct_sched_seq *seq, uint32_t n_done) {
+    if (!s->opt.prefix || !seq->tokens || seq->state != OCT_SCHED_RUNNING) return;
+    if (n_done > seq->n_computed) return;
+    oct_kv_prefix_enter(s->opt.prefix, &seq->chain, seq->tokens, seq->table.blocks,
+                        n_done / s->block_tokens);
+}
+
 /* ---- invariants ---- */
 
 void oct_sched_check(const oct_sched *s) {
@@ -308,8 +351,12 @@ void oct_sched_check(const oct_sched *s) {
         last = q->arrival;
     }
     OCT_ASSERT(n == (uint64_t)s->running.n + s->waiting.n);
-    OCT_ASSERT(n_held == oct_kv_pool_n_blocks(s->pool) - oct_kv_pool_n_free(s->pool));
+    uint64_t n_refs = 0;
+    for (oct_kv_block b = 0; b < oct_kv_pool_n_blocks(s->pool); b++)
+        n_refs += oct_kv_pool_n_refs(s->pool, b);
+    OCT_ASSERT(n_held == n_refs);
     oct_kv_pool_check(s->pool);
+    if (s->opt.prefix) oct_kv_prefix_check(s->opt.prefix);
 #else
     (void)s;
 #endif

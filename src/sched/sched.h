@@ -12,6 +12,8 @@
  *   - when the pool runs out, the newest running sequence gives all its blocks back and waits in
  *     front of the others; what it had computed is computed again (preemption). The oldest one is
  *     never preempted and takes part in every step, so everything ends;
+ *   - a sequence that is let in starts behind what the prefix index knows of its tokens; at least
+ *     one token is always computed, because its logits are wanted;
  *   - a new sequence is let in only if afterwards the running ones still find the blocks for what
  *     they know and for one token more.
  *
@@ -29,6 +31,7 @@
 #include "base/status.h"
 #include "kv/block_pool.h"
 #include "kv/block_table.h"
+#include "kv/prefix_index.h"
 
 typedef enum oct_sched_state {
     OCT_SCHED_OUT, /* not with the scheduler */
@@ -44,11 +47,16 @@ typedef struct oct_sched_seq {
     /* Rows whose logits are wanted though nothing is drawn from them (prompt_logprobs); the owner
      * moves the begin up as it gets them. Empty when begin >= end; end < n_prompt. */
     uint32_t extra_logits_begin, extra_logits_end;
-    oct_kv_table table; /* initialised by the owner, room for max_tokens */
+    oct_kv_table table;    /* initialised by the owner, room for max_tokens */
+    const int32_t *tokens; /* [n_tokens]; read only where there is a prefix index; NULL: the
+                              sequence neither finds nor leaves anything there */
+    uint64_t root;         /* of its texts in the index (oct_kv_prefix_root); 0: no salt */
 
     /* The scheduler's; the owner reads. */
     oct_sched_state state;
     uint32_t n_computed; /* tokens whose K/V are in the cache once the planned step has run */
+    uint32_t n_cached;   /* prompt tokens that the first admission found in the index */
+    oct_kv_chain chain;
     uint32_t n_preemptions;
     uint32_t item;    /* index in the plan of this step, or OCT_SCHED_NO_ITEM */
     uint64_t arrival; /* order of add */
@@ -62,6 +70,7 @@ typedef struct oct_sched_options {
     uint32_t max_num_batched_tokens; /* >= max_num_seqs */
     uint32_t max_logits;             /* rows whose logits are wanted; >= max_num_seqs */
     uint32_t max_chunk_tokens;       /* of one sequence in one step; 0: no limit */
+    oct_kv_prefix *prefix;           /* over the same pool; borrowed for life; NULL: none */
 } oct_sched_options;
 
 /* This step computes the tokens [first, first + n_rows) of seq. Blocks for them are in its table.
@@ -105,6 +114,15 @@ void oct_sched_remove(oct_sched *s, oct_sched_seq *seq);
  * sequence is waiting or running, every plan has at least one item.
  */
 const oct_sched_plan *oct_sched_next(oct_sched *s);
+
+/*
+ * A step was collected, and a value that was drawn from seq after n_done tokens was finite: the
+ * full blocks of these tokens are good and can be found from now on. Before the drawn token is
+ * added or seq removed. Ignored unless seq is running and n_done of its tokens are computed. (A
+ * part of a prompt that draws nothing proves nothing: one token whose K/V are not finite would
+ * poison everybody who found its block.)
+ */
+void oct_sched_collected(oct_sched *s, oct_sched_seq *seq, uint32_t n_done);
 
 uint32_t oct_sched_n_waiting(const oct_sched *s);
 uint32_t oct_sched_n_running(const oct_sched *s);

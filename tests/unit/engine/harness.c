@@ -112,6 +112,7 @@ void on_got(void *user, const oct_output *out) {
     g->text_len += out->text.len;
     g->n_prompt = out->n_prompt;
     g->n_completion = out->n_completion;
+    g->n_cached = out->n_cached;
     g->n_preemptions = out->n_preemptions;
     g->times = out->times;
     if (g->cancel_at_first) oct_request_cancel(g->cancel_at_first);

@@ -23,7 +23,7 @@ typedef struct got {
     int32_t stop_id;
     char stop_text[64], error[256];
     oct_status status;
-    uint32_t n_prompt, n_completion, n_preemptions;
+    uint32_t n_prompt, n_completion, n_cached, n_preemptions;
     oct_request_times times;
     oct_request *cancel_at_first; /* when set: cancelled from inside the first callback */
 } got;

@@ -1,0 +1,395 @@
+/* sim.c - see the header. Every check names itself; the first one that fails ends the run. */
+#include "sim.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A broken promise is remembered, not jumped out of: the world is left as it is, and leaks. */
+#define CHECK(cond)                                                                        \
+    do {                                                                                   \
+        if (!(cond)) {                                                                     \
+            snprintf(w->failed, sizeof w->failed, "seed %" PRIu64 " step %" PRIu32 ": %s", \
+                     w->seed, w->step, #cond);                                             \
+            return false;                                                                  \
+        }                                                                                  \
+    } while (0)
+#define TRY(call)                  \
+    do {                           \
+        if (!(call)) return false; \
+    } while (0)
+
+/* splitmix64: small, and the same everywhere. */
+static uint64_t mix(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+static uint32_t below(sim_world *w, uint32_t n) {
+    return (uint32_t)(mix(w->rng += 0x9e3779b97f4a7c15u) % n);
+}
+static bool one_in(sim_world *w, uint32_t n) { return below(w, n) == 0; }
+
+/* ---- making ---- */
+
+static bool world_init(sim_world *w, uint64_t seed) {
+    const oct_allocator *mem = oct_system_allocator();
+    memset(w, 0, sizeof *w);
+    w->seed = w->rng = seed;
+    w->block_tokens = (const uint32_t[]){1, 2, 4, 8}[below(w, 4)];
+    w->n_blocks = 2 + below(w, one_in(w, 2) ? 12 : SIM_BLOCKS - 2);
+    w->n_families = 1 + below(w, 6);
+    w->n_salts = one_in(w, 2) ? 1 : 1 + below(w, 4);
+    w->opt.max_num_seqs = 1 + below(w, 24);
+    w->opt.max_num_batched_tokens = w->opt.max_num_seqs + below(w, one_in(w, 2) ? 4 : 100);
+    w->opt.max_logits = w->opt.max_num_seqs + below(w, 8);
+    w->opt.max_chunk_tokens = one_in(w, 3) ? 1 + below(w, 40) : 0;
+    CHECK(oct_kv_pool_create(mem, w->n_blocks, &w->pool, NULL) == OCT_OK);
+    if (!one_in(w, 8)) {
+        /* Sometimes so few bits of the hashes count that most entries collide. */
+        const oct_kv_prefix_options po = {
+            .block_tokens = w->block_tokens, .seed = seed, .hash_bits = one_in(w, 3) ? 1 : 0};
+        CHECK(oct_kv_prefix_create(mem, w->pool, &po, &w->prefix, NULL) == OCT_OK);
+        w->opt.prefix = w->prefix;
+    }
+    CHECK(oct_sched_create(mem, &w->opt, w->pool, w->block_tokens, &w->sched, NULL) == OCT_OK);
+    return true;
+}
+
+static void world_fini(sim_world *w) {
+    oct_sched_destroy(w->sched);
+    oct_kv_prefix_destroy(w->prefix);
+    oct_kv_pool_destroy(w->pool);
+}
+
+/* ---- texts ---- */
+
+/* Appends the next token of a text; the alphabet is small, so that texts meet by chance too. */
+static void add_token(sim_world *w, sim_seq *s, uint32_t pos) {
+    const bool common = pos < s->n_common;
+    const uint64_t from = common ? mix(s->family * 1000003u + pos) : mix(w->rng += 77);
+    s->tokens[pos] = (int32_t)(from % (common ? 1000 : 3));
+    const uint64_t before = pos > 0 ? s->text[pos - 1] : s->salt;
+    s->text[pos] = mix(before * 31 + (uint64_t)s->tokens[pos] + 1);
+}
+
+static uint64_t root_of(sim_world *w, uint32_t salt) {
+    char name[32];
+    snprintf(name, sizeof name, "salt %u", salt);
+    return salt > 0 && w->prefix ? oct_kv_prefix_root(w->prefix, oct_str_of(name)) : 0;
+}
+
+static void arrive(sim_world *w) {
+    const uint32_t most = (w->n_blocks < SIM_TABLE ? w->n_blocks : SIM_TABLE) * w->block_tokens;
+    for (uint32_t i = 0; i < SIM_SEQS; i++) {
+        sim_seq *s = &w->seqs[i];
+        if (s->live) continue;
+        const uint32_t max_tokens = 2 + below(w, most < 3 ? 1 : most - 2);
+        if (!oct_sched_fits(w->sched, max_tokens) || max_tokens > most) return;
+        memset(&s->q, 0, sizeof s->q);
+        s->q.n_prompt = s->q.n_tokens = 1 + below(w, max_tokens - 1);
+        s->q.max_tokens = max_tokens;
+        if (one_in(w, 6)) s->q.extra_logits_end = s->q.n_prompt - 1;
+        s->salt = below(w, w->n_salts);
+        s->family = below(w, w->n_families);
+        s->n_common = below(w, s->q.n_prompt + 4);
+        for (uint32_t p = 0; p < s->q.n_prompt; p++) add_token(w, s, p);
+        s->q.tokens = one_in(w, 20) ? NULL : s->tokens;
+        s->q.root = root_of(w, s->salt);
+        oct_kv_table_init(&s->q.table, s->storage, SIM_TABLE, w->block_tokens);
+        oct_sched_add(w->sched, &s->q);
+        s->live = true;
+        s->n_cached = 0;
+        return;
+    }
+}
+
+static void leave(sim_world *w, sim_seq *s) {
+    oct_sched_remove(w->sched, &s->q);
+    s->live = false;
+}
+
+/* ---- the ledger ---- */
+
+/* The entry of b says what b holds, for everybody who may find it. */
+static bool check_entry(sim_world *w, oct_kv_block b, uint64_t serial, uint64_t before,
+                        const int32_t *ids) {
+    const sim_block *k = &w->blocks[b];
+    const sim_place *end = &k->at[w->block_tokens - 1];
+    CHECK(k->good); /* only what a finite value was drawn from */
+    for (uint32_t i = 0; i < w->block_tokens; i++) {
+        CHECK(ids[i] == k->at[i].token);
+        CHECK(k->at[i].weights == w->weights); /* nothing older than the last reload */
+    }
+    for (oct_kv_block o = 0; w->step % 16 == 0 && o < w->n_blocks; o++) {
+        uint64_t os, ob;
+        const int32_t *oi;
+        if (o == b || !oct_kv_prefix_entry(w->prefix, o, &os, &ob, &oi)) continue;
+        CHECK(os != serial);
+        /* One entry a text that can be found; one behind a forgotten entry cannot. */
+        CHECK(ob != before || w->blocks[o].at[w->block_tokens - 1].text != end->text);
+        if (os != before) continue;
+        const uint64_t text = w->blocks[o].at[w->block_tokens - 1].text;
+        CHECK(k->at[0].text == mix(text * 31 + (uint64_t)ids[0] + 1));
+    }
+    return true;
+}
+
+static bool check_entries(sim_world *w) {
+    for (oct_kv_block b = 0; b < w->n_blocks; b++) {
+        uint64_t serial = 0, before;
+        const int32_t *ids;
+        const bool has = w->prefix && oct_kv_prefix_entry(w->prefix, b, &serial, &before, &ids);
+        CHECK(has == oct_kv_pool_is_kept(w->pool, b));
+        if (has) TRY(check_entry(w, b, serial, before, ids));
+    }
+    return true;
+}
+
+/* Who holds what: every table entry is a reference, and there are no others. */
+static bool check_refs(sim_world *w) {
+    uint8_t holders[SIM_BLOCKS] = {0};
+    uint32_t n_held = 0;
+    for (uint32_t i = 0; i < SIM_SEQS; i++) {
+        const sim_seq *s = &w->seqs[i];
+        CHECK(s->live || s->q.table.n_blocks == 0);
+        for (uint32_t b = 0; b < s->q.table.n_blocks; b++) {
+            CHECK(s->q.table.blocks[b] < w->n_blocks);
+            n_held += holders[s->q.table.blocks[b]]++ == 0;
+        }
+    }
+    for (oct_kv_block b = 0; b < w->n_blocks; b++)
+        CHECK(oct_kv_pool_n_refs(w->pool, b) == holders[b]);
+    CHECK(n_held + oct_kv_pool_n_free(w->pool) == w->n_blocks);
+    return true;
+}
+
+/* The queue of free blocks: those without content, then by the time they became free. */
+static bool check_queue(sim_world *w) {
+    uint32_t n = 0, last = 0;
+    bool kept = false;
+    for (oct_kv_block b = 0; b < w->n_blocks; b++) {
+        sim_block *k = &w->blocks[b];
+        const bool is_free = oct_kv_pool_n_refs(w->pool, b) == 0;
+        if (is_free && !k->was_free) k->freed = w->step;
+        k->was_free = is_free;
+    }
+    for (oct_kv_block b = oct_kv_pool_next_free(w->pool, OCT_KV_NO_BLOCK); b != OCT_KV_NO_BLOCK;
+         b = oct_kv_pool_next_free(w->pool, b)) {
+        CHECK(n++ < w->n_blocks && oct_kv_pool_n_refs(w->pool, b) == 0);
+        if (!oct_kv_pool_is_kept(w->pool, b)) {
+            CHECK(!kept);
+            continue;
+        }
+        CHECK(!kept || w->blocks[b].freed >= last);
+        kept = true;
+        last = w->blocks[b].freed;
+    }
+    CHECK(n == oct_kv_pool_n_free(w->pool));
+    return true;
+}
+
+/* A free block that lost its entry was the one that had been free the longest. */
+static bool check_evictions(sim_world *w) {
+    uint32_t newest_lost = 0, oldest_left = UINT32_MAX;
+    for (oct_kv_block b = 0; w->prefix && b < w->n_blocks; b++) {
+        sim_block *k = &w->blocks[b];
+        uint64_t serial = 0, before;
+        const int32_t *ids;
+        const bool has = oct_kv_prefix_entry(w->prefix, b, &serial, &before, &ids);
+        if (!has) serial = 0;
+        if (k->was_free && k->serial && serial != k->serial && k->freed > newest_lost &&
+            oct_kv_pool_n_refs(w->pool, b) > 0) {
+            newest_lost = k->freed;
+            w->n.n_evicted++;
+        }
+        if (k->was_free && k->serial && serial == k->serial &&
+            oct_kv_pool_n_refs(w->pool, b) == 0 && k->freed < oldest_left)
+            oldest_left = k->freed;
+        k->serial = serial;
+    }
+    CHECK(newest_lost <= oldest_left);
+    return true;
+}
+
+static bool check_ledger(sim_world *w) {
+    TRY(check_refs(w));
+    TRY(check_evictions(w));
+    TRY(check_queue(w));
+    return check_entries(w);
+}
+
+/* ---- a plan ---- */
+
+static sim_seq *oldest(sim_world *w) {
+    sim_seq *best = NULL;
+    for (uint32_t i = 0; i < SIM_SEQS; i++)
+        if (w->seqs[i].live && (!best || w->seqs[i].q.arrival < best->q.arrival))
+            best = &w->seqs[i];
+    return best;
+}
+
+static uint32_t logits_in(const oct_sched_item *it) {
+    uint32_t n = it->samples;
+    for (uint32_t p = it->first; p < it->first + it->n_rows; p++)
+        n += p >= it->seq->extra_logits_begin && p < it->seq->extra_logits_end;
+    return n;
+}
+
+/* What a sequence that was let in now is given: whole blocks of its own text, under these weights,
+ * and a row to compute. */
+static bool check_hits(sim_world *w, const sim_seq *s, uint32_t first) {
+    CHECK(first % w->block_tokens == 0 && first < s->q.n_tokens);
+    CHECK(first == 0 || (w->prefix && s->q.tokens));
+    CHECK(s->q.extra_logits_begin >= s->q.extra_logits_end || first <= s->q.extra_logits_begin);
+    for (uint32_t p = 0; p < first; p++) {
+        const sim_block *k = &w->blocks[s->storage[p / w->block_tokens]];
+        CHECK(k->at[p % w->block_tokens].text == s->text[p]);
+        CHECK(k->at[p % w->block_tokens].weights == w->weights && k->good);
+    }
+    w->n.n_hits += first > 0;
+    w->n.n_hit_blocks += first / w->block_tokens;
+    return true;
+}
+
+static bool check_item(sim_world *w, const oct_sched_item *it, uint32_t k) {
+    sim_seq *s = (sim_seq *)it->seq;
+    CHECK(s >= w->seqs && s < w->seqs + SIM_SEQS && s->live && s->q.item == k);
+    if (s->n_cached == 0) {
+        TRY(check_hits(w, s, it->first));
+        s->n_cached = it->first;
+    }
+    CHECK(it->first == s->n_cached); /* computed in order, nothing left out or done twice */
+    CHECK(it->n_rows > 0 && it->first + it->n_rows <= it->seq->n_tokens);
+    CHECK(it->samples == (it->first + it->n_rows == it->seq->n_tokens));
+    CHECK(it->n_logits == logits_in(it));
+    CHECK(w->opt.max_chunk_tokens == 0 || it->n_rows <= w->opt.max_chunk_tokens);
+    CHECK(oct_kv_table_cap_tokens(&it->seq->table) >= it->first + it->n_rows);
+    return true;
+}
+
+static bool check_plan(sim_world *w, const oct_sched_plan *plan) {
+    uint32_t n_rows = 0, n_logits = 0, n_decodes = 0;
+    /* Who was preempted while this was planned has lost what it had. */
+    for (uint32_t i = 0; i < SIM_SEQS; i++)
+        if (w->seqs[i].q.table.n_blocks == 0) w->seqs[i].n_cached = 0;
+    for (uint32_t k = 0; k < plan->n_items; k++) {
+        const oct_sched_item *it = &plan->items[k];
+        TRY(check_item(w, it, k));
+        n_rows += it->n_rows;
+        n_logits += it->n_logits;
+        n_decodes += it->is_decode;
+    }
+    CHECK(plan->n_items <= w->opt.max_num_seqs && n_rows <= w->opt.max_num_batched_tokens);
+    CHECK(n_logits <= w->opt.max_logits);
+    CHECK(n_rows == plan->n_rows && n_logits == plan->n_logits && n_decodes == plan->n_decodes);
+    const sim_seq *first = oldest(w);
+    CHECK(!first || first->q.item != OCT_SCHED_NO_ITEM); /* the oldest always progresses */
+    w->n.n_preempted += plan->n_preempted;
+    w->n.n_mixed += n_decodes > 0 && n_decodes < plan->n_items;
+    /* A decode that kept its blocks takes part in every step. */
+    for (uint32_t i = 0; i < SIM_SEQS; i++) {
+        const sim_seq *s = &w->seqs[i];
+        if (s->live && s->q.state == OCT_SCHED_RUNNING && s->n_cached >= s->q.n_prompt &&
+            s->q.n_tokens - s->n_cached == 1)
+            CHECK(s->q.item != OCT_SCHED_NO_ITEM);
+    }
+    return true;
+}
+
+/* ---- a step ---- */
+
+/* The rows are written: nobody else may see these places. */
+static bool write_rows(sim_world *w, const oct_sched_item *it) {
+    sim_seq *s = (sim_seq *)it->seq;
+    for (uint32_t p = it->first; p < it->first + it->n_rows; p++) {
+        const oct_kv_block b = s->storage[p / w->block_tokens];
+        CHECK(oct_kv_pool_n_refs(w->pool, b) == 1 && !oct_kv_pool_is_kept(w->pool, b));
+        w->blocks[b].at[p % w->block_tokens] = (sim_place){s->text[p], s->tokens[p], w->weights};
+        w->blocks[b].good = false;
+    }
+    s->n_cached = it->first + it->n_rows;
+    return true;
+}
+
+static void collect_item(sim_world *w, const oct_sched_item *it) {
+    sim_seq *s = (sim_seq *)it->seq;
+    const uint32_t end = it->first + it->n_rows;
+    if (end > s->q.extra_logits_begin) s->q.extra_logits_begin = end;
+    if (!it->samples) return;
+    if (one_in(w, 60)) { /* what was drawn is not finite */
+        w->n.n_failed++;
+        leave(w, s);
+        return;
+    }
+    for (uint32_t b = 0; b < end / w->block_tokens; b++) w->blocks[s->storage[b]].good = true;
+    oct_sched_collected(w->sched, &s->q, end);
+    add_token(w, s, s->q.n_tokens);
+    s->q.n_tokens++;
+    if (s->q.n_tokens == s->q.max_tokens || one_in(w, 50)) {
+        w->n.n_finished++;
+        leave(w, s);
+    }
+}
+
+static bool run_plan(sim_world *w, const oct_sched_plan *plan) {
+    const bool fails = one_in(w, 100); /* the device refuses the step */
+    for (uint32_t k = 0; k < plan->n_items; k++) {
+        const oct_sched_item it = plan->items[k];
+        if (one_in(w, 300)) { /* memory for its rows was refused: planned, and never run */
+            leave(w, (sim_seq *)it.seq);
+            w->n.n_failed++;
+            continue;
+        }
+        TRY(write_rows(w, &it));
+        if (fails) {
+            leave(w, (sim_seq *)it.seq);
+            w->n.n_failed++;
+        } else {
+            collect_item(w, &it);
+        }
+    }
+    return true;
+}
+
+/* New weights: nothing that was computed before may be found. Sequences that run go on. */
+static void reload(sim_world *w) {
+    if (!w->prefix) return;
+    oct_kv_prefix_reset(w->prefix);
+    w->weights++;
+    w->n.n_resets++;
+}
+
+static bool one_step(sim_world *w, uint32_t rate) {
+    while (below(w, 100) < rate) arrive(w);
+    if (one_in(w, 40)) { /* a client leaves, in whatever state */
+        sim_seq *s = &w->seqs[below(w, SIM_SEQS)];
+        w->n.n_aborted += s->live;
+        leave(w, s);
+    }
+    if (one_in(w, 200)) reload(w);
+    TRY(check_ledger(w));
+    const oct_sched_plan *plan = oct_sched_next(w->sched);
+    TRY(check_plan(w, plan));
+    TRY(check_ledger(w));
+    TRY(run_plan(w, plan));
+    TRY(check_ledger(w));
+    oct_sched_check(w->sched);
+    w->step++;
+    return true;
+}
+
+bool sim_run(sim_world *w, uint64_t seed, uint32_t n_steps) {
+    TRY(world_init(w, seed));
+    const uint32_t rate = (const uint32_t[]){5, 30, 60}[below(w, 3)];
+    for (uint32_t i = 0; i < n_steps; i++) TRY(one_step(w, rate));
+    uint32_t n_left = 0; /* no more arrivals: all end, in bounded time */
+    while (oldest(w)) {
+        TRY(one_step(w, 0));
+        CHECK(n_left++ < SIM_SEQS * SIM_TABLE * SIM_BLOCK_TOKENS * 2u);
+    }
+    w->n.n_steps = w->step;
+    CHECK(oct_kv_pool_n_free(w->pool) == w->n_blocks);
+    world_fini(w);
+    return true;
+}

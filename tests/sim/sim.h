@@ -1,0 +1,73 @@
+/*
+ * sim.h - a world without a model: sequences arrive, are computed, fail, are aborted and end, all
+ * from a seed, while a second, naive bookkeeping follows every block.
+ *
+ * The world remembers for every place of every block which token of which text was written there,
+ * under which weights, and whether a good result has been drawn from it. From this it can say of
+ * each block that a new sequence is given whether it holds what the sequence would have computed.
+ */
+#ifndef OCT_TESTS_SIM_H
+#define OCT_TESTS_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sched/sched.h"
+
+enum {
+    SIM_SEQS = 64,
+    SIM_BLOCKS = 256,
+    SIM_TABLE = 48,      /* most blocks of one sequence */
+    SIM_BLOCK_TOKENS = 8 /* most */
+};
+
+typedef struct sim_counts {
+    uint64_t n_steps, n_finished, n_aborted, n_failed, n_preempted, n_mixed;
+    uint64_t n_hits, n_hit_blocks, n_evicted, n_resets;
+} sim_counts;
+
+typedef struct sim_seq {
+    oct_sched_seq q; /* first */
+    bool live;
+    uint32_t salt;     /* 0: none */
+    uint32_t n_cached; /* rows that really are in the cache, as far as the world knows */
+    uint64_t family;
+    uint32_t n_common; /* tokens of the family's text */
+    oct_kv_block storage[SIM_TABLE];
+    int32_t tokens[SIM_TABLE * SIM_BLOCK_TOKENS];
+    uint64_t text[SIM_TABLE * SIM_BLOCK_TOKENS]; /* of tokens [0, i], salt included */
+} sim_seq;
+
+/* What was written to one place of a block. */
+typedef struct sim_place {
+    uint64_t text;
+    int32_t token;
+    uint32_t weights;
+} sim_place;
+
+typedef struct sim_block {
+    sim_place at[SIM_BLOCK_TOKENS];
+    bool good;      /* a finite value was drawn behind it */
+    uint32_t freed; /* the step in which it was seen free first, since it was held */
+    bool was_free;
+    uint64_t serial; /* its entry when last seen; 0: none */
+} sim_block;
+
+typedef struct sim_world {
+    uint64_t seed, rng, next_family;
+    uint32_t step, block_tokens, n_blocks, weights, n_salts, n_families;
+    oct_sched_options opt;
+    oct_kv_pool *pool;
+    oct_kv_prefix *prefix;
+    oct_sched *sched;
+    sim_seq seqs[SIM_SEQS];
+    sim_block blocks[SIM_BLOCKS];
+    sim_counts n;
+    char failed[256]; /* the first promise that was broken; "": none so far */
+} sim_world;
+
+/* Runs one seed: n_steps with arrivals, then until all have ended. False: a promise was broken;
+ * w->failed says which, and in which step. */
+bool sim_run(sim_world *w, uint64_t seed, uint32_t n_steps);
+
+#endif

@@ -1,0 +1,286 @@
+/*
+ * test_sched.c - the scheduler's single rules, each by a small case. Their sum under random
+ * traffic: tests/sim.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/attr.h"
+#include "sched/sched.h"
+
+enum { MAX_STORAGE = 64 };
+
+static oct_sched_options limits(uint32_t seqs, uint32_t tokens, uint32_t logits) {
+    return (oct_sched_options){
+        .max_num_seqs = seqs, .max_num_batched_tokens = tokens, .max_logits = logits};
+}
+
+typedef struct small {
+    oct_kv_pool *pool;
+    oct_kv_prefix *prefix;
+    oct_sched *sched;
+    oct_sched_seq q[8];
+    int32_t tokens[8][MAX_STORAGE * 4];
+    oct_kv_block storage[8][MAX_STORAGE];
+} small;
+
+static void small_init(small *t, uint32_t n_blocks, oct_sched_options opt) {
+    const oct_allocator *mem = oct_system_allocator();
+    *t = (small){0};
+    assert_int_equal(oct_kv_pool_create(mem, n_blocks, &t->pool, NULL), 0);
+    assert_int_equal(oct_kv_prefix_create(mem, t->pool, &(oct_kv_prefix_options){.block_tokens = 4},
+                                          &t->prefix, NULL),
+                     0);
+    opt.prefix = t->prefix;
+    assert_int_equal(oct_sched_create(oct_system_allocator(), &opt, t->pool, 4, &t->sched, NULL),
+                     0);
+}
+static void small_fini(small *t) {
+    for (int i = 0; i < 8; i++) oct_sched_remove(t->sched, &t->q[i]);
+    assert_int_equal(oct_kv_pool_n_free(t->pool), oct_kv_pool_n_blocks(t->pool));
+    oct_sched_destroy(t->sched);
+    oct_kv_prefix_destroy(t->prefix);
+    oct_kv_pool_destroy(t->pool);
+}
+static void small_add(small *t, int i, uint32_t n_prompt, uint32_t max_tokens) {
+    t->q[i] = (oct_sched_seq){.n_prompt = n_prompt, .n_tokens = n_prompt, .max_tokens = max_tokens};
+    oct_kv_table_init(&t->q[i].table, t->storage[i], MAX_STORAGE, 4);
+    oct_sched_add(t->sched, &t->q[i]);
+}
+/* A sequence whose tokens are known to the index: they begin with n_same of a common text. */
+static void small_text(small *t, int i, uint32_t n_same) {
+    for (uint32_t p = 0; p < MAX_STORAGE * 4; p++)
+        t->tokens[i][p] = (int32_t)(p < n_same ? p : 1000u * (uint32_t)(i + 1) + p);
+    t->q[i].tokens = t->tokens[i];
+}
+static void draw(const oct_sched_plan *plan) {
+    for (uint32_t k = 0; k < plan->n_items; k++)
+        if (plan->items[k].samples) plan->items[k].seq->n_tokens++;
+}
+/* As the engine does with a step that went well. */
+static void collect(small *t, const oct_sched_plan *plan) {
+    for (uint32_t k = 0; k < plan->n_items; k++) {
+        const oct_sched_item *it = &plan->items[k];
+        if (it->samples) oct_sched_collected(t->sched, it->seq, it->first + it->n_rows);
+    }
+    draw(plan);
+}
+
+static void decodes_go_first_and_prompts_share_the_rest(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 64, limits(4, 10, 4));
+    small_add(&t, 0, 25, 40);
+    small_add(&t, 1, 3, 40);
+    const oct_sched_plan *p = oct_sched_next(t.sched); /* 10 of the first prompt's 25 */
+    assert_int_equal(p->n_items, 1);
+    assert_int_equal(p->items[0].n_rows, 10);
+    assert_false(p->items[0].samples);
+    oct_sched_next(t.sched);
+    p = oct_sched_next(t.sched); /* its last 5, and the whole of the second */
+    assert_int_equal(p->n_items, 2);
+    assert_int_equal(p->n_rows, 8);
+    assert_true(p->items[0].samples && p->items[1].samples);
+    draw(p);
+    small_add(&t, 2, 30, 40);
+    p = oct_sched_next(t.sched); /* two decodes and a chunk of 8 */
+    assert_int_equal(p->n_items, 3);
+    assert_int_equal(p->n_decodes, 2);
+    assert_true(p->items[0].is_decode && p->items[1].is_decode);
+    assert_int_equal(p->items[2].n_rows, 8);
+    small_fini(&t);
+}
+
+static void KV2_the_newest_is_preempted(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 4, limits(4, 32, 4));
+    small_add(&t, 0, 6, 16);
+    small_add(&t, 1, 6, 16);
+    uint32_t n_preempted = 0;
+    for (int i = 0; i < 10; i++) {
+        const oct_sched_plan *p = oct_sched_next(t.sched);
+        n_preempted += p->n_preempted;
+        assert_ptr_equal(p->items[0].seq, &t.q[0]);
+        draw(p);
+    }
+    assert_int_equal(t.q[0].n_preemptions, 0);
+    assert_true(n_preempted >= 1 && t.q[1].n_preemptions == n_preempted);
+    assert_int_equal(t.q[0].n_tokens, 16);
+    oct_sched_remove(t.sched, &t.q[0]);
+    const uint32_t known = t.q[1].n_tokens;
+    const oct_sched_plan *p = oct_sched_next(t.sched); /* computed again in one go */
+    assert_ptr_equal(p->items[0].seq, &t.q[1]);
+    assert_int_equal(p->items[0].first, 0);
+    assert_int_equal(p->items[0].n_rows, known);
+    assert_true(p->items[0].samples);
+    assert_false(p->items[0].is_decode);
+    small_fini(&t);
+}
+
+static void KV1_what_can_never_fit_is_known(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 3, limits(4, 32, 4));
+    assert_true(oct_sched_fits(t.sched, 12));
+    assert_false(oct_sched_fits(t.sched, 13));
+    assert_false(oct_sched_fits(t.sched, UINT32_MAX));
+    small_fini(&t);
+}
+
+static void a_prompt_whose_logits_are_wanted_is_cut_to_the_budget(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 64, limits(2, 64, 3));
+    small_add(&t, 0, 8, 16);
+    t.q[0].extra_logits_end = 7;
+    const uint32_t rows[] = {3, 3, 2}, logits[] = {3, 3, 2};
+    for (int i = 0; i < 3; i++) {
+        const oct_sched_plan *p = oct_sched_next(t.sched);
+        assert_int_equal(p->items[0].n_rows, rows[i]);
+        assert_int_equal(p->n_logits, logits[i]);
+    }
+    small_fini(&t);
+}
+
+static void contradicting_options_are_refused(void **s) {
+    (void)s;
+    oct_kv_pool *pool;
+    oct_sched *sched;
+    assert_int_equal(oct_kv_pool_create(oct_system_allocator(), 4, &pool, NULL), 0);
+    const oct_sched_options bad[] = {limits(0, 8, 8), limits(8, 7, 8), limits(8, 8, 7)};
+    for (size_t i = 0; i < OCT_COUNT(bad); i++) {
+        oct_err err = {0};
+        assert_int_equal(oct_sched_create(oct_system_allocator(), &bad[i], pool, 4, &sched, &err),
+                         OCT_E_INVALID);
+        assert_null(sched);
+    }
+    oct_kv_pool_destroy(pool);
+}
+
+/* ---- the prefix index at work ---- */
+
+static void a_known_beginning_is_not_computed_again(void **s) {
+    (void)s;
+    /* prompt of the second, of a common text of 16: what the first leaves and the second finds */
+    const uint32_t n_prompt[] = {1, 3, 4, 5, 8, 9, 13, 16, 17, 20, 30};
+    const uint32_t n_found[] = {0, 0, 0, 4, 4, 8, 12, 12, 16, 16, 16};
+    for (size_t i = 0; i < OCT_COUNT(n_prompt); i++) {
+        small t;
+        small_init(&t, 64, limits(4, 64, 4));
+        small_add(&t, 0, 18, 40);
+        small_text(&t, 0, 16);
+        collect(&t, oct_sched_next(t.sched));
+        small_add(&t, 1, n_prompt[i], 40);
+        small_text(&t, 1, 16);
+        const oct_sched_plan *p = oct_sched_next(t.sched);
+        assert_int_equal(p->n_items, 2);
+        assert_ptr_equal(p->items[1].seq, &t.q[1]);
+        assert_int_equal(p->items[1].first, n_found[i]);
+        assert_int_equal(p->items[1].n_rows, n_prompt[i] - n_found[i]);
+        assert_true(p->items[1].samples && !p->items[1].is_decode);
+        assert_int_equal(t.q[1].n_cached, n_found[i]);
+        for (uint32_t b = 0; b < n_found[i] / 4; b++) {
+            assert_int_equal(t.q[0].table.blocks[b], t.q[1].table.blocks[b]);
+            assert_int_equal(oct_kv_pool_n_refs(t.pool, t.q[0].table.blocks[b]), 2);
+        }
+        small_fini(&t);
+    }
+}
+
+static void KV7_what_was_not_collected_is_not_found(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 64, limits(4, 8, 4));
+    small_add(&t, 0, 16, 40);
+    small_text(&t, 0, 16);
+    oct_sched_next(t.sched);
+    const oct_sched_plan *p = oct_sched_next(t.sched); /* both halves run, then the step fails */
+    assert_true(p->items[0].samples);
+    oct_sched_remove(t.sched, &t.q[0]);
+    small_add(&t, 1, 17, 40);
+    small_text(&t, 1, 16);
+    p = oct_sched_next(t.sched);
+    assert_int_equal(p->items[0].first, 0);
+    small_fini(&t);
+}
+
+static void KV2_a_preempted_one_finds_its_own_blocks(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 6, limits(4, 32, 4));
+    small_add(&t, 0, 9, 24);
+    small_add(&t, 1, 9, 24);
+    small_text(&t, 0, 0);
+    small_text(&t, 1, 0);
+    for (int i = 0; i < 40 && t.q[1].n_preemptions == 0; i++) {
+        if (t.q[0].n_tokens == 20) oct_sched_remove(t.sched, &t.q[0]);
+        collect(&t, oct_sched_next(t.sched));
+    }
+    assert_int_equal(t.q[1].n_preemptions, 1);
+    const uint32_t known = t.q[1].n_tokens;
+    oct_sched_remove(t.sched, &t.q[0]);
+    const oct_sched_plan *p = oct_sched_next(t.sched);
+    assert_ptr_equal(p->items[0].seq, &t.q[1]);
+    /* The other took one block, the last one it had given back; those before are there. */
+    assert_int_equal(p->items[0].first, 8);
+    assert_int_equal(p->items[0].n_rows, known - 8);
+    assert_int_equal(t.q[1].n_cached, 0); /* not told as found: the client's prompt was computed */
+    small_fini(&t);
+}
+
+static void RQ_wanted_prompt_logits_are_computed(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 64, limits(4, 64, 64));
+    small_add(&t, 0, 17, 40);
+    small_text(&t, 0, 16);
+    collect(&t, oct_sched_next(t.sched));
+    small_add(&t, 1, 17, 40);
+    small_text(&t, 1, 16);
+    t.q[1].extra_logits_end = 16;
+    const oct_sched_plan *p = oct_sched_next(t.sched);
+    assert_int_equal(p->items[1].first, 0);
+    assert_int_equal(p->items[1].n_logits, 17);
+    small_fini(&t);
+}
+
+static void KV7_eviction_leaves_what_is_shared(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 8, limits(4, 64, 4));
+    small_add(&t, 0, 9, 32);
+    small_text(&t, 0, 8);
+    collect(&t, oct_sched_next(t.sched));
+    small_add(&t, 1, 9, 32);
+    small_text(&t, 1, 8);
+    collect(&t, oct_sched_next(t.sched));
+    const oct_kv_block shared = t.q[0].table.blocks[0];
+    oct_sched_remove(t.sched, &t.q[0]);
+    small_add(&t, 2, 20, 20); /* takes all that is free */
+    collect(&t, oct_sched_next(t.sched));
+    assert_int_equal(oct_kv_pool_n_free(t.pool), 0);
+    assert_int_equal(t.q[1].table.blocks[0], shared);
+    assert_int_equal(oct_kv_pool_n_refs(t.pool, shared), 1);
+    small_fini(&t);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(decodes_go_first_and_prompts_share_the_rest),
+        cmocka_unit_test(KV2_the_newest_is_preempted),
+        cmocka_unit_test(KV1_what_can_never_fit_is_known),
+        cmocka_unit_test(a_prompt_whose_logits_are_wanted_is_cut_to_the_budget),
+        cmocka_unit_test(contradicting_options_are_refused),
+        cmocka_unit_test(a_known_beginning_is_not_computed_again),
+        cmocka_unit_test(KV7_what_was_not_collected_is_not_found),
+        cmocka_unit_test(KV2_a_preempted_one_finds_its_own_blocks),
+        cmocka_unit_test(RQ_wanted_prompt_logits_are_computed),
+        cmocka_unit_test(KV7_eviction_leaves_what_is_shared),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
