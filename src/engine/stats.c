@@ -56,7 +56,9 @@ void oct_engine_get_stats(const oct_engine *e, oct_engine_stats *out) {
         .cached_tokens = get(&c->cached_tokens),
         .prefix_queries = get(&c->prefix_queries),
         .prefix_evictions = get(&c->prefix_evictions),
-        .prefix_blocks = get_gauge(&c->prefix_blocks),
+        /* An engine that sleeps forgets when it wakes, which nobody can tell from forgetting now.
+         */
+        .prefix_blocks = atomic_load(&e->reset_prefix) ? 0 : get_gauge(&c->prefix_blocks),
         .generation_tokens = get(&c->generation_tokens),
         .n_preemptions = get(&c->n_preemptions),
         .n_not_finite = get(&c->n_not_finite),
