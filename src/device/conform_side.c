@@ -49,7 +49,8 @@ bool oct_cf_check(oct_cf_side *s, int32_t code, const char *operation) {
     return s->failed[0] == 0;
 }
 
-void oct_cf_absent(oct_cf_side *s) {
+/* The device lacks what the case is about and may: the rest of it does nothing. */
+static void not_there(oct_cf_side *s) {
     give_up(s, "absent");
     s->absent = true;
 }
@@ -59,7 +60,7 @@ bool oct_cf_kv_bytes(oct_cf_side *s, octet_kv_desc *kv) {
     kv->block_bytes = s->d->ops->kv_block_bytes(s->d->dev, kv);
     if (kv->block_bytes) return true;
     if (kv->kind > OCTET_KV_I8_CHANNEL)
-        oct_cf_absent(s);
+        not_there(s);
     else
         oct_cf_check(s, OCTET_E_UNSUPPORTED, "kv_block_bytes");
     return false;

@@ -54,8 +54,6 @@ void oct_cf_reset(oct_cf_side *s, uint64_t seed);
 void oct_cf_case(oct_cf_side *s, const char *fmt, ...) OCT_PRINTF(2, 3);
 /* A call's answer: keeps the first failure. True while all is well. */
 bool oct_cf_check(oct_cf_side *s, int32_t code, const char *operation);
-/* The device lacks what the case is about and may: the rest of it does nothing. */
-void oct_cf_absent(oct_cf_side *s);
 /* Asks for block_bytes; false where there is no such cache: a failure, or absent if the kind is
  * optional. */
 bool oct_cf_kv_bytes(oct_cf_side *s, octet_kv_desc *kv);

@@ -12,7 +12,8 @@
 #include "base/checked.h"
 #include "model/bind_parts.h"
 
-oct_const oct_model_stage(oct_model *m, const float *values, size_t count) {
+/* Appends to the constants; 0 when memory was refused. */
+static oct_const append(oct_model *m, const float *values, size_t count) {
     const size_t at = m->staged_len ? m->staged_len : 64;
     const size_t end = at + (count * sizeof *values + 63) / 64 * 64;
     if (end > m->staged_cap) {
@@ -39,7 +40,7 @@ oct_status oct_bind_stage(oct_binder *b, const float *values, size_t count, oct_
                           oct_err *err) {
     *out = 0;
     if (!values) return OCT_OK;
-    *out = oct_model_stage(b->m, values, count);
+    *out = append(b->m, values, count);
     return *out ? OCT_OK : OCT_FAIL(err, OCT_E_NOMEM, "model: no memory for constants");
 }
 

@@ -41,14 +41,15 @@ bool oct_model_same_quant(const oct_mat *a, const oct_mat *b) {
 
 /* The quantisation that the producer of the group's input does: that of the first quantised matrix,
  * unless its input is multiplied first, which takes an operation of its own. */
-octet_quant oct_model_producer_quant(const oct_model *m, const oct_group *g) {
+static octet_quant producer_quant(const oct_model *m, const oct_group *g) {
     for (uint32_t i = 0; i < g->n_mats; i++)
         if (g->mat[i].quant != OCTET_QUANT_NONE)
             return g->mat[i].mul ? (octet_quant){0} : quant_of(m, &g->mat[i]);
     return (octet_quant){0};
 }
 
-bool oct_model_needs_float(const oct_model *m, const oct_group *g) {
+/* Whether somebody reads the group's input as float. */
+static bool needs_float(const oct_model *m, const oct_group *g) {
     const oct_mat *first = NULL;
     if (m->tap) return true;
     for (uint32_t i = 0; i < g->n_mats; i++) {
@@ -61,10 +62,11 @@ bool oct_model_needs_float(const oct_model *m, const oct_group *g) {
 }
 
 static octet_rows float_rows(const oct_model *m, const oct_group *g, octet_rows rows) {
-    return oct_model_needs_float(m, g) ? rows : no_rows;
+    return needs_float(m, g) ? rows : no_rows;
 }
 
-oct_input oct_model_input(const oct_group *g, octet_rows rows) {
+/* An input whose producer did as the two above say. */
+static oct_input input_of(const oct_group *g, octet_rows rows) {
     for (uint32_t i = 0; i < g->n_mats; i++)
         if (g->mat[i].quant != OCTET_QUANT_NONE)
             return (oct_input){rows, g->mat[i].mul ? NULL : &g->mat[i]};
@@ -165,9 +167,9 @@ static oct_status prepare(oct_model *m, const oct_norm *norm, const oct_group *g
         *out = (oct_input){m->s.x, NULL};
         return settle(m, p, err);
     }
-    *out = oct_model_input(g, m->s.h);
+    *out = input_of(g, m->s.h);
     return norm_into(m, m->s.x, norm, p, router ? m->s.h : float_rows(m, g, m->s.h),
-                     oct_model_producer_quant(m, g), n_rows, err);
+                     producer_quant(m, g), n_rows, err);
 }
 
 /* Behind attention or an MLP that left its result in s.y. */
@@ -228,10 +230,10 @@ static oct_status attention_part(oct_model *m, uint32_t l, pass *p, oct_err *err
                                    .window = oct_arch_window(c, l),
                                    .mask = OCTET_MASK_CAUSAL,
                                    .out = float_rows(m, &layer->o, m->s.h),
-                                   .quant = oct_model_producer_quant(m, &layer->o)};
+                                   .quant = producer_quant(m, &layer->o)};
     DEV(m, attention(m->stream, &at), "attention");
     OCT_TRY(show(m, l, OCT_TAP_O_IN, m->s.h, 0, st->n_rows, q_width, err));
-    x = oct_model_input(&layer->o, m->s.h);
+    x = input_of(&layer->o, m->s.h);
     OCT_TRY(oct_model_group(m, &layer->o, x, post->weight ? m->s.y : m->s.x, st->n_rows,
                             !post->weight, 0, err));
     return post->weight ? leave(m, post, p, err) : OCT_OK;
@@ -249,11 +251,11 @@ oct_status oct_model_mlp(oct_model *m, uint32_t l, oct_input in, octet_rows out,
                               .width = inner,
                               .x = m->s.gate_up,
                               .out = float_rows(m, &layer->down, m->s.h),
-                              .quant = oct_model_producer_quant(m, &layer->down)};
+                              .quant = producer_quant(m, &layer->down)};
     DEV(m, act(m->stream, &act), "act");
     OCT_TRY(show(m, l, OCT_TAP_DOWN_IN, m->s.h, 0, n_rows, inner, err));
-    return oct_model_group(m, &layer->down, oct_model_input(&layer->down, m->s.h), out, n_rows,
-                           accumulate, 0, err);
+    return oct_model_group(m, &layer->down, input_of(&layer->down, m->s.h), out, n_rows, accumulate,
+                           0, err);
 }
 
 /* The group whose quantised rows the norm before it can make: none where experts have scales of
@@ -297,9 +299,9 @@ static oct_status head_part(oct_model *m, pass *p, oct_err *err) {
                                   .out = m->s.picked};
     DEV(m, gather(m->stream, &pick), "gather");
     OCT_TRY(norm_into(m, m->s.picked, &m->final_norm, p, float_rows(m, &m->head, m->s.picked_h),
-                      oct_model_producer_quant(m, &m->head), st->n_logits, err));
+                      producer_quant(m, &m->head), st->n_logits, err));
     OCT_TRY(show(m, c->n_layers, OCT_TAP_HEAD_IN, m->s.picked_h, 0, st->n_logits, c->hidden, err));
-    OCT_TRY(oct_model_group(m, &m->head, oct_model_input(&m->head, m->s.picked_h), m->s.logits,
+    OCT_TRY(oct_model_group(m, &m->head, input_of(&m->head, m->s.picked_h), m->s.logits,
                             st->n_logits, false, OCTET_F32, err));
     if (c->final_softcap == 0) return OCT_OK;
     const octet_softcap_op cap = {.struct_bytes = sizeof cap,

@@ -186,11 +186,6 @@ bool oct_model_same_quant(const oct_mat *a, const oct_mat *b);
 OCT_MUST_CHECK oct_status oct_model_group(oct_model *m, const oct_group *g, oct_input in,
                                           octet_rows out, uint32_t n_rows, bool accumulate,
                                           uint32_t out_dtype, oct_err *err);
-/* How the producer of the group's input quantises it, and whether somebody reads it as float. */
-octet_quant oct_model_producer_quant(const oct_model *m, const oct_group *g);
-bool oct_model_needs_float(const oct_model *m, const oct_group *g);
-/* An input whose producer did as the two above say. */
-oct_input oct_model_input(const oct_group *g, octet_rows rows);
 /* The layer's own MLP (a dense layer's, or the shared expert): out (+)= down(act(gate) * up). */
 OCT_MUST_CHECK oct_status oct_model_mlp(oct_model *m, uint32_t l, oct_input in, octet_rows out,
                                         uint32_t n_rows, bool accumulate, oct_err *err);
@@ -199,8 +194,5 @@ OCT_MUST_CHECK oct_status oct_model_mlp(oct_model *m, uint32_t l, oct_input in, 
  * in.in_q is the first matrix of the experts' gate_up, if its producer quantised them. */
 OCT_MUST_CHECK oct_status oct_model_experts(oct_model *m, uint32_t l, oct_input in, octet_rows out,
                                             uint32_t n_rows, bool accumulate, oct_err *err);
-
-/* Appends count floats to the constants; 0 when memory was refused. */
-oct_const oct_model_stage(oct_model *m, const float *values, size_t count);
 
 #endif

@@ -24,7 +24,8 @@ bool oct_http_same_name(oct_str a, const char *b) {
     return b[i] == '\0';
 }
 
-bool oct_http_is_token(unsigned char c) {
+/* A byte of a token. */
+static bool is_token(unsigned char c) {
     if ((c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z')) return true;
     return c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL;
 }
@@ -90,7 +91,7 @@ static oct_http_span span_of(size_t from, size_t to) {
 
 static bool all_token(oct_str s) {
     for (size_t i = 0; i < s.len; i++)
-        if (!oct_http_is_token((unsigned char)s.ptr[i])) return false;
+        if (!is_token((unsigned char)s.ptr[i])) return false;
     return s.len > 0;
 }
 
@@ -240,7 +241,7 @@ static bool finish_head(oct_http_parser *p) {
 /* Looks at one byte that does not end a line. */
 static bool check_byte(oct_http_parser *p, unsigned char c) {
     if (!p->in_fields) {
-        if (p->scan_at == p->line_at && !oct_http_is_token(c))
+        if (p->scan_at == p->line_at && !is_token(c))
             return refuse(&p->refusal, 400, "malformed request line");
         if (c < 0x20 || c > 0x7E) return refuse(&p->refusal, 400, "malformed request line");
         if (p->scan_at - p->line_at >= p->request_line_bytes)
@@ -353,7 +354,7 @@ static bool take_trailer_byte(oct_http_chunked *d, unsigned char c) {
         d->stage = d->stage == AT_TRAILER ? AT_END_LF : AT_TRAILER_LF;
         return true;
     }
-    if ((c < 0x20 && c != '\t') || c == 0x7F || (d->stage == AT_TRAILER && !oct_http_is_token(c)))
+    if ((c < 0x20 && c != '\t') || c == 0x7F || (d->stage == AT_TRAILER && !is_token(c)))
         return refuse(&d->refusal, 400, "malformed trailer");
     d->stage = AT_TRAILER_LINE;
     return true;

@@ -97,7 +97,5 @@ oct_http_progress oct_http_chunked_feed(oct_http_chunked *d, oct_str in, size_t 
 const char *oct_http_reason(int status);
 /* Case-insensitive, ASCII. */
 bool oct_http_same_name(oct_str a, const char *b);
-/* A byte of an HTTP token. */
-bool oct_http_is_token(unsigned char c);
 
 #endif

@@ -20,14 +20,8 @@ enum {
 };
 static const uint64_t budget_steps = UINT64_C(100000000); /* of a list, beyond the free ones */
 
-typedef struct name_entry {
-    const char *text;
-    int at; /* position in the list */
-} name_entry;
-
 typedef struct name_pattern {
     const char *text;
-    int at;
     pcre2_code *code; /* NULL: a wildcard, or a part of a name */
     bool part;
 } name_pattern;
@@ -35,7 +29,7 @@ typedef struct name_pattern {
 struct oct_name_list {
     const oct_allocator *mem;
     const char *where;
-    name_entry *exact; /* [cap], sorted by text, then position */
+    const char **exact; /* [cap], sorted */
     name_pattern *patterns;
     size_t cap, n_exact, n_patterns;
     pcre2_match_data *data;
@@ -186,23 +180,21 @@ static oct_status run(oct_name_list *l, const name_pattern *p, const char *name,
 /* ---- lists ----------------------------------------------------------------------------------- */
 
 static int by_text(const void *left, const void *right) {
-    const name_entry *a = left, *b = right;
-    const int c = strcmp(a->text, b->text);
-    return c ? c : a->at < b->at ? -1 : a->at > b->at;
+    return strcmp(*(const char *const *)left, *(const char *const *)right);
 }
 
-static oct_status add(oct_name_list *l, const char *text, int at, unsigned dialect, oct_err *err) {
+static oct_status add(oct_name_list *l, const char *text, unsigned dialect, oct_err *err) {
     const bool re = (dialect & OCT_NAMES_RE) && strncmp(text, "re:", 3) == 0;
     const bool glob = (dialect & OCT_NAMES_GLOB) && strpbrk(text, "*?[");
     const bool part = (dialect & OCT_NAMES_PART) && !re && !glob;
-    if (!re) l->exact[l->n_exact++] = (name_entry){text, at};
+    if (!re) l->exact[l->n_exact++] = text;
     if (!re && !glob && !part) return OCT_OK;
     if (strlen(text) > MAX_LENGTH) return refuse_pattern(l, text, "is too long", err);
     if (l->n_patterns == MAX_PATTERNS)
         return OCT_FAIL(err, OCT_E_UNSUPPORTED, "%s: more than %d patterns", l->where,
                         MAX_PATTERNS);
     name_pattern *p = &l->patterns[l->n_patterns++];
-    *p = (name_pattern){.text = text, .at = at, .part = part};
+    *p = (name_pattern){.text = text, .part = part};
     return re ? compile(l, text, &p->code, err) : OCT_OK;
 }
 
@@ -220,7 +212,7 @@ static oct_status fill(oct_name_list *l, const json_t *list, unsigned dialect, o
         if (!json_is_string(v) || strlen(json_string_value(v)) != json_string_length(v))
             return OCT_FAIL(err, OCT_E_CORRUPT, "%s: entry %zu is no name (got %s)", l->where, i,
                             oct_json_show(v, shown));
-        OCT_TRY(add(l, json_string_value(v), (int)i, dialect, err));
+        OCT_TRY(add(l, json_string_value(v), dialect, err));
     }
     if (l->n_exact > 1) qsort(l->exact, l->n_exact, sizeof *l->exact, by_text);
     return OCT_OK;
@@ -254,17 +246,8 @@ void oct_name_list_destroy(oct_name_list *l) {
     oct_free(l->mem, l, 1, sizeof *l);
 }
 
-/* The first position of an exact entry, or -1. */
-static int find_exact(const oct_name_list *l, const char *name) {
-    size_t lo = 0, hi = l->n_exact;
-    while (lo < hi) {
-        const size_t mid = lo + (hi - lo) / 2;
-        if (strcmp(l->exact[mid].text, name) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < l->n_exact && strcmp(l->exact[lo].text, name) == 0 ? l->exact[lo].at : -1;
+static bool has_exact(const oct_name_list *l, const char *name) {
+    return l->n_exact && bsearch(&name, l->exact, l->n_exact, sizeof *l->exact, by_text);
 }
 
 static oct_status matches(oct_name_list *l, const name_pattern *p, const char *name, bool *hit,
@@ -274,27 +257,16 @@ static oct_status matches(oct_name_list *l, const name_pattern *p, const char *n
     return OCT_OK;
 }
 
-oct_status oct_name_list_find(oct_name_list *l, const char *name, int *at, oct_err *err) {
-    *at = l ? find_exact(l, name) : -1;
-    for (size_t i = 0; l && *at < 0 && i < l->n_patterns; i++) {
-        bool hit;
-        OCT_TRY(matches(l, &l->patterns[i], name, &hit, err));
-        if (hit) *at = l->patterns[i].at;
-    }
-    return OCT_OK;
-}
-
 oct_status oct_name_list_has(oct_name_list *l, const char *name, bool *hit, oct_err *err) {
-    int at;
-    *hit = false;
-    OCT_TRY(oct_name_list_find(l, name, &at, err));
-    *hit = at >= 0;
+    *hit = l && has_exact(l, name);
+    for (size_t i = 0; l && !*hit && i < l->n_patterns; i++)
+        OCT_TRY(matches(l, &l->patterns[i], name, hit, err));
     return OCT_OK;
 }
 
 oct_status oct_name_list_has_word(oct_name_list *l, const char *name, const char *word, bool *hit,
                                   oct_err *err) {
-    *hit = l && find_exact(l, name) >= 0;
+    *hit = l && has_exact(l, name);
     for (size_t i = 0; l && !*hit && i < l->n_patterns; i++)
         if (strstr(l->patterns[i].text, word)) OCT_TRY(matches(l, &l->patterns[i], name, hit, err));
     return OCT_OK;
@@ -302,6 +274,6 @@ oct_status oct_name_list_has_word(oct_name_list *l, const char *name, const char
 
 bool oct_name_list_spells(const oct_name_list *l, const char *name) {
     for (size_t i = 0; l && i < l->n_exact; i++)
-        if (strcasecmp(l->exact[i].text, name) == 0) return true;
+        if (strcasecmp(l->exact[i], name) == 0) return true;
     return false;
 }

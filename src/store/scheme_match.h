@@ -37,13 +37,9 @@ void oct_name_list_destroy(oct_name_list *l); /* accepts NULL */
 /* *hit: whether an entry matches. OCT_E_UNSUPPORTED: a pattern takes too many steps. */
 OCT_MUST_CHECK oct_status oct_name_list_has(oct_name_list *l, const char *name, bool *hit,
                                             oct_err *err);
-/* The same with the position of the first entry that matches (an exact one before patterns), or -1.
- */
-OCT_MUST_CHECK oct_status oct_name_list_find(oct_name_list *l, const char *name, int *at,
-                                             oct_err *err);
 /* Whether an entry is spelled like this, ignoring case: classes of modules. */
 bool oct_name_list_spells(const oct_name_list *l, const char *name);
-/* Like find, but only entries that hold `word` count: for names of fused modules. */
+/* The same, but only patterns that hold `word` count: for names of fused modules. */
 OCT_MUST_CHECK oct_status oct_name_list_has_word(oct_name_list *l, const char *name,
                                                  const char *word, bool *hit, oct_err *err);
 

@@ -298,7 +298,9 @@ static oct_status shape_tool(const json_t *tool, size_t i, json_t *list, oct_err
     return no_memory(err);
 }
 
-oct_status oct_chat_tools(const json_t *tools, json_t **out, oct_err *err) {
+/* Tools with keys in the order type, function{name, description, parameters, ...}; a missing
+ * description or parameters is null. NULL or an empty array gives *out NULL. */
+static oct_status tools_of(const json_t *tools, json_t **out, oct_err *err) {
     *out = NULL;
     if (!tools || json_is_null(tools)) return OCT_OK;
     if (!json_is_array(tools)) return OCT_FAIL(err, OCT_E_INVALID, "tools: must be an array");
@@ -454,7 +456,7 @@ oct_status oct_chat_render(const oct_template *t, const oct_chat_request *req,
                            const oct_template_limits *limits, oct_buf *out, oct_err *err) {
     job j = {.t = t, .req = req, .limits = limits};
     OCT_TRY(merge_kwargs(req, &j.kwargs, err));
-    oct_status st = oct_chat_tools(req->tools, &j.tools, err);
+    oct_status st = tools_of(req->tools, &j.tools, err);
     if (st == OCT_OK) st = render_either(&j, out, err);
     json_decref(j.kwargs);
     json_decref(j.tools);

@@ -40,10 +40,6 @@ typedef struct oct_chat_request {
 OCT_MUST_CHECK oct_status oct_chat_messages(const oct_template *t, const json_t *messages,
                                             oct_chat_args args, json_t **out, oct_err *err);
 
-/* Tools with keys in the order type, function{name, description, parameters, ...}; a missing
- * description or parameters is null. NULL or an empty array gives *out NULL. */
-OCT_MUST_CHECK oct_status oct_chat_tools(const json_t *tools, json_t **out, oct_err *err);
-
 /* The whole way: appends the prompt to *out, which on failure is as it was. Besides the errors of
  * the above and of oct_template_render, OCT_E_INVALID for kwargs that name messages, tools,
  * chat_template or tokenize, that are more than 256 or nested too deeply, and when the text of a

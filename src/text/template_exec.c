@@ -16,7 +16,7 @@ static flow exec(tmpl_ctx *c, const tmpl_node *n);
 
 static flow after(bool ok) { return ok ? FLOW_NEXT : FLOW_FAIL; }
 
-bool oct_tmpl_print(tmpl_ctx *c, oct_str s) {
+static bool print(tmpl_ctx *c, oct_str s) {
     if (s.len > c->max_output_bytes - (c->out->len - c->out_start)) return oct_tmpl_limit(c);
     if (!oct_tmpl_work(c, s.len)) return false;
     oct_buf_str(c->out, s);
@@ -93,7 +93,7 @@ static NOINLINE flow exec_set_block(tmpl_ctx *c, const tmpl_node *n) {
 }
 
 static bool print_value(tmpl_ctx *c, tmpl_val v) {
-    return oct_tmpl_to_str(c, v, &v) && oct_tmpl_print(c, tmpl_strv(v));
+    return oct_tmpl_to_str(c, v, &v) && print(c, tmpl_strv(v));
 }
 
 static NOINLINE flow exec_filter_block(tmpl_ctx *c, const tmpl_node *n) {
@@ -350,7 +350,7 @@ static flow exec(tmpl_ctx *c, const tmpl_node *n) {
     if (!oct_tmpl_step(c, 1) || !oct_tmpl_deep(c)) return FLOW_FAIL;
     switch (n->kind) {
     case TMPL_N_TEXT:
-        return after(oct_tmpl_print(c, n->name));
+        return after(print(c, n->name));
     case TMPL_N_OUTPUT:
         return exec_output(c, n);
     case TMPL_N_IF:

@@ -14,7 +14,7 @@ static tmpl_node *parse_binary(tmpl_compiler *k, int min);
 
 /* ---- tokens and nodes ---- */
 
-const tmpl_tok *oct_tmpl_peek(const tmpl_compiler *k, uint32_t ahead) {
+static const tmpl_tok *peek(const tmpl_compiler *k, uint32_t ahead) {
     const tmpl_tok *t = &k->toks[k->at];
     while (ahead-- > 0 && t->kind != TMPL_TOK_EOF) t++;
     return t;
@@ -226,8 +226,8 @@ static bool parse_args(tmpl_compiler *k, tmpl_node *n) {
             op = TMPL_ARG_STAR;
         else if (oct_tmpl_skip_op(k, TMPL_OP_POW))
             op = TMPL_ARG_STARSTAR;
-        else if (k->toks[k->at].kind == TMPL_TOK_NAME && oct_tmpl_peek(k, 1)->kind == TMPL_TOK_OP &&
-                 oct_tmpl_peek(k, 1)->op == '=') {
+        else if (k->toks[k->at].kind == TMPL_TOK_NAME && peek(k, 1)->kind == TMPL_TOK_OP &&
+                 peek(k, 1)->op == '=') {
             name = k->toks[k->at].text;
             k->at += 2;
         }
@@ -469,7 +469,7 @@ static int binary_at(const tmpl_compiler *k, uint8_t *op, uint32_t *len) {
     if (name_is(t, "or")) return PREC_OR;
     if (name_is(t, "and")) return PREC_AND;
     if (name_is(t, "in")) return *op = TMPL_OP_IN, PREC_CMP;
-    if (name_is(t, "not") && name_is(oct_tmpl_peek(k, 1), "in"))
+    if (name_is(t, "not") && name_is(peek(k, 1), "in"))
         return *op = TMPL_OP_NOTIN, *len = 2, PREC_CMP;
     return 0;
 }

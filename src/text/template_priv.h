@@ -269,7 +269,6 @@ tmpl_node *oct_tmpl_parse(tmpl_compiler *k);
 tmpl_node *oct_tmpl_node(tmpl_compiler *k, tmpl_node_kind kind, uint32_t line);
 bool oct_tmpl_node_add(tmpl_compiler *k, tmpl_node *n, tmpl_node *kid, uint8_t op, oct_str name);
 bool oct_tmpl_enter(tmpl_compiler *k); /* one level of nesting more; undo with nesting-- */
-const tmpl_tok *oct_tmpl_peek(const tmpl_compiler *k, uint32_t ahead);
 bool oct_tmpl_is_op(const tmpl_compiler *k, uint8_t op);
 bool oct_tmpl_is_name(const tmpl_compiler *k, const char *name);
 bool oct_tmpl_skip_op(tmpl_compiler *k, uint8_t op);
@@ -343,7 +342,6 @@ bool oct_tmpl_args(tmpl_ctx *c, const tmpl_node *n, tmpl_args *out);
 bool oct_tmpl_call(tmpl_ctx *c, tmpl_val fn, const tmpl_args *a, tmpl_val *out);
 bool oct_tmpl_call_macro(tmpl_ctx *c, const tmpl_macro *m, const tmpl_args *a, tmpl_val *out);
 bool oct_tmpl_exec(tmpl_ctx *c, const tmpl_node *n);
-bool oct_tmpl_print(tmpl_ctx *c, oct_str s); /* to the output, limited */
 bool oct_tmpl_attr(tmpl_ctx *c, tmpl_val obj, oct_str name, tmpl_val *out);
 bool oct_tmpl_item(tmpl_ctx *c, tmpl_val obj, tmpl_val key, tmpl_val *out);
 bool oct_tmpl_slice(tmpl_ctx *c, tmpl_val obj, const tmpl_val part[3], tmpl_val *out);

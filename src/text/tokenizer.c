@@ -142,7 +142,8 @@ static int hex_digit(char c) {
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-int oct_tok_byte_name(oct_str spell) {
+/* The byte that "<0xNN>" names, or -1. */
+static int byte_name(oct_str spell) {
     if (spell.len != 6 || memcmp(spell.ptr, "<0x", 3) != 0 || spell.ptr[5] != '>') return -1;
     const int high = hex_digit(spell.ptr[3]), low = hex_digit(spell.ptr[4]);
     return high >= 0 && low >= 0 ? high * 16 + low : -1;
@@ -165,7 +166,7 @@ static oct_status decode_entry(oct_tokenizer *tok, int32_t id, oct_norm_scratch 
                                oct_err *err) {
     oct_vocab *v = &tok->vocab;
     const oct_str spell = oct_vocab_spell(v, id);
-    const int byte = tok->decode_bytes ? oct_tok_byte_name(spell) : -1;
+    const int byte = tok->decode_bytes ? byte_name(spell) : -1;
     if (byte >= 0) {
         const char one = (char)byte;
         return oct_vocab_set_text(v, id, (oct_str){&one, 1}, err);

@@ -262,7 +262,12 @@ static oct_status read_small(oct_str text, const char *where, json_t **out, oct_
     return OCT_FAIL(err, OCT_E_CORRUPT, "%s: must be an object", where);
 }
 
-static oct_status read_rest(oct_tokenizer *tok, const oct_tok_files *files, oct_err *err) {
+/* The files of a model folder; .ptr NULL: absent. */
+typedef struct model_files {
+    oct_str tokenizer, config, special_map, chat_template;
+} model_files;
+
+static oct_status read_rest(oct_tokenizer *tok, const model_files *files, oct_err *err) {
     json_t *config = NULL, *map = NULL;
     oct_status st = OCT_OK;
     /* The file of its own comes first, so a name that both have is found there. */
@@ -277,8 +282,8 @@ static oct_status read_rest(oct_tokenizer *tok, const oct_tok_files *files, oct_
     return st;
 }
 
-oct_status oct_tok_parse_files(const oct_allocator *mem, const oct_tok_files *files,
-                               oct_tokenizer **out, oct_err *err) {
+static oct_status parse_files(const oct_allocator *mem, const model_files *files,
+                              oct_tokenizer **out, oct_err *err) {
     reader r = {.err = err};
     *out = NULL;
     OCT_TRY(oct_tok_new(mem, &r.tok, err));
@@ -302,9 +307,9 @@ oct_status oct_tok_parse_files(const oct_allocator *mem, const oct_tok_files *fi
 oct_status oct_tokenizer_parse(const oct_allocator *mem, oct_str tokenizer_json,
                                oct_str config_json, oct_str chat_template, oct_tokenizer **out,
                                oct_err *err) {
-    const oct_tok_files files = {
+    const model_files files = {
         .tokenizer = tokenizer_json, .config = config_json, .chat_template = chat_template};
-    return oct_tok_parse_files(mem, &files, out, err);
+    return parse_files(mem, &files, out, err);
 }
 
 /* ---- files ---- */
@@ -348,7 +353,7 @@ static oct_status read_file(const char *folder, const char *name, size_t max, bo
 oct_status oct_tokenizer_open(const oct_allocator *mem, const char *folder, oct_tokenizer **out,
                               oct_err *err) {
     oct_buf bufs[4];
-    oct_tok_files files = {0};
+    model_files files = {0};
     *out = NULL;
     for (size_t i = 0; i < OCT_COUNT(bufs); i++) oct_buf_init(&bufs[i], mem, 0);
     oct_status st = read_file(folder, "tokenizer.json", MAX_TOKENIZER_BYTES, true, &bufs[0],
@@ -363,7 +368,7 @@ oct_status oct_tokenizer_open(const oct_allocator *mem, const char *folder, oct_
         st = read_file(folder, "chat_template.jinja", MAX_SMALL_BYTES, false, &bufs[3],
                        &files.chat_template, err);
     if (st == OCT_OK) {
-        st = oct_tok_parse_files(mem, &files, out, err);
+        st = parse_files(mem, &files, out, err);
         /* What a part says of its member does not name the file. */
         if (st != OCT_OK && st != OCT_E_NOMEM && err && !strstr(err->text, ".json: "))
             oct_err_prefix(err, WHERE);

@@ -82,14 +82,6 @@ struct oct_tokenizer {
     bool add_bos, add_eos; /* from_gguf: for the files that are written */
 };
 
-/* The files of a model folder; .ptr NULL: absent. */
-typedef struct oct_tok_files {
-    oct_str tokenizer, config, special_map, chat_template;
-} oct_tok_files;
-
-OCT_MUST_CHECK oct_status oct_tok_parse_files(const oct_allocator *mem, const oct_tok_files *files,
-                                              oct_tokenizer **out, oct_err *err);
-
 /* An empty tokenizer with one reference. */
 OCT_MUST_CHECK oct_status oct_tok_new(const oct_allocator *mem, oct_tokenizer **out, oct_err *err);
 /* A copy of s that lives as long as the tokenizer. */
@@ -102,8 +94,6 @@ OCT_MUST_CHECK oct_status oct_tok_put_added(oct_tokenizer *tok, int64_t id, oct_
                                             bool special, uint8_t rules, oct_err *err);
 /* The last step of building: byte tokens, decoded texts, tries, sizes. */
 OCT_MUST_CHECK oct_status oct_tok_finish(oct_tokenizer *tok, oct_err *err);
-/* The byte that "<0xNN>" names, or -1. */
-int oct_tok_byte_name(oct_str spell);
 OCT_MUST_CHECK oct_status oct_tok_add_template(oct_tokenizer *tok, oct_str name, oct_str source,
                                                oct_err *err);
 
