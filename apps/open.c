@@ -299,7 +299,7 @@ int open_model(const open_options *o, const char *path, oct_model_options *mo, o
 
 void opened_close(opened *o) {
     oct_model_destroy(o->model);
-    oct_tokenizer_release(o->tokenizer);
+    oct_tokenizer_destroy(o->tokenizer);
     oct_checkpoint_close(o->ckpt);
     oct_device_close(o->device);
     *o = (opened){0};

@@ -155,7 +155,7 @@ static int filter_run(const cli_command *self, int argc, char **argv, filter_fn 
     if (status < 0) status = run_lines(&f, fn, self->name);
     oct_template_release(f.template);
     oct_template_release(f.tool_template);
-    oct_tokenizer_release(f.tokenizer);
+    oct_tokenizer_destroy(f.tokenizer);
     return status;
 }
 

@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (oct_tokenizer_parse(oct_system_allocator(), (oct_str){bytes, first}, config,
                             (oct_str){NULL, 0}, &tok, &err) == OCT_OK) {
         tokenizer_use(tok);
-        oct_tokenizer_release(tok);
+        oct_tokenizer_destroy(tok);
     } else if (tok || err.text[0] == '\0') {
         abort();
     }

@@ -65,7 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     read_lists(&l, &d);
     if (oct_tokenizer_create(oct_system_allocator(), &d, &tok, &err) == OCT_OK) {
         tokenizer_use(tok);
-        oct_tokenizer_release(tok);
+        oct_tokenizer_destroy(tok);
     } else if (tok || err.text[0] == '\0') {
         abort();
     }

@@ -18,7 +18,6 @@ oct_status oct_tok_new(const oct_allocator *mem, oct_tokenizer **out, oct_err *e
     oct_unicode_setup();
     oct_byte_level_setup();
     tok->mem = mem;
-    atomic_init(&tok->refs, 1);
     oct_arena_init(&tok->arena, mem, 0);
     oct_vocab_init(&tok->vocab, mem);
     oct_trie_init(&tok->trie_raw, mem);
@@ -31,7 +30,8 @@ oct_status oct_tok_new(const oct_allocator *mem, oct_tokenizer **out, oct_err *e
     return OCT_OK;
 }
 
-static void destroy(oct_tokenizer *tok) {
+void oct_tokenizer_destroy(oct_tokenizer *tok) {
+    if (!tok) return;
     oct_pretok_fini(&tok->pretok);
     oct_trie_fini(&tok->trie_raw);
     oct_trie_fini(&tok->trie_normal);
@@ -39,15 +39,6 @@ static void destroy(oct_tokenizer *tok) {
     oct_free(tok->mem, tok->added, tok->cap_added, sizeof *tok->added);
     oct_arena_fini(&tok->arena);
     oct_free(tok->mem, tok, 1, sizeof *tok);
-}
-
-oct_tokenizer *oct_tokenizer_retain(oct_tokenizer *tok) {
-    atomic_fetch_add_explicit(&tok->refs, 1, memory_order_relaxed);
-    return tok;
-}
-
-void oct_tokenizer_release(oct_tokenizer *tok) {
-    if (tok && atomic_fetch_sub_explicit(&tok->refs, 1, memory_order_acq_rel) == 1) destroy(tok);
 }
 
 oct_status oct_tok_keep(oct_tokenizer *tok, oct_str s, oct_str *out, oct_err *err) {

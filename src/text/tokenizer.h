@@ -7,8 +7,7 @@
  * a file that contradicts itself is OCT_E_CORRUPT. Time and memory are linear in the text, apart
  * from a logarithm in very long words.
  *
- * Ownership  Counted: create gives one reference, retain adds one, release drops one. All strings
- *            that are returned live as long as the tokenizer.
+ * Ownership  All strings that are returned live as long as the tokenizer.
  * Threads    Immutable: any number of threads may use one at a time.
  * Elsewhere  Streaming text: text/detokenizer.h. Stop strings: text/stop.h. Chat templates are kept
  *            here as source text only and compiled by text/template.h.
@@ -71,8 +70,7 @@ OCT_MUST_CHECK oct_status oct_tokenizer_parse(const oct_allocator *mem, oct_str 
 OCT_MUST_CHECK oct_status oct_tokenizer_create(const oct_allocator *mem, const oct_vocab_desc *desc,
                                                oct_tokenizer **out, oct_err *err);
 
-oct_tokenizer *oct_tokenizer_retain(oct_tokenizer *tok); /* returns tok */
-void oct_tokenizer_release(oct_tokenizer *tok);          /* accepts NULL */
+void oct_tokenizer_destroy(oct_tokenizer *tok); /* accepts NULL */
 
 /* Appends the ids of text to *out. OCT_E_INVALID: not UTF-8, or 2 GiB and more; OCT_E_FULL: a
  * pattern of the model's own went over its match limit; OCT_E_NOMEM. After a failure *out may hold

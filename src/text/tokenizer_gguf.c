@@ -278,6 +278,6 @@ oct_status oct_tokenizer_create(const oct_allocator *mem, const oct_vocab_desc *
     if (st == OCT_OK)
         *out = tok;
     else
-        oct_tokenizer_release(tok);
+        oct_tokenizer_destroy(tok);
     return st;
 }

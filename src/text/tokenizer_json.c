@@ -297,7 +297,7 @@ static oct_status parse_files(const oct_allocator *mem, const model_files *files
         *out = r.tok;
         return OCT_OK;
     }
-    oct_tokenizer_release(r.tok);
+    oct_tokenizer_destroy(r.tok);
     /* The JSON reader's word for a bad text; here it is a bad file. */
     if (st == OCT_E_INVALID) st = OCT_E_CORRUPT;
     if (err) err->code = st;

@@ -5,7 +5,6 @@
 #define OCT_TEXT_TOKENIZER_PRIV_H
 
 #include <jansson.h>
-#include <stdatomic.h>
 
 #include "base/arena.h"
 #include "text/added.h"
@@ -47,7 +46,6 @@ typedef struct oct_named_template {
 
 struct oct_tokenizer {
     const oct_allocator *mem;
-    _Atomic int refs;
     oct_arena arena; /* strings of the parts below */
     oct_vocab vocab;
     oct_bpe_model bpe;
@@ -82,7 +80,7 @@ struct oct_tokenizer {
     bool add_bos, add_eos; /* from_gguf: for the files that are written */
 };
 
-/* An empty tokenizer with one reference. */
+/* An empty tokenizer. */
 OCT_MUST_CHECK oct_status oct_tok_new(const oct_allocator *mem, oct_tokenizer **out, oct_err *err);
 /* A copy of s that lives as long as the tokenizer. */
 OCT_MUST_CHECK oct_status oct_tok_keep(oct_tokenizer *tok, oct_str s, oct_str *out, oct_err *err);

@@ -147,7 +147,7 @@ static void tokenizer(const field *file, const field *texts) {
     oct_buf_fini(&b);
     oct_buf_fini(&text);
     oct_ids_fini(&ids);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
     json_decref(all);
 }
 

@@ -10,7 +10,7 @@
 
 enum { BYTE_TOKENS = 256 };
 
-/* NULL when memory is refused. Release it with oct_tokenizer_release. */
+/* NULL when memory is refused. Ends with oct_tokenizer_destroy. */
 static inline oct_tokenizer *byte_tokenizer(void) {
     char spelled[BYTE_TOKENS][4]; /* the 256 bytes in the spelling of byte-level vocabularies */
     oct_str tokens[BYTE_TOKENS];

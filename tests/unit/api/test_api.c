@@ -134,7 +134,7 @@ static int set_up(void **state) {
 static int tear_down(void **state) {
     fixture *f = *state;
     oct_template_release(f->template);
-    oct_tokenizer_release(f->tokenizer);
+    oct_tokenizer_destroy(f->tokenizer);
     return 0;
 }
 

@@ -72,7 +72,7 @@ void harness_fini(harness *h) {
     oct_engine_destroy(h->engine);
     assert_int_equal(h->mem.live_blocks, 0);
     assert_int_equal(h->mem.live_bytes, 0);
-    oct_tokenizer_release(h->tok);
+    oct_tokenizer_destroy(h->tok);
     fake_fini(&h->fake);
 }
 

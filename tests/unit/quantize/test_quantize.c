@@ -127,7 +127,7 @@ static oct_status try_quantise(const char *from, const char *to, const oct_quant
     need(oct_checkpoint_open(mem, from, &ckpt, err), err);
     if (with_tokenizer) need(oct_tokenizer_open(mem, source, &tok, err), err);
     const oct_status st = oct_quantize(mem, device, ckpt, tok, to, o, report, err);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
     oct_checkpoint_close(ckpt);
     oct_device_close(device);
     return st;

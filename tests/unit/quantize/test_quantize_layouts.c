@@ -109,7 +109,7 @@ static oct_status try_quantise(const oct_quantize_options *o, oct_quantize_repor
     need(oct_device_open(mem, "cpu", &od, &device, err), err);
     need(oct_checkpoint_open(mem, source, &ckpt, err), err);
     const oct_status st = oct_quantize(mem, device, ckpt, tok, result, o, r, err);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
     oct_checkpoint_close(ckpt);
     oct_device_close(device);
     return st;

@@ -36,7 +36,7 @@ static void SM1_character_split_over_tokens(void **state) {
     push_is(&d, 0x80, "\xF0\x9F\x98\x80");
     push_is(&d, 'a', "a");
     flush_is(&d, "");
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 static void SM1_character_never_completed(void **state) {
@@ -53,7 +53,7 @@ static void SM1_character_never_completed(void **state) {
     push_is(&d, 0xE4, "");
     flush_is(&d, "\xEF\xBF\xBD");
     flush_is(&d, "");
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 static void first_blank_of_a_text(void **state) {
@@ -72,7 +72,7 @@ static void first_blank_of_a_text(void **state) {
     oct_detokenizer_init(&d, tok, false);
     push_is(&d, 1, "<s>");
     push_is(&d, 275, " hello");
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 /* Random ids: the joined pushes equal the whole, and both are UTF-8. */
@@ -115,7 +115,7 @@ static void stream_equals_whole(void **state) {
             oct_buf_fini(&whole);
             oct_buf_fini(&joined);
         }
-        oct_tokenizer_release(tok);
+        oct_tokenizer_destroy(tok);
     }
 }
 

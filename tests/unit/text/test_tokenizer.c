@@ -42,7 +42,7 @@ static void bytes_encode_as_the_reference(void **state) {
     CHECK_IDS(tok, "Hello'S \xC2\xA0ok", PARSE, 72, 101, 258, 39, 83, 32, 194, 160, 111, 107);
     check_ids(tok, OCT_STR(""), PARSE, NULL, 0);
     CHECK_IDS(tok, "", ADD, 270);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 static void added_tokens_follow_their_rules(void **state) {
@@ -53,7 +53,7 @@ static void added_tokens_follow_their_rules(void **state) {
     CHECK_IDS(tok, "a<word>b <word> c", PARSE, 97, 60, 119, 261, 100, 62, 98, 32, 274, 32, 99);
     CHECK_IDS(tok, "<tool><|bos|>", PARSE, 272, 270);
     CHECK_IDS(tok, "<late>", PARSE, 276); /* only in tokenizer_config.json */
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 static void TK7_special_text_is_text_under_a_flag(void **state) {
@@ -63,7 +63,7 @@ static void TK7_special_text_is_text_under_a_flag(void **state) {
     CHECK_IDS(tok, "<|end|>", 0, 60, 124, 101, 110, 100, 124, 62);
     CHECK_IDS(tok, "<tool>", 0, 272); /* added, but not special */
     CHECK_IDS(tok, "<|end|", PARSE, 60, 124, 101, 110, 100, 124);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 static void tokens_by_id_and_name(void **state) {
@@ -88,7 +88,7 @@ static void tokens_by_id_and_name(void **state) {
     assert_true(oct_str_is(oct_tokenizer_chat_template(tok, NULL), "{{ messages[0].content }}"));
     assert_null(oct_tokenizer_chat_template(tok, "rag").ptr);
     oct_buf_fini(&spelling);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 static void TK9_ids_without_text_give_nothing(void **state) {
@@ -100,7 +100,7 @@ static void TK9_ids_without_text_give_nothing(void **state) {
     assert_false(oct_tokenizer_has(tok, 269));
     assert_false(oct_tokenizer_is_special(tok, -1));
     assert_int_equal(oct_tokenizer_token_bytes(tok, 300).len, 0);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 static void TK2_ids_against_embedding_rows(void **state) {
@@ -110,7 +110,7 @@ static void TK2_ids_against_embedding_rows(void **state) {
     assert_int_equal(oct_tokenizer_check_rows(tok, 277, &err), OCT_OK);
     assert_int_equal(oct_tokenizer_check_rows(tok, 276, &err), OCT_E_CORRUPT);
     assert_non_null(strstr(err.text, "276"));
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 static void pieces_encode_as_the_reference(void **state) {
@@ -125,7 +125,7 @@ static void pieces_encode_as_the_reference(void **state) {
     CHECK_TEXT(tok, false, "<s> hello", 1, 275);
     CHECK_TEXT(tok, true, "aaaa\xE4\xB8\xAD", 1, 259, 282, 231, 187, 176);
     CHECK_TEXT(tok, true, "\xEF\xBF\xBD\n", 231, 187, 13);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 /* All marks of the first token and none of the second, as in the reference. */
@@ -151,7 +151,7 @@ static void a_metaspace_decoder_strips_the_first_token(void **state) {
     assert_string_equal(oct_buf_cs(&text), "<0x74>");
     oct_buf_fini(&text);
     oct_buf_fini(&json);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 static void TK1_unknown_parts_are_named(void **state) {
@@ -302,7 +302,7 @@ static void TK6_text_that_is_not_utf8(void **state) {
     CHECK_IDS(tok, "\0", PARSE, 0);                       /* ordinary text */
     CHECK_IDS(tok, "\xEF\xBB\xBF", PARSE, 239, 187, 191); /* byte-order mark */
     CHECK_IDS(tok, "\xEF\xBF\xBE", PARSE, 239, 191, 190); /* U+FFFE */
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 static void template_file_wins_over_the_config(void **state) {
@@ -318,7 +318,7 @@ static void template_file_wins_over_the_config(void **state) {
                      OCT_OK);
     assert_true(oct_str_is(oct_tokenizer_chat_template(tok, NULL), "file"));
     assert_true(oct_str_is(oct_tokenizer_bos_text(tok), ""));
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
     oct_buf_fini(&json);
 }
 
@@ -348,7 +348,7 @@ static void every_refused_allocation_leaves_nothing(void **state) {
         if (st == OCT_OK)
             st = oct_tokenizer_encode(tok, OCT_STR("hello  world \xE4\xB8\xAD"), 3, &ids, NULL);
         oct_ids_fini(&ids);
-        oct_tokenizer_release(tok);
+        oct_tokenizer_destroy(tok);
         assert_int_equal(f.live_blocks, 0);
         if (st == OCT_OK) break;
         assert_true(k < 10000);

@@ -123,7 +123,7 @@ static void byte_level_vocabulary(void **state) {
     oct_tokenizer *tok = create(&v);
     check_bytes(tok);
     CHECK_IDS(tok, "hello", ADD, 259); /* no BOS for this family */
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
     fini(&v);
 }
 
@@ -138,15 +138,15 @@ static void pre_name_sets_the_rules(void **state) {
     oct_tokenizer *tok = create(&v);
     CHECK_IDS(tok, "hello", ADD, 260, 259);
     CHECK_IDS(tok, "hellos", 0, 256, 108, 108, 111, 115);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
     v.desc.add_bos = 0;
     tok = create(&v);
     CHECK_IDS(tok, "hello", ADD, 259);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
     v.desc.pre = OCT_STR("default"); /* through the regex engine */
     tok = create(&v);
     CHECK_IDS(tok, "he+1234", 0, 256, 43, 49, 50, 51, 52);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
     fini(&v);
 }
 
@@ -166,12 +166,12 @@ static void sentencepiece_vocabulary(void **state) {
     pieces_vocabulary(&v);
     oct_tokenizer *tok = create(&v);
     check_pieces(tok);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
     v.desc.add_space_prefix = 0;
     tok = create(&v);
     CHECK_IDS(tok, "hello", 0, 264, 267);
     CHECK_TEXT(tok, true, " hello", 268);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
     fini(&v);
 }
 
@@ -225,7 +225,7 @@ static void written_files_give_the_same(void **state) {
         oct_err err = {0};
         assert_int_equal(oct_tokenizer_write_json(tok, folder, &err), OCT_OK);
         assert_int_equal(oct_tokenizer_write_json(tok, "/no/such/folder", &err), OCT_E_IO);
-        oct_tokenizer_release(tok);
+        oct_tokenizer_destroy(tok);
         tok = open_tokenizer(folder);
         if (kind)
             check_pieces(tok);
@@ -233,7 +233,7 @@ static void written_files_give_the_same(void **state) {
             check_bytes(tok);
         err = (oct_err){0};
         assert_int_equal(oct_tokenizer_write_json(tok, folder, &err), OCT_E_INVALID);
-        oct_tokenizer_release(tok);
+        oct_tokenizer_destroy(tok);
         fini(&v);
         snprintf(path, sizeof path, "%s/tokenizer.json", folder);
         assert_int_equal(unlink(path), 0);

@@ -57,7 +57,7 @@ static void agrees(const char *name) {
     assert_true(json_array_size(entries) > 100);
     for (size_t i = 0; i < json_array_size(entries); i++)
         check_entry(tok, json_array_get(entries, i));
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
     json_decref(expected);
     oct_buf_fini(&text);
 }

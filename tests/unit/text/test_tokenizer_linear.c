@@ -44,7 +44,7 @@ static void linear(const char *folder) {
         print_message("unit %zu: %.3f s, eight times the text %.3f s\n", i, one, eight);
         assert_true(eight <= allowed * one);
     }
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
 }
 
 static void TK5_runs_of_bytes(void **state) {
