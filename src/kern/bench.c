@@ -146,8 +146,8 @@ static void packing(bench *b) {
         const uint64_t begin = oct_peak_thread_ns();
         /* 16 rows at a time, with sums, as a loader does that has no room for the whole. */
         for (uint32_t n0 = 0; n0 < s.n; n0 += 16)
-            oct_pack_i8(to + (size_t)n0 * s.k, b->colsum, (int8_t *)b->weights + (size_t)n0 * s.k,
-                        s.k, 16, s.k, 0);
+            oct_pack_i8(&b->kern.pack, to + (size_t)n0 * s.k, b->colsum,
+                        (int8_t *)b->weights + (size_t)n0 * s.k, s.k, 16, s.k, 0);
         const double seconds = (double)(oct_peak_thread_ns() - begin) * 1e-9;
         if (seconds < best) best = seconds;
     }

@@ -21,9 +21,11 @@ void oct_kern_init(oct_kern *k, uint32_t cpu_mask) {
     oct_kern_init_elem_ref(k);
     oct_kern_init_attn_ref(k);
     oct_kern_init_kv_ref(k);
+    oct_kern_init_pack_ref(k);
 #if defined(__x86_64__)
     oct_kern_init_linear_x86(k, cpu_mask);
     oct_kern_init_elem_attn_x86(k, cpu_mask);
     oct_kern_init_kv_x86(k, cpu_mask);
+    oct_kern_init_pack_x86(k, cpu_mask);
 #endif
 }

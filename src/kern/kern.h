@@ -27,6 +27,7 @@
 #include "kern/cpu.h"
 #include "kern/elem.h"
 #include "kern/kv_kern.h"
+#include "kern/pack.h"
 
 /* |-128 * -128| * OCT_KERN_MAX_K is still an int32. */
 enum { OCT_KERN_MAX_K = 131071 };
@@ -141,6 +142,7 @@ typedef struct oct_kern {
     oct_kern_elem elem;       /* kern/elem.h: rows: norms, activations, quantisation */
     oct_kern_attn_slots attn; /* kern/attn_kern.h: the pieces of kern/attn.h */
     oct_kern_kv_slots kv;     /* kern/kv_kern.h: element types of the cache */
+    oct_kern_pack_slots pack; /* kern/pack.h: the pieces of packing a matrix */
 } oct_kern;
 
 /* Fills the table for the bits of cpu_mask (0: the reference alone). A bit without the weaker ones

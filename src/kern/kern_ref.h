@@ -11,5 +11,6 @@ void oct_kern_init_linear_ref(oct_kern *k); /* linear_ref.c: the int8 and float 
 void oct_kern_init_elem_ref(oct_kern *k);   /* elem_ref.c */
 void oct_kern_init_attn_ref(oct_kern *k);   /* attn_ref.c */
 void oct_kern_init_kv_ref(oct_kern *k);     /* kv_ref.c */
+void oct_kern_init_pack_ref(oct_kern *k);   /* pack.c */
 
 #endif

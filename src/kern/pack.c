@@ -2,14 +2,19 @@
  * kern/pack.c - a transpose of 4-byte groups (int8) or of elements (float) in blocks of 16 rows.
  *
  * Whole panels are written front to back, 1 KiB at a time, and the row sums are taken in the same
- * visit, in vectors of 16 bytes that every instruction set has. Outputs that do not fill a panel go
- * one by one.
+ * visit, by the slots of a table. The reference of these is here, in vectors of 16 bytes that every
+ * instruction set has. Outputs that do not fill a panel go one by one.
  */
 #include "kern/pack.h"
 
 #include <string.h>
 
-enum { J = OCT_PANEL_OUTPUTS };
+#include "kern/kern_ref.h"
+
+enum {
+    J = OCT_PANEL_OUTPUTS,
+    LINE = 64, /* bytes of a row in a block */
+};
 
 /* Where the 4-byte group t of output n stands. */
 static inline int8_t *group_at(int8_t *panels, size_t panel_bytes, uint32_t n, uint32_t t) {
@@ -38,7 +43,7 @@ static void pack_row(int8_t *panels, const int8_t *src, uint32_t k, uint32_t n) 
     }
 }
 
-/* ---- blocks of vectors ----------------------------------------------------------------------- */
+/* ---- the reference of the slots -------------------------------------------------------------- */
 
 /* Sixteen bytes as the compiler knows them on any machine. */
 typedef uint32_t v4u32 __attribute__((vector_size(16)));
@@ -91,56 +96,19 @@ static inline void pack_lines(char *to, int32_t *sums, const char *src, size_t l
     for (int j = 0; j < 4; j++) sums[j] += all[j];
 }
 
-/* 16 rows x 64 k, which is 1 KiB of a panel. */
-static void pack_block(int8_t *to, int32_t *sums, const int8_t *src, size_t ld) {
-    for (unsigned j = 0; j < J; j += 4)
-        pack_lines((char *)to + (size_t)j * 4, sums + j, (const char *)src + j * ld, ld);
-}
-
-/* The last block of rows whose k is no multiple of 64. */
-static void pack_block_end(int8_t *to, int32_t *sums, const int8_t *src, size_t ld, uint32_t n) {
-    int8_t block[J][OCT_PANEL_K_UNIT] = {{0}};
-    for (unsigned j = 0; j < J; j++) memcpy(block[j], src + j * ld, n);
-    pack_block(to, sums, block[0], OCT_PANEL_K_UNIT);
-}
-
-/* Sixteen rows that fill a panel. */
-static void pack_panel(int8_t *panel, int32_t *colsum, const int8_t *src, size_t ld, uint32_t k) {
-    int32_t sums[J] = {0};
-    uint32_t k0 = 0;
-    for (; k0 + OCT_PANEL_K_UNIT <= k; k0 += OCT_PANEL_K_UNIT)
-        pack_block(panel + (size_t)k0 * J, sums, src + k0, ld);
-    if (k0 < k) pack_block_end(panel + (size_t)k0 * J, sums, src + k0, ld, k - k0);
-    if (colsum) memcpy(colsum, sums, sizeof sums);
-}
-
-void oct_pack_i8(int8_t *panels, int32_t *colsum, const int8_t *src, size_t ld_src, uint32_t n,
-                 uint32_t k, uint32_t n0) {
-    const size_t panel_bytes = oct_pack_panel_bytes_i8(k);
-    uint32_t i = 0;
-    while (i < n) {
-        const uint32_t at = n0 + i;
-        const int8_t *row = src + i * ld_src;
-        if (at % J == 0 && n - i >= J) {
-            pack_panel(panels + at / J * panel_bytes, colsum ? colsum + at : NULL, row, ld_src, k);
-            i += J;
-        } else {
-            pack_row(panels, row, k, at);
-            if (colsum) colsum[at] = sum_i8(row, k);
-            i++;
-        }
-    }
-}
-
-/* Element (output n, k t) of a packed float matrix, in elements from its start. */
-static inline size_t float_at(uint32_t n, uint32_t t, uint32_t k) {
-    return ((size_t)(n / J) * k + t) * J + n % J;
+static OCT_DECL_PACK_WORDS(pack_words_ref) {
+    char *block = to;
+    const char *line = src;
+    for (size_t i = 0; i < n_blocks; i++, block += (size_t)LINE * J, line += LINE)
+        for (unsigned j = 0; j < J; j += 4)
+            pack_lines(block + (size_t)j * 4, sums ? sums + j : NULL, line + j * ld_bytes,
+                       ld_bytes);
 }
 
 /* Eight halves of each of eight rows become eight columns, which lie J halves apart. */
-static inline void pack_halves(uint16_t *to, const uint16_t *src, size_t ld) {
+static inline void pack_halves(uint16_t *to, const char *src, size_t ld_bytes) {
     v8u16 a[8], b[8];
-    for (int j = 0; j < 8; j++) a[j] = (v8u16)load(src + j * ld);
+    for (int j = 0; j < 8; j++) a[j] = (v8u16)load(src + j * ld_bytes);
     for (int j = 0; j < 4; j++) { /* rows j and j + 4, then j and j + 2 of those, ... */
         b[2 * j] = __builtin_shufflevector(a[j], a[j + 4], 0, 8, 1, 9, 2, 10, 3, 11);
         b[2 * j + 1] = __builtin_shufflevector(a[j], a[j + 4], 4, 12, 5, 13, 6, 14, 7, 15);
@@ -156,28 +124,79 @@ static inline void pack_halves(uint16_t *to, const uint16_t *src, size_t ld) {
     for (int t = 0; t < 8; t++) store(to + (size_t)t * J, (v4u32)b[t]);
 }
 
-/* Sixteen rows that fill a panel, for one element size. */
-static void panel_16(uint16_t *to, const uint16_t *src, size_t ld, uint32_t k) {
-    uint32_t t = 0;
-    for (; t + 32 <= k; t += 32) /* a line of each of eight rows */
-        for (unsigned j = 0; j < J; j += 8)
-            for (unsigned i = 0; i < 32; i += 8)
-                pack_halves(to + (size_t)(t + i) * J + j, src + j * ld + t + i, ld);
-    for (; t < k; t++)
+static OCT_DECL_PACK_HALVES(pack_halves_ref) {
+    uint16_t *block = to;
+    const char *line = src;
+    for (size_t i = 0; i < n_blocks; i++, block += (size_t)LINE / 2 * J, line += LINE)
+        for (unsigned j = 0; j < J; j += 8) /* a line of each of eight rows */
+            for (unsigned t = 0; t < LINE / 2; t += 8)
+                pack_halves(block + (size_t)t * J + j, line + j * ld_bytes + (size_t)2 * t,
+                            ld_bytes);
+}
+
+void oct_kern_init_pack_ref(oct_kern *k) {
+    k->pack = (oct_kern_pack_slots){.words = pack_words_ref, .halves = pack_halves_ref};
+}
+
+/* ---- matrices -------------------------------------------------------------------------------- */
+
+/* Sixteen rows that fill a panel. What is left of k by 64 goes through a block padded with zeros.
+ */
+static void panel_i8(const oct_kern_pack_slots *with, int8_t *panel, int32_t *colsum,
+                     const int8_t *src, size_t ld, uint32_t k) {
+    int32_t sums[J] = {0}, *wanted = colsum ? sums : NULL;
+    const uint32_t whole = k / LINE * LINE;
+    with->words(panel, wanted, src, ld, k / LINE);
+    if (whole < k) {
+        int8_t block[J][LINE] = {{0}};
+        for (unsigned j = 0; j < J; j++) memcpy(block[j], src + j * ld + whole, k - whole);
+        with->words(panel + (size_t)whole * J, wanted, block, LINE, 1);
+    }
+    if (colsum) memcpy(colsum, sums, sizeof sums);
+}
+
+void oct_pack_i8(const oct_kern_pack_slots *with, int8_t *panels, int32_t *colsum,
+                 const int8_t *src, size_t ld_src, uint32_t n, uint32_t k, uint32_t n0) {
+    const size_t panel_bytes = oct_pack_panel_bytes_i8(k);
+    uint32_t i = 0;
+    while (i < n) {
+        const uint32_t at = n0 + i;
+        const int8_t *row = src + i * ld_src;
+        if (at % J == 0 && n - i >= J) {
+            panel_i8(with, panels + at / J * panel_bytes, colsum ? colsum + at : NULL, row, ld_src,
+                     k);
+            i += J;
+        } else {
+            pack_row(panels, row, k, at);
+            if (colsum) colsum[at] = sum_i8(row, k);
+            i++;
+        }
+    }
+}
+
+/* Element (output n, k t) of a packed float matrix, in elements from its start. */
+static inline size_t float_at(uint32_t n, uint32_t t, uint32_t k) {
+    return ((size_t)(n / J) * k + t) * J + n % J;
+}
+
+/* Sixteen rows that fill a panel, for one element size; what is left of k goes one by one. */
+static void panel_16(const oct_kern_pack_slots *with, uint16_t *to, const uint16_t *src, size_t ld,
+                     uint32_t k) {
+    enum { N = LINE / 2 };
+    with->halves(to, src, ld * sizeof *src, k / N);
+    for (uint32_t t = k / N * N; t < k; t++)
         for (unsigned j = 0; j < J; j++) to[(size_t)t * J + j] = src[j * ld + t];
 }
-static void panel_32(uint32_t *to, const uint32_t *src, size_t ld, uint32_t k) {
-    uint32_t t = 0;
-    for (; t + 16 <= k; t += 16)
-        for (unsigned j = 0; j < J; j += 4)
-            pack_lines((char *)(to + (size_t)t * J + j), NULL, (const char *)(src + j * ld + t),
-                       ld * sizeof *src);
-    for (; t < k; t++)
+static void panel_32(const oct_kern_pack_slots *with, uint32_t *to, const uint32_t *src, size_t ld,
+                     uint32_t k) {
+    enum { N = LINE / 4 };
+    with->words(to, NULL, src, ld * sizeof *src, k / N);
+    for (uint32_t t = k / N * N; t < k; t++)
         for (unsigned j = 0; j < J; j++) to[(size_t)t * J + j] = src[j * ld + t];
 }
 
-void oct_pack_float(void *panels, oct_pack_type type, const void *src, size_t ld_src, uint32_t n,
-                    uint32_t k, uint32_t n0) {
+void oct_pack_float(const oct_kern_pack_slots *with, void *panels, oct_pack_type type,
+                    const void *src, size_t ld_src, uint32_t n, uint32_t k, uint32_t n0) {
     const int wide = type == OCT_PACK_F32;
     uint32_t i = 0;
     while (i < n) {
@@ -188,9 +207,9 @@ void oct_pack_float(void *panels, oct_pack_type type, const void *src, size_t ld
         uint16_t *to16 = panels;
         if (at % J == 0 && n - i >= J) {
             if (wide)
-                panel_32(to32 + float_at(at, 0, k), row32, ld_src, k);
+                panel_32(with, to32 + float_at(at, 0, k), row32, ld_src, k);
             else
-                panel_16(to16 + float_at(at, 0, k), row16, ld_src, k);
+                panel_16(with, to16 + float_at(at, 0, k), row16, ld_src, k);
             i += J;
             continue;
         }

@@ -58,13 +58,36 @@ static inline size_t oct_pack_bytes(oct_pack_type type, uint32_t n, uint32_t k) 
     return oct_pack_panel_bytes(type, k) * oct_pack_n_panels(n);
 }
 
+/*
+ * What whole panels are made of: n_blocks pieces of 16 rows x 64 bytes, side by side in rows that
+ * lie ld_bytes apart, become pieces of 1 KiB of a panel, one behind the other at `to`. Nothing
+ * needs to be aligned.
+ *
+ * words    A block is 16 x 16 words of 4 bytes, turned over: int8 in groups of four, and f32. sums
+ *          (NULL: not wanted): sums[j] grows by the 64 * n_blocks signed bytes of row j.
+ * halves   A block is 16 x 32 halves of 2 bytes, turned over: bf16 and f16.
+ */
+#define OCT_DECL_PACK_WORDS(name) \
+    void(name)(void *to, int32_t *sums, const void *src, size_t ld_bytes, size_t n_blocks)
+#define OCT_DECL_PACK_HALVES(name) \
+    void(name)(void *to, const void *src, size_t ld_bytes, size_t n_blocks)
+
+typedef OCT_DECL_PACK_WORDS(*oct_pack_words_fn);
+typedef OCT_DECL_PACK_HALVES(*oct_pack_halves_fn);
+
+/* The member pack of a kernel table (kern/kern.h). */
+typedef struct oct_kern_pack_slots {
+    oct_pack_words_fn words;
+    oct_pack_halves_fn halves;
+} oct_kern_pack_slots;
+
 /* Packs src[n][ld_src] as outputs n0 .. n0+n-1 and writes their sums over k to colsum[n0 ..] (NULL:
  * not wanted). Every byte of those outputs is written, the K padding included. */
-void oct_pack_i8(int8_t *panels, int32_t *colsum, const int8_t *src, size_t ld_src, uint32_t n,
-                 uint32_t k, uint32_t n0);
+void oct_pack_i8(const oct_kern_pack_slots *with, int8_t *panels, int32_t *colsum,
+                 const int8_t *src, size_t ld_src, uint32_t n, uint32_t k, uint32_t n0);
 
 /* The same for floats; src rows lie ld_src elements apart. */
-void oct_pack_float(void *panels, oct_pack_type type, const void *src, size_t ld_src, uint32_t n,
-                    uint32_t k, uint32_t n0);
+void oct_pack_float(const oct_kern_pack_slots *with, void *panels, oct_pack_type type,
+                    const void *src, size_t ld_src, uint32_t n, uint32_t k, uint32_t n0);
 
 #endif

@@ -44,7 +44,7 @@ static void one_shape(kcheck *t, const oct_kern *ref, const oct_kern *k, oct_pac
     float *want = kc_tail(t, B_C_REF, cells * 4), *got = kc_tail(t, B_C, cells * 4);
     fill_weights(t, src, type, (size_t)s.n * s.k, kind);
     memset(panels, 0, oct_pack_bytes(type, s.n, s.k));
-    oct_pack_float(panels, type, src, s.k, s.n, s.k, 0);
+    oct_pack_float(&ref->pack, panels, type, src, s.k, s.n, s.k, 0);
     kc_fill_f32(t, a, n_a, 3.0f, KC_RANDOM);
     memset(want, 0x5a, cells * 4);
     memset(got, 0x5a, cells * 4);

@@ -31,7 +31,8 @@ static const struct {
     {KC_RANDOM, KC_MIN},    {KC_LAST, KC_RANDOM}, {KC_ZERO, KC_MAX},
 };
 
-static int8_t *packed(kcheck *t, uint32_t n, uint32_t k, kc_fill_kind how, int32_t **sums) {
+static int8_t *packed(kcheck *t, const oct_kern *ref, uint32_t n, uint32_t k, kc_fill_kind how,
+                      int32_t **sums) {
     const uint32_t n_panels = oct_pack_n_panels(n);
     int8_t *src = kc_tail(t, B_SRC, (size_t)n * k);
     int8_t *panels = kc_tail(t, B_PANELS, oct_pack_bytes(OCT_PACK_I8, n, k));
@@ -39,7 +40,7 @@ static int8_t *packed(kcheck *t, uint32_t n, uint32_t k, kc_fill_kind how, int32
     kc_fill_i8(t, src, (size_t)n * k, how);
     memset(panels, 0, oct_pack_bytes(OCT_PACK_I8, n, k));
     memset(*sums, 0, (size_t)n_panels * 64);
-    oct_pack_i8(panels, *sums, src, k, n, k, 0);
+    oct_pack_i8(&ref->pack, panels, *sums, src, k, n, k, 0);
     return panels;
 }
 
@@ -53,7 +54,7 @@ static void one_shape(kcheck *t, const oct_kern *ref, const oct_kern *k, kc_gemm
     kc_case(t, "m=%u n=%u k=%u fill=%u", s.m, s.n, s.k, fill);
 
     int32_t *sums;
-    const int8_t *panels = packed(t, s.n, s.k, fills[fill].w, &sums);
+    const int8_t *panels = packed(t, ref, s.n, s.k, fills[fill].w, &sums);
     int8_t *q = kc_tail(t, B_Q, (s.m - 1) * ldq + s.k);
     kc_fill_i8(t, q, (s.m - 1) * ldq + s.k, fills[fill].q);
     void *rows_ref = kc_tail(t, B_ROWS_REF, s.m * ref_bytes);
@@ -89,7 +90,7 @@ static void one_product(kcheck *t, const oct_kern *ref, const oct_kern *k, kc_ge
     kc_case(t, "m=%u n=%u k=%u fill=%u options=%x", s.m, s.n, s.k, fill, options);
 
     int32_t *sums;
-    const int8_t *panels = packed(t, s.n, s.k, fills[fill].w, &sums);
+    const int8_t *panels = packed(t, ref, s.n, s.k, fills[fill].w, &sums);
     int8_t *q = kc_tail(t, B_Q, (size_t)s.m * s.k);
     void *rows_ref = kc_tail(t, B_ROWS_REF, s.m * ref_bytes);
     void *rows = kc_tail(t, B_ROWS, s.m * bytes);

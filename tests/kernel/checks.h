@@ -17,10 +17,11 @@ kc_check check_gemm_float; /* check_gemm_float.c: gemm_f32, gemm_bf16, gemm_f16 
 kc_check check_elem;       /* check_elem.c: norms, activations, quantisation, sampling's sums */
 kc_check check_attn;       /* check_attn.c: the pieces of attention */
 kc_check check_kv;         /* check_kv.c: element types of the cache */
+kc_check check_pack;       /* check_pack.c: the pieces of packing a matrix */
 
 static kc_check *const kc_checks[] = {
-    check_gemm_i8,    check_product_i8, check_gemm_i16, check_epilogues,
-    check_gemm_float, check_elem,       check_attn,     check_kv,
+    check_gemm_i8, check_product_i8, check_gemm_i16, check_epilogues, check_gemm_float,
+    check_elem,    check_attn,       check_kv,       check_pack,
 };
 
 #endif

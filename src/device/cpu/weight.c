@@ -239,22 +239,26 @@ static int32_t check_rows(octet_device *dev, const oct_cpu_weight *w, const octe
 typedef struct write_job {
     const oct_cpu_weight *w;
     const octet_weight_rows *rows;
+    const oct_kern *kern;
 } write_job;
 
 /* n rows at src become rows begin .. of one matrix. */
-static void pack_rows(const oct_cpu_weight *w, const void *src, size_t begin, size_t n) {
+static void pack_rows(const oct_kern *kern, const oct_cpu_weight *w, const void *src, size_t begin,
+                      size_t n) {
     if (w->type == OCT_PACK_I8)
-        oct_pack_i8(w->panels, w->col_sum, src, w->k, (uint32_t)n, w->k, (uint32_t)begin);
+        oct_pack_i8(&kern->pack, w->panels, w->col_sum, src, w->k, (uint32_t)n, w->k,
+                    (uint32_t)begin);
     else
-        oct_pack_float(w->panels, w->type, src, w->k, (uint32_t)n, w->k, (uint32_t)begin);
+        oct_pack_float(&kern->pack, w->panels, w->type, src, w->k, (uint32_t)n, w->k,
+                       (uint32_t)begin);
 }
 
 /* Rows begin .. end-1 of one matrix, whose first row is row `first` of the handle. */
-static void write_rows(const oct_cpu_weight *w, const octet_weight_rows *r, uint64_t first,
-                       size_t begin, size_t end) {
+static void write_rows(const oct_kern *kern, const oct_cpu_weight *w, const octet_weight_rows *r,
+                       uint64_t first, size_t begin, size_t end) {
     const size_t from = first + begin - r->row, n = end - begin;
     const char *src = (const char *)r->data + from * w->k * oct_pack_elem_bytes(w->type);
-    pack_rows(w, src, begin, n);
+    pack_rows(kern, w, src, begin, n);
     for (size_t i = 0; i < n; i++) {
         w->bias[begin + i] = r->bias ? r->bias[from + i] : 0.0f;
         if (w->type != OCT_PACK_I8) continue;
@@ -275,7 +279,7 @@ static void write_share(void *ctx, oct_share share) {
         const oct_cpu_weight one = oct_cpu_weight_expert(w, (uint32_t)e);
         const size_t b = oct_max_size(begin, r->row > first ? r->row - first : 0);
         const size_t z = oct_min_size(end, last - first);
-        if (b < z) write_rows(&one, r, first, b, z);
+        if (b < z) write_rows(job->kern, &one, r, first, b, z);
     }
 }
 
@@ -286,7 +290,7 @@ int32_t oct_cpu_weight_write(octet_device *dev, octet_weight handle,
     CPU_TRY(check_rows(dev, w, rows));
     if (rows->bias) w->has_bias = true;
     if (rows->int_bias) w->has_int_bias = true;
-    write_job job = {w, rows};
+    write_job job = {w, rows, &dev->kern};
     oct_pool_run(dev->pool, write_share, &job);
     return OCTET_OK;
 }
@@ -294,6 +298,7 @@ int32_t oct_cpu_weight_write(octet_device *dev, octet_weight handle,
 /* ---- loading --------------------------------------------------------------------------------- */
 
 typedef struct load_job {
+    const oct_kern *kern;
     const oct_cpu_weight *w;
     const octet_weight_reader *reader;
     char *stage; /* rows_at_once rows for each thread */
@@ -317,7 +322,7 @@ static int32_t load_rows(load_job *job, const oct_cpu_weight *w, uint64_t first,
     if (i8) memset(part.int_bias, 0, n * sizeof *part.int_bias);
     CPU_TRY(job->reader->read(job->reader->ctx, &part));
     atomic_fetch_or_explicit(&job->given, part.given, memory_order_relaxed);
-    pack_rows(w, stage, begin, n);
+    pack_rows(job->kern, w, stage, begin, n);
     return OCTET_OK;
 }
 
@@ -360,8 +365,10 @@ int32_t oct_cpu_weight_load(octet_device *dev, octet_weight handle,
         return CPU_FAIL(dev, OCT_E_INVALID, "weight: no reader, or one that is too small");
     const size_t row_bytes = (size_t)w->k * oct_pack_elem_bytes(w->type);
     const size_t panels = STAGE_BYTES / (row_bytes * OCT_PANEL_OUTPUTS);
-    load_job job = {
-        .w = w, .reader = reader, .rows_at_once = oct_max_size(panels, 1) * OCT_PANEL_OUTPUTS};
+    load_job job = {.kern = &dev->kern,
+                    .w = w,
+                    .reader = reader,
+                    .rows_at_once = oct_max_size(panels, 1) * OCT_PANEL_OUTPUTS};
     job.stage_bytes = (job.rows_at_once * row_bytes + 4095) / 4096 * 4096;
     job.stage = oct_cpu_scratch(dev, OCT_CPU_SCRATCH_THREADS,
                                 oct_pool_n_threads(dev->pool) * job.stage_bytes);

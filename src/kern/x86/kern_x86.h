@@ -32,6 +32,18 @@ OCT_DECL_PREP_ROWS_I8(oct_prep_rows_i8_amx);
 OCT_DECL_GEMM_I8(oct_gemm_i8_amx);
 OCT_DECL_PRODUCT_I8(oct_product_i8_amx);
 
+OCT_DECL_PACK_WORDS(oct_pack_words_avx2);
+OCT_DECL_PACK_HALVES(oct_pack_halves_avx2);
+OCT_DECL_PACK_WORDS(oct_pack_words_avx512);
+
+static inline void oct_kern_init_pack_x86(oct_kern *k, uint32_t cpu_mask) {
+    if (!(cpu_mask & OCT_CPU_AVX2)) return;
+    k->pack.words = oct_pack_words_avx2;
+    k->pack.halves = oct_pack_halves_avx2;
+    if (!(cpu_mask & OCT_CPU_AVX512_VNNI)) return;
+    k->pack.words = oct_pack_words_avx512;
+}
+
 static inline void oct_kern_init_linear_x86(oct_kern *k, uint32_t cpu_mask) {
     if (!(cpu_mask & OCT_CPU_AVX2)) return;
     k->row_unit = 6;

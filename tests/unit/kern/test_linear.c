@@ -19,6 +19,9 @@
 #include "kern/peak.h"
 #include "quant/contract.h"
 
+/* Packs with what this CPU does best. */
+static oct_kern best;
+
 static uint32_t state = 12345;
 static uint32_t next_random(void) { return state = state * 1664525u + 1013904223u; }
 static int8_t random_i8(void) { return (int8_t)(next_random() >> 24); }
@@ -62,11 +65,11 @@ static void one_packing(uint32_t n, uint32_t k) {
     for (size_t i = 0; i < (size_t)n * k; i++) src[i] = random_i8();
     soil(whole, bytes, oct_pack_panel_bytes_i8(k), n);
     soil(parts, bytes, oct_pack_panel_bytes_i8(k), n);
-    oct_pack_i8(whole, sums, src, k, n, k, 0);
+    oct_pack_i8(&best.pack, whole, sums, src, k, n, k, 0);
     const uint32_t cuts[] = {0, n / 3, n / 3 + n / 4, n};
     for (int i = 0; i < 3; i++)
-        oct_pack_i8(parts, sums_parts, src + (size_t)cuts[i] * k, k, cuts[i + 1] - cuts[i], k,
-                    cuts[i]);
+        oct_pack_i8(&best.pack, parts, sums_parts, src + (size_t)cuts[i] * k, k,
+                    cuts[i + 1] - cuts[i], k, cuts[i]);
     assert_memory_equal(whole, parts, bytes);
     assert_memory_equal(sums, sums_parts, n_sums * 4);
     unpack_i8(back, whole, n, k);
@@ -103,7 +106,7 @@ static void packing_places_bytes_as_documented(void **s) {
     int8_t src[N * K], panels[2 * 128 * 16] = {0};
     for (int i = 0; i < N * K; i++) src[i] = random_i8();
     assert_int_equal(oct_pack_bytes(OCT_PACK_I8, N, K), sizeof panels);
-    oct_pack_i8(panels, NULL, src, K, N, K, 0);
+    oct_pack_i8(&best.pack, panels, NULL, src, K, N, K, 0);
     for (unsigned p = 0; p < 2; p++)
         for (unsigned k = 0; k < 128; k++)
             for (unsigned j = 0; j < 16; j++) {
@@ -119,7 +122,7 @@ static void packing_extreme_sums(void **s) {
     int8_t *src = get(16, K), *panels = get(oct_pack_bytes(OCT_PACK_I8, 16, K), 1);
     int32_t sums[16];
     memset(src, -128, 16 * (size_t)K);
-    oct_pack_i8(panels, sums, src, K, 16, K, 0);
+    oct_pack_i8(&best.pack, panels, sums, src, K, 16, K, 0);
     for (int j = 0; j < 16; j++) assert_int_equal(sums[j], -128 * K);
     put(panels, oct_pack_bytes(OCT_PACK_I8, 16, K), 1);
     put(src, 16, K);
@@ -137,8 +140,9 @@ static void packing_floats(void **s) {
             for (size_t i = 0; i < n * k * elem; i++) src[i] = (uint8_t)random_i8();
             soil(panels, bytes, oct_pack_panel_bytes((oct_pack_type)type, k), n);
             const uint32_t cut = n / 3;
-            oct_pack_float(panels, (oct_pack_type)type, src, k, cut, k, 0);
-            oct_pack_float(panels, (oct_pack_type)type, src + cut * k * elem, k, n - cut, k, cut);
+            oct_pack_float(&best.pack, panels, (oct_pack_type)type, src, k, cut, k, 0);
+            oct_pack_float(&best.pack, panels, (oct_pack_type)type, src + cut * k * elem, k,
+                           n - cut, k, cut);
             unpack_float(back, elem, panels, n, k);
             assert_memory_equal(src, back, (size_t)n * k * elem);
             put(back, (size_t)n * k, elem);
@@ -169,7 +173,7 @@ static void one_layer_i8(uint32_t mask, uint32_t m, uint32_t n, uint32_t k, int 
         ibias[j] = (int32_t)next_random() >> 8;
     }
     for (size_t i = 0; i < (size_t)m * n; i++) before[i] = out[i] = random_f32();
-    oct_pack_i8(panels, sums, w, k, n, k, 0);
+    oct_pack_i8(&best.pack, panels, sums, w, k, n, k, 0);
     kern.prep_rows_i8(q, k, m, k, rows);
 
     const oct_linear_i8_weight weight = {.n = n,
@@ -239,7 +243,7 @@ static void one_layer_float(uint32_t mask, uint32_t m, uint32_t n, uint32_t k, o
     }
     for (size_t i = 0; i < (size_t)m * k; i++) x[i] = random_f32();
     for (uint32_t j = 0; j < n; j++) fbias[j] = random_f32();
-    oct_pack_float(panels, type, w, k, n, k, 0);
+    oct_pack_float(&best.pack, panels, type, w, k, n, k, 0);
     const oct_linear_float_weight weight = {
         .n = n, .k = k, .type = type, .panels = panels, .fbias = fbias};
     const oct_linear_float_args args = {
@@ -378,6 +382,7 @@ static void bench_gives_every_figure(void **s) {
 }
 
 int main(void) {
+    oct_kern_init(&best, oct_cpu_mask());
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packing_there_and_back),
         cmocka_unit_test(packing_places_bytes_as_documented),
