@@ -13,11 +13,14 @@
 static inline const char *memory_file(const uint8_t *data, size_t size) {
     static int fd = -1;
     static char path[64];
+    static size_t held;
     if (fd < 0) {
         fd = memfd_create("fuzz", MFD_CLOEXEC);
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     }
-    if (fd < 0 || ftruncate(fd, 0) != 0 || pwrite(fd, data, size, 0) != (ssize_t)size) abort();
+    if (fd < 0 || pwrite(fd, data, size, 0) != (ssize_t)size) abort();
+    if (size < held && ftruncate(fd, (off_t)size) != 0) abort();
+    held = size;
     return path;
 }
 

@@ -65,8 +65,7 @@ static void look(oct_checkpoint *c, oct_scheme *s, oct_arena *arena) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    if (!scheme_folder[0]) scheme_start("model.safetensors", rows, OCT_COUNT(rows));
-    scheme_put("config.json", SCHEME_CONFIG ",\"quantization_config\":", data, size, "}");
-    scheme_read(look);
+    if (!scheme_model) scheme_keep(rows, OCT_COUNT(rows));
+    scheme_read_with(&scheme_model->config.quantization_config, data, size, look);
     return 0;
 }

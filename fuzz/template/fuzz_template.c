@@ -33,9 +33,11 @@ static json_t *parsed(const char *text) {
 
 static void render(const oct_template *t, bool open) {
     static const oct_template_limits limits = {
-        .max_steps = 20000, .max_output_bytes = 1 << 16, .max_memory_bytes = 1 << 24};
+        .max_steps = 20000, .max_output_bytes = 1 << 16, .max_memory_bytes = 1 << 22};
     static const oct_template_var vars[] = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
-    json_t *m = parsed(messages), *tl = parsed(tools);
+    static json_t *m, *tl; /* kept for all inputs: a render only reads them */
+    if (!m) m = parsed(messages);
+    if (!tl) tl = parsed(tools);
     const oct_chat_request req = {.messages = m,
                                   .tools = tl,
                                   .add_generation_prompt = true,
@@ -52,8 +54,6 @@ static void render(const oct_template *t, bool open) {
         (st != OCT_OK && out.len != 0))
         __builtin_trap();
     oct_buf_fini(&out);
-    json_decref(m);
-    json_decref(tl);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

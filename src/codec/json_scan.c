@@ -6,10 +6,22 @@
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-static bool is_word(char c) {
-    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
-           c == '+' || c == '.' || c == '_';
-}
+/* By table: most bytes of a file go through one of these two. */
+static const bool in_word[256] = {
+    ['0'] = true, ['1'] = true, ['2'] = true, ['3'] = true, ['4'] = true, ['5'] = true,
+    ['6'] = true, ['7'] = true, ['8'] = true, ['9'] = true, ['-'] = true, ['+'] = true,
+    ['.'] = true, ['_'] = true, ['a'] = true, ['b'] = true, ['c'] = true, ['d'] = true,
+    ['e'] = true, ['f'] = true, ['g'] = true, ['h'] = true, ['i'] = true, ['j'] = true,
+    ['k'] = true, ['l'] = true, ['m'] = true, ['n'] = true, ['o'] = true, ['p'] = true,
+    ['q'] = true, ['r'] = true, ['s'] = true, ['t'] = true, ['u'] = true, ['v'] = true,
+    ['w'] = true, ['x'] = true, ['y'] = true, ['z'] = true, ['A'] = true, ['B'] = true,
+    ['C'] = true, ['D'] = true, ['E'] = true, ['F'] = true, ['G'] = true, ['H'] = true,
+    ['I'] = true, ['J'] = true, ['K'] = true, ['L'] = true, ['M'] = true, ['N'] = true,
+    ['O'] = true, ['P'] = true, ['Q'] = true, ['R'] = true, ['S'] = true, ['T'] = true,
+    ['U'] = true, ['V'] = true, ['W'] = true, ['X'] = true, ['Y'] = true, ['Z'] = true};
+static const bool ends_run[256] = {['"'] = true, ['\\'] = true};
+
+static bool is_word(char c) { return in_word[(uint8_t)c]; }
 
 static int hex_value(char c) {
     if (is_digit(c)) return c - '0';
@@ -37,11 +49,9 @@ static bool is_low(int v) { return v >= 0xDC00 && v <= 0xDFFF; }
  * refuses as an unfinished string). */
 static oct_status scan_string(oct_str text, size_t *at, const char *where, oct_err *err) {
     size_t i = *at + 1;
-    while (i < text.len && text.ptr[i] != '"') {
-        if (text.ptr[i] != '\\') {
-            i++;
-            continue;
-        }
+    for (;;) {
+        while (i < text.len && !ends_run[(uint8_t)text.ptr[i]]) i++;
+        if (i >= text.len || text.ptr[i] == '"') break;
         const int unit = unicode_escape(text, i);
         if (unit < 0) {
             if (i + 1 < text.len && !strchr("\"\\/bfnrt", text.ptr[i + 1]))

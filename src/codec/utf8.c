@@ -44,7 +44,12 @@ oct_utf8_step oct_utf8_next(oct_str s, uint32_t *cp, size_t *len) {
     return OCT_UTF8_OK;
 }
 
+/* Where the first byte from `at` on lies that is not ASCII; eight at a time. */
 static size_t ascii_run(oct_str s, size_t at) {
+    for (uint64_t eight; s.len - at >= sizeof eight; at += sizeof eight) {
+        memcpy(&eight, s.ptr + at, sizeof eight);
+        if (eight & 0x8080808080808080u) break;
+    }
     while (at < s.len && (uint8_t)s.ptr[at] < 0x80) at++;
     return at;
 }

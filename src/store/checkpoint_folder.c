@@ -79,21 +79,25 @@ static oct_status read_text(oct_checkpoint *c, const char *name, oct_buf *out, o
     return status;
 }
 
-static oct_status read_json_object(oct_checkpoint *c, const char *name, json_t **out,
-                                   oct_err *err) {
-    oct_buf text;
-    oct_buf_init(&text, c->mem, 0);
-    *out = NULL;
-    oct_status status = read_text(c, name, &text, err);
-    if (status == OCT_OK)
-        status = oct_json_parse(oct_buf_view(&text), name, &oct_json_file_limits, out, err);
-    oct_buf_fini(&text);
+oct_status oct_checkpoint_read_object(oct_str text, const char *name, json_t **out, oct_err *err) {
+    oct_status status = oct_json_parse(text, name, &oct_json_file_limits, out, err);
     if (status == OCT_OK && !json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
         status = OCT_FAIL(err, OCT_E_CORRUPT, "%s: not a JSON object", name);
     }
     return status == OCT_E_INVALID ? OCT_E_CORRUPT : status;
+}
+
+static oct_status read_json_object(oct_checkpoint *c, const char *name, json_t **out,
+                                   oct_err *err) {
+    oct_buf text;
+    oct_buf_init(&text, c->mem, 0);
+    *out = NULL;
+    oct_status status = read_text(c, name, &text, err);
+    if (status == OCT_OK) status = oct_checkpoint_read_object(oct_buf_view(&text), name, out, err);
+    oct_buf_fini(&text);
+    return status;
 }
 
 /* Says which needed file is absent, and what the folder looks like instead. */

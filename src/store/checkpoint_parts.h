@@ -39,6 +39,10 @@ OCT_MUST_CHECK oct_status oct_checkpoint_create(const oct_allocator *mem, const 
 /* Fill an empty checkpoint whose path is set; what was opened is freed by oct_checkpoint_close. */
 OCT_MUST_CHECK oct_status oct_checkpoint_open_folder(oct_checkpoint *c, oct_err *err);
 OCT_MUST_CHECK oct_status oct_checkpoint_open_gguf(oct_checkpoint *c, oct_err *err);
+/* The text of one of its JSON files (index, description), which must be an object; name is for
+ * messages. *out is NULL on failure. */
+OCT_MUST_CHECK oct_status oct_checkpoint_read_object(oct_str text, const char *name, json_t **out,
+                                                     oct_err *err);
 
 /* checkpoint_names.c: tensors that hold all experts of a layer become one for each expert; the
  * index is made again. Then which prefix the text model has. */

@@ -45,6 +45,7 @@ struct oct_gguf {
 typedef struct reader {
     oct_gguf *g;
     unsigned char *window;
+    uint64_t window_bytes;
     uint64_t at; /* next byte of the file */
     uint64_t have_from, have_to;
     const char *base;
@@ -61,7 +62,7 @@ static oct_status take(reader *r, void *dst, uint64_t n, oct_err *err) {
                         r->base, r->at, n - left(r));
     while (n > 0) {
         if (r->at < r->have_from || r->at >= r->have_to) {
-            const uint64_t want = left(r) < WINDOW_BYTES ? left(r) : WINDOW_BYTES;
+            const uint64_t want = left(r) < r->window_bytes ? left(r) : r->window_bytes;
             OCT_TRY(oct_file_read(&r->g->file, r->at, r->window, want, err));
             r->have_from = r->at;
             r->have_to = r->at + want;
@@ -359,10 +360,11 @@ static oct_status parse(reader *r, oct_err *err) {
 static oct_status load(oct_gguf *g, const char *path, oct_err *err) {
     reader r = {.g = g, .base = oct_path_base(path)};
     OCT_TRY(oct_file_open(&g->file, g->mem, path, err));
-    r.window = oct_alloc(g->mem, WINDOW_BYTES, 1);
+    r.window_bytes = g->file.size < WINDOW_BYTES ? g->file.size : WINDOW_BYTES;
+    r.window = oct_alloc(g->mem, r.window_bytes, 1);
     if (!r.window) return no_memory(&r, err);
     const oct_status status = parse(&r, err);
-    oct_free(g->mem, r.window, WINDOW_BYTES, 1);
+    oct_free(g->mem, r.window, r.window_bytes, 1);
     return status;
 }
 

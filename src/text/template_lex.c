@@ -428,9 +428,12 @@ static bool lex_tag(lexer *x, bool block) {
 /* One stretch of data and the tag behind it. */
 static bool lex_next(lexer *x) {
     size_t tag = x->at;
-    while (tag < x->src.len &&
-           !(x->src.ptr[tag] == '{' && peek(x, tag + 1) != '\0' && strchr("{%#", peek(x, tag + 1))))
-        tag++;
+    for (;; tag++) {
+        const char *brace = memchr(x->src.ptr + tag, '{', x->src.len - tag);
+        tag = brace ? (size_t)(brace - x->src.ptr) : x->src.len;
+        const char next = peek(x, tag + 1);
+        if (!brace || next == '{' || next == '%' || next == '#') break;
+    }
     if (tag == x->src.len) {
         const oct_str rest = {x->src.ptr + x->at, tag - x->at};
         x->at = tag;
@@ -455,10 +458,13 @@ static bool normalise(tmpl_compiler *k, oct_str *s) {
     char *to = oct_tmpl_compile_alloc(k, s->len + 1, 1);
     if (!to) return false;
     size_t n = 0;
-    for (size_t i = 0; i < s->len; i++) {
-        const char ch = s->ptr[i];
-        if (ch == '\r' && i + 1 < s->len && s->ptr[i + 1] == '\n') continue;
-        to[n++] = ch == '\r' ? '\n' : ch;
+    for (size_t i = 0; i < s->len; i++) { /* a stretch without \r and what ends it */
+        const char *stop = memchr(s->ptr + i, '\r', s->len - i);
+        const size_t run = stop ? (size_t)(stop - s->ptr) - i : s->len - i;
+        memcpy(to + n, s->ptr + i, run);
+        n += run;
+        i += run;
+        if (i < s->len && (i + 1 == s->len || s->ptr[i + 1] != '\n')) to[n++] = '\n';
     }
     if (n > 0 && to[n - 1] == '\n') n--;
     *s = (oct_str){to, n};

@@ -44,33 +44,48 @@ bool oct_tmpl_text_done(tmpl_text *t, tmpl_val *out) {
 
 /* ---- repr ---- */
 
-static void escaped_point(tmpl_text *t, uint32_t p) {
-    char text[16];
-    snprintf(text, sizeof text, p < 0x100 ? "\\x%02x" : p < 0x10000 ? "\\u%04x" : "\\U%08x", p);
-    oct_tmpl_text_cstr(t, text);
+/* ASCII that stands for itself between these quotes. */
+static bool is_plain(char ch, char quote) {
+    return ch >= ' ' && ch < 0x7F && ch != quote && ch != '\\';
 }
 
 static void repr_str(tmpl_text *t, oct_str s) {
+    enum { PIECE = 256, LONGEST = sizeof "\\U0010ffff" };
+    static const char controls[] = "\n\r\t", letters[] = "nrt";
     const bool single = s.len && memchr(s.ptr, '\'', s.len),
                twice = s.len && memchr(s.ptr, '"', s.len);
     const char quote = single && !twice ? '"' : '\'';
-    oct_tmpl_text_pad(t, quote, 1);
-    for (size_t at = 0, len; at < s.len && !t->failed; at += len) {
-        uint32_t p;
-        oct_utf8_next((oct_str){s.ptr + at, s.len - at}, &p, &len);
-        if (len == 0) len = 1;
-        if (p == (unsigned char)quote || p == '\\') {
-            oct_tmpl_text_pad(t, '\\', 1);
-            oct_tmpl_text_pad(t, (char)p, 1);
-        } else if (p == '\n' || p == '\r' || p == '\t') {
-            oct_tmpl_text_cstr(t, p == '\n' ? "\\n" : p == '\r' ? "\\r" : "\\t");
-        } else if (p < 0x7F ? p < ' ' : !oct_tmpl_printable(p)) {
-            escaped_point(t, p);
+    char piece[PIECE]; /* goes to the text when it is nearly full */
+    size_t n = 0, len = 1;
+    piece[n++] = quote;
+    for (size_t at = 0; at < s.len && !t->failed; at += len, len = 1) {
+        const char ch = s.ptr[at], *control = memchr(controls, ch, 3);
+        if (n > PIECE - LONGEST) {
+            oct_tmpl_text_add(t, (oct_str){piece, n});
+            n = 0;
+        }
+        if (is_plain(ch, quote)) {
+            piece[n++] = ch;
+        } else if (ch == quote || ch == '\\' || control) {
+            piece[n++] = '\\';
+            piece[n++] = control ? letters[control - controls] : ch;
         } else {
-            oct_tmpl_text_add(t, (oct_str){s.ptr + at, len});
+            uint32_t p;
+            oct_utf8_next((oct_str){s.ptr + at, s.len - at}, &p, &len);
+            if (p < 0x80 || !oct_tmpl_printable(p)) {
+                n += (size_t)snprintf(piece + n, LONGEST,
+                                      p < 0x100     ? "\\x%02x"
+                                      : p < 0x10000 ? "\\u%04x"
+                                                    : "\\U%08x",
+                                      p);
+            } else {
+                memcpy(piece + n, s.ptr + at, len);
+                n += len;
+            }
         }
     }
-    oct_tmpl_text_pad(t, quote, 1);
+    piece[n++] = quote;
+    oct_tmpl_text_add(t, (oct_str){piece, n});
 }
 
 static void repr_seq(tmpl_text *t, const tmpl_list *l, bool tuple, uint32_t depth) {
