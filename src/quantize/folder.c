@@ -112,60 +112,6 @@ static oct_status copy_file(const oct_allocator *mem, const char *from, const ch
 
 /* ---- config.json ---------------------------------------------------------------------------- */
 
-static json_t *rope_scaling(const oct_rope_config *r) {
-    switch (r->type) {
-    case OCT_ROPE_LINEAR:
-        return json_pack("{s:s, s:f}", "rope_type", "linear", "factor", r->factor);
-    case OCT_ROPE_LLAMA3:
-        return json_pack("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor", r->factor,
-                         "low_freq_factor", r->low_freq_factor, "high_freq_factor",
-                         r->high_freq_factor, "original_max_position_embeddings",
-                         (int)r->original_max_position);
-    case OCT_ROPE_YARN:
-        return json_pack("{s:s, s:f, s:i, s:f, s:f, s:f, s:b}", "rope_type", "yarn", "factor",
-                         r->factor, "original_max_position_embeddings",
-                         (int)r->original_max_position, "beta_fast", r->beta_fast, "beta_slow",
-                         r->beta_slow, "attention_factor", r->attention_factor, "truncate",
-                         (int)r->truncate);
-    case OCT_ROPE_FACTORS:
-    case OCT_ROPE_LONG:
-    case OCT_ROPE_DYNAMIC:
-        return NULL; /* refused before; no GGUF file says dynamic */
-    case OCT_ROPE_DEFAULT:
-        break;
-    }
-    return json_null();
-}
-
-static json_t *eos_of(const int32_t *ids, uint32_t n) {
-    if (n == 1) return json_integer(ids[0]);
-    json_t *list = json_array();
-    for (uint32_t i = 0; i < n; i++) json_array_append_new(list, json_integer(ids[i]));
-    return list;
-}
-
-static json_t *config_of_gguf(const oct_model_config *c, bool own_head) {
-    json_t *j = json_pack(
-        "{s:[s], s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:s, s:b, s:b, s:s, s:b}",
-        "architectures", oct_family_architecture(c->family), "model_type",
-        oct_family_name(c->family), "hidden_size", (int)c->hidden, "intermediate_size",
-        (int)c->intermediate, "num_hidden_layers", (int)c->n_layers, "num_attention_heads",
-        (int)c->n_heads, "num_key_value_heads", (int)c->n_kv_heads, "head_dim", (int)c->head_dim,
-        "vocab_size", (int)c->vocab, "max_position_embeddings", (int)c->max_position,
-        "rms_norm_eps", c->rms_eps, "rope_theta", c->rope.theta, "hidden_act", "silu",
-        "tie_word_embeddings", (int)(c->tie_word_embeddings && !own_head), "attention_bias",
-        (int)(c->qkv_bias && c->family != OCT_FAMILY_QWEN2), "torch_dtype", "bfloat16", "use_cache",
-        1);
-    if (!j) return NULL;
-    json_object_set_new(j, "rope_scaling", rope_scaling(&c->rope));
-    if (c->family == OCT_FAMILY_LLAMA)
-        json_object_set_new(j, "mlp_bias", json_boolean(c->mlp_bias));
-    if (c->family != OCT_FAMILY_LLAMA) json_object_set_new(j, "use_sliding_window", json_false());
-    if (c->bos_id >= 0) json_object_set_new(j, "bos_token_id", json_integer(c->bos_id));
-    if (c->n_eos) json_object_set_new(j, "eos_token_id", eos_of(c->eos_ids, c->n_eos));
-    return j;
-}
-
 static oct_status config_of_folder(const oct_allocator *mem, const char *folder, bool own_head,
                                    json_t **out, oct_err *err) {
     oct_buf path, text;
@@ -190,7 +136,7 @@ static oct_status write_generation(const oct_allocator *mem, const oct_checkpoin
     const oct_model_config *c = oct_checkpoint_config(ckpt);
     json_t *j = json_object();
     if (c->bos_id >= 0) json_object_set_new(j, "bos_token_id", json_integer(c->bos_id));
-    if (c->n_eos) json_object_set_new(j, "eos_token_id", eos_of(c->eos_ids, c->n_eos));
+    if (c->n_eos) json_object_set_new(j, "eos_token_id", oct_folder_eos(c));
     const oct_status st = oct_folder_write_json(mem, j, out, "generation_config.json", err);
     json_decref(j);
     return st;
@@ -204,7 +150,7 @@ oct_status oct_folder_write(const oct_allocator *mem, const oct_checkpoint *ckpt
     json_t *config = NULL;
 
     if (gguf)
-        config = config_of_gguf(oct_checkpoint_config(ckpt), own_head);
+        config = oct_folder_config(oct_checkpoint_config(ckpt), own_head);
     else
         OCT_TRY(config_of_folder(mem, source, own_head, &config, err));
     if (!config) return OCT_FAIL(err, OCT_E_NOMEM, "config.json: no memory");

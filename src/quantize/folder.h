@@ -30,4 +30,12 @@ OCT_MUST_CHECK oct_status oct_folder_write(const oct_allocator *mem, const oct_c
 OCT_MUST_CHECK oct_status oct_folder_write_json(const oct_allocator *mem, const json_t *value,
                                                 const char *folder, const char *name, oct_err *err);
 
+/* folder_config.c: config.json of a model whose metadata is GGUF's; own_head: not tied, whatever
+ * the source says. NULL: no memory. */
+json_t *oct_folder_config(const oct_model_config *c, bool own_head);
+/* eos_token_id: a number, or a list of several. */
+json_t *oct_folder_eos(const oct_model_config *c);
+/* Whether config.json has a way to say this rotary embedding. */
+bool oct_folder_can_say_rope(const oct_rope_config *r);
+
 #endif

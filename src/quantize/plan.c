@@ -41,6 +41,15 @@ static uint32_t input_width(const oct_model_config *c, int in) {
     return widths[in];
 }
 
+/* Whether what makes an input can be divided: a norm in front of it, or rows of another projection.
+ */
+static bool can_smooth(const oct_model_config *c, int in) {
+    const oct_arch *arch = oct_arch_of(c->family);
+    if (in == OCT_IN_QKV) return arch->attn_norm != NULL;
+    if (in == OCT_IN_MLP) return arch->mlp_norm != NULL;
+    return true;
+}
+
 float oct_plan_v_factor(const oct_plan *p, uint32_t layer, uint32_t channel) {
     const oct_model_config *c = p->config;
     const float *s = p->layers[layer].in[OCT_IN_O].smooth;
@@ -55,31 +64,43 @@ bool oct_plan_is_static(const oct_plan *p, const oct_projection *pr, const oct_i
     return plan && plan->is_static;
 }
 
+/* What row r of a projection is divided by, because it is a channel of another's smoothed input. */
+static float row_factor(const oct_plan *p, const oct_projection *pr, uint64_t r) {
+    const oct_model_config *c = p->config;
+    const oct_arch *arch = oct_arch_of(c->family);
+    const float *down = pr->in < 0 ? NULL : p->layers[pr->layer].in[OCT_IN_DOWN].smooth;
+    const uint64_t not_v = pr->n - (uint64_t)c->n_kv_heads * c->head_dim; /* of fused q, k, v */
+    if (pr->p == OCT_P_V) return oct_plan_v_factor(p, pr->layer, (uint32_t)r);
+    if (pr->p == OCT_P_Q && arch->fused_qkv && r >= not_v)
+        return oct_plan_v_factor(p, pr->layer, (uint32_t)(r - not_v));
+    if (pr->p == OCT_P_UP && down) return down[r];
+    if (pr->p == OCT_P_GATE && arch->fused_gate_up && down && r >= pr->n / 2)
+        return down[r - pr->n / 2];
+    return 1.0f;
+}
+
+static oct_status read_bias(const oct_plan *p, oct_checkpoint *ckpt, const oct_projection *pr,
+                            float *bias, oct_err *err) {
+    const float *values = NULL;
+    oct_arena arena;
+    oct_arena_init(&arena, p->mem, 0);
+    oct_status st =
+        oct_checkpoint_vector(ckpt, &arena, pr->bias->name.ptr, pr->n, true, &values, err);
+    if (st == OCT_OK && !values) st = oct_projection_misfit(p->mem, pr->bias, pr->n, 0, err);
+    if (st == OCT_OK) memcpy(bias, values, pr->n * sizeof *bias);
+    oct_arena_fini(&arena);
+    return st;
+}
+
 oct_status oct_plan_weight(const oct_plan *p, oct_checkpoint *ckpt, const oct_projection *pr,
                            float *w, float *bias, oct_err *err) {
-    const oct_layer_plan *lp = &p->layers[pr->layer];
-    const float *in = pr->in < 0 ? NULL : lp->in[pr->in].smooth;
-    const float *down = pr->in < 0 ? NULL : lp->in[OCT_IN_DOWN].smooth;
-    const float *values = NULL;
-
+    const float *in = pr->in < 0 ? NULL : p->layers[pr->layer].in[pr->in].smooth;
     OCT_TRY(oct_checkpoint_read_rows(ckpt, pr->weight, 0, pr->n, w, err));
-    if (pr->bias) {
-        oct_arena arena;
-        oct_arena_init(&arena, p->mem, 0);
-        oct_status st =
-            oct_checkpoint_vector(ckpt, &arena, pr->bias->name.ptr, pr->n, true, &values, err);
-        if (st == OCT_OK && !values) st = oct_projection_misfit(p->mem, pr->bias, pr->n, 0, err);
-        if (st == OCT_OK) memcpy(bias, values, pr->n * sizeof *bias);
-        oct_arena_fini(&arena);
-        OCT_TRY(st);
-    }
+    if (pr->bias) OCT_TRY(read_bias(p, ckpt, pr, bias, err));
     for (uint64_t r = 0; r < pr->n; r++) {
         float *row = w + r * pr->k;
         for (uint64_t j = 0; in && j < pr->k; j++) row[j] *= in[j];
-        /* Rows whose outputs are another projection's smoothed input. */
-        float by = 1.0f;
-        if (pr->p == OCT_P_V) by = oct_plan_v_factor(p, pr->layer, (uint32_t)r);
-        if (pr->p == OCT_P_UP && down) by = down[r];
+        const float by = row_factor(p, pr, r);
         if (by == 1.0f) continue;
         for (uint64_t j = 0; j < pr->k; j++) row[j] /= by;
         if (pr->bias) bias[r] /= by;
@@ -222,7 +243,7 @@ static void smooth_sample(const oct_input_stats *s, const float *smooth) {
 static oct_status fit_to_norm(const oct_plan *p, oct_checkpoint *ckpt, uint32_t l, int in,
                               float *smooth, oct_err *err) {
     const oct_arch *arch = oct_arch_of(p->config->family);
-    const float *g;
+    const float *g, plus = p->config->norm_plus_one ? 1.0f : 0.0f;
     char name[160];
     oct_arena arena;
     snprintf(name, sizeof name, "model.layers.%u.%s.weight", l,
@@ -233,10 +254,10 @@ static oct_status fit_to_norm(const oct_plan *p, oct_checkpoint *ckpt, uint32_t 
     const oct_status st =
         oct_checkpoint_vector(ckpt, &arena, name, p->config->hidden, true, &g, err);
     for (uint32_t j = 0; st == OCT_OK && g && j < p->config->hidden; j++) {
-        const float v = g[j] / smooth[j];
+        const float whole = g[j] + plus, v = whole / smooth[j] - plus;
         const float stored = t->dtype == OCT_DTYPE_BF16 ? oct_bf16_to_f32(oct_f32_to_bf16(v))
                                                         : oct_f16_to_f32(oct_f32_to_f16(v));
-        if (stored != 0 && isfinite(stored)) smooth[j] = g[j] / stored;
+        if (stored + plus != 0 && isfinite(stored)) smooth[j] = whole / (stored + plus);
     }
     oct_arena_fini(&arena);
     return st;
@@ -250,7 +271,7 @@ static oct_status plan_input(oct_plan *p, oct_checkpoint *ckpt, const oct_calibr
 
     if (s->width == 0) return OCT_OK; /* experts' */
     OCT_TRY(look_at_columns(p, ckpt, l, in, w, col, err));
-    if (o->smooth_alpha > 0) {
+    if (o->smooth_alpha > 0 && can_smooth(p->config, in)) {
         plan->smooth = oct_alloc(p->mem, s->width, sizeof *plan->smooth);
         if (!plan->smooth) return OCT_FAIL(err, OCT_E_NOMEM, "quantize: no memory");
         /* w has done its work and is wider than any input. */

@@ -110,8 +110,9 @@ static oct_layout_linear head_linear(const job *j, const float *scale) {
         .prefix = "lm_head", .n = j->config->vocab, .k = j->config->hidden, .scale = scale};
 }
 
-/* Whether a tensor stays float. */
+/* Whether a tensor stays float. Divisors of rotary embedding go to config.json. */
 static bool is_rest(const job *j, const oct_tensor *t) {
+    if (oct_checkpoint_gguf(j->ckpt) && oct_str_starts(t->name, OCT_STR("rope_f"))) return false;
     return !oct_projections_own(&j->list, t) &&
            !(j->own_head && t == oct_checkpoint_find(j->ckpt, "lm_head.weight"));
 }
@@ -174,12 +175,35 @@ static void advance(job *j, uint64_t bytes) {
     if (j->o->progress) j->o->progress(j->o->ctx, "writing", j->done, j->total);
 }
 
+/* Rows of q or k, k values each, from the order in which they were read to that of the file: where
+ * the family keeps dimensions that rotate together side by side. */
+static oct_status to_file_order(const job *j, float *v, uint64_t n_heads, uint64_t k,
+                                oct_err *err) {
+    const uint64_t dim = j->config->head_dim, half = j->config->rope.rotary_dim / 2;
+    const uint64_t bytes = k * sizeof *v;
+    if (!oct_family_keeps_pairs(j->config->family)) return OCT_OK;
+    float *head = oct_alloc(j->mem, 2 * half, bytes);
+    if (!head) return no_memory(err);
+    for (uint64_t h = 0; h < n_heads; h++) {
+        float *rows = v + h * dim * k;
+        memcpy(head, rows, 2 * half * bytes);
+        for (uint64_t i = 0; i < 2 * half; i++)
+            memcpy(rows + (i % half * 2 + i / half) * k, head + i * k, bytes);
+    }
+    oct_free(j->mem, head, 2 * half, bytes);
+    return OCT_OK;
+}
+
 static oct_status write_projection(job *j, const oct_projection *pr, oct_err *err) {
     const oct_layout *layout = j->out.layout;
+    const bool is_q = pr->p == OCT_P_Q, is_k = pr->p == OCT_P_K;
+    const uint64_t n_heads = is_q ? j->config->n_heads : is_k ? j->config->n_kv_heads : 0;
     char prefix[OCT_TENSOR_MAX_NAME];
     prefix_of(pr->weight, prefix);
     const oct_layout_linear p = linear_of(j, pr, prefix);
     OCT_TRY(oct_plan_weight(&j->plan, j->ckpt, pr, j->w, j->bias, err));
+    OCT_TRY(to_file_order(j, j->w, n_heads, p.k, err));
+    if (pr->bias) OCT_TRY(to_file_order(j, j->bias, n_heads, 1, err));
     OCT_TRY(oct_quantize_rows(j->w, p.n, p.k, oct_layout_scale_type(&j->out, p.is_static),
                               p.is_static && layout->tensor_scale, j->q, j->scale, prefix, err));
     OCT_TRY(oct_layout_put_linear(&j->out, &p, err));
@@ -210,7 +234,10 @@ static oct_status write_kv(job *j, uint32_t l, oct_err *err) {
     kv_scales(j, l, true, v);
     kv_scales(j, l, false, v + n);
     attention_of(j, l, prefix);
-    const oct_status st = oct_layout_put_kv(&j->out, prefix, n, v, v + n, err);
+    oct_status st = OCT_OK;
+    if (j->out.inv.kv == OCT_KV_GRAIN_CHANNEL)
+        st = to_file_order(j, v, j->config->n_kv_heads, 1, err);
+    if (st == OCT_OK) st = oct_layout_put_kv(&j->out, prefix, n, v, v + n, err);
     oct_free(j->mem, v, 2 * n, sizeof *v);
     return st;
 }
@@ -229,6 +256,7 @@ static const float *norm_factors(const job *j, const oct_tensor *t) {
     if (*part != '.' || l >= j->config->n_layers) return NULL;
     part++;
     for (size_t i = 0; i < OCT_COUNT(norms); i++) {
+        if (!norms[i].norm) continue;
         const size_t n = strlen(norms[i].norm);
         if (strncmp(part, norms[i].norm, n) != 0 || part[n] != '.') continue;
         /* A norm of this name may also lie in another part of the file. */
@@ -248,19 +276,29 @@ static void narrow(float *v, uint64_t n, oct_dtype to) {
     }
 }
 
+/* What is added to a norm's stored weight before it multiplies: in the source and in the result. */
+static void norm_shifts(const job *j, const oct_tensor *t, float *in, float *out) {
+    const bool norm = oct_str_ends(t->name, OCT_STR("norm.weight"));
+    *in = norm && j->config->norm_plus_one ? 1.0f : 0.0f;
+    *out = norm && oct_family_norm_plus_one(j->config->family) ? 1.0f : 0.0f;
+}
+
 static oct_status write_float(job *j, const oct_tensor *t, oct_err *err) {
     const oct_dtype dtype = float_dtype(j, t);
     const uint64_t element = dtype == OCT_DTYPE_F32 ? 4 : 2, step = j->w_cap / t->row_elems;
     const float *by = norm_factors(j, t);
+    float in, out;
+    norm_shifts(j, t, &in, &out);
 
     for (uint64_t row = 0; row < t->n_rows; row += step) {
         const uint64_t n = t->n_rows - row < step ? t->n_rows - row : step,
                        count = n * t->row_elems;
-        if (dtype == t->dtype && !by) {
+        if (dtype == t->dtype && !by && in == out) {
             OCT_TRY(oct_checkpoint_read_raw_rows(j->ckpt, t, row, n, j->w, err));
         } else {
             OCT_TRY(oct_checkpoint_read_rows(j->ckpt, t, row, n, j->w, err));
-            for (uint64_t i = 0; by && i < count; i++) j->w[i] /= by[i];
+            for (uint64_t i = 0; (by || in != out) && i < count; i++)
+                j->w[i] = (j->w[i] + in) / (by ? by[i] : 1.0f) - out;
             narrow(j->w, count, dtype);
         }
         OCT_TRY(oct_layout_put_float(&j->out, t, row * t->row_elems * element, j->w,
@@ -395,30 +433,6 @@ static oct_status calibrate(const oct_allocator *mem, oct_device *device, oct_ch
     return st;
 }
 
-/* Families whose norms and projections are where plan.c looks for them. */
-static oct_status check_family(const oct_model_config *c, oct_err *err) {
-    switch (c->family) {
-    case OCT_FAMILY_LLAMA:
-    case OCT_FAMILY_QWEN2:
-    case OCT_FAMILY_QWEN3:
-    case OCT_FAMILY_MISTRAL:
-    case OCT_FAMILY_MIXTRAL:
-    case OCT_FAMILY_QWEN2_MOE:
-    case OCT_FAMILY_QWEN3_MOE:
-    case OCT_FAMILY_MINIMAX_M2:
-        break;
-    default:
-        return OCT_FAIL(err, OCT_E_UNSUPPORTED,
-                        "quantize: family %s is not supported (want llama, qwen2, qwen3, mistral, "
-                        "mixtral, qwen2_moe, qwen3_moe or minimax_m2); --quantization int8 of "
-                        "serve and run quantises it on load",
-                        oct_family_name(c->family));
-    }
-    if (c->rope.type == OCT_ROPE_FACTORS)
-        return OCT_FAIL(err, OCT_E_UNSUPPORTED, "rope_freqs.weight: config.json cannot say this");
-    return OCT_OK;
-}
-
 /* Whether the layout has a spelling for the cache scales that are wanted. */
 static oct_status choose_kv(job *j, oct_err *err) {
     static const oct_kv_grain grains[] = {[OCT_QUANTIZE_KV_AUTO] = OCT_KV_GRAIN_CHANNEL,
@@ -453,11 +467,10 @@ static oct_status prepare(job *j, const char *folder, oct_err *err) {
     if (oct_checkpoint_description(j->ckpt) || c->quantization_config)
         return OCT_FAIL(err, OCT_E_UNSUPPORTED, "%s: quantised already; want a float checkpoint",
                         oct_checkpoint_path(j->ckpt));
-    OCT_TRY(check_family(c, err));
-    if (c->n_experts && oct_checkpoint_gguf(j->ckpt))
+    if (!oct_folder_can_say_rope(&c->rope))
         return OCT_FAIL(err, OCT_E_UNSUPPORTED,
-                        "%s: a mixture of experts in a GGUF file is not quantised; want a folder "
-                        "of safetensors",
+                        "%s: rope_freqs.weight: config.json cannot say these divisors (want those "
+                        "of Llama 3)",
                         oct_checkpoint_path(j->ckpt));
     OCT_TRY(oct_projections_find(&j->list, j->mem, j->ckpt, err));
     j->out.family = c->family;

@@ -174,6 +174,9 @@ const oct_family_row oct_families[OCT_FAMILY_COUNT] = {
 const char *oct_family_name(oct_family f) { return oct_families[f].name; }
 const char *oct_family_architecture(oct_family f) { return oct_families[f].architecture; }
 
+bool oct_family_keeps_pairs(oct_family f) { return oct_families[f].pairs; }
+bool oct_family_norm_plus_one(oct_family f) { return oct_families[f].norm_plus_one; }
+
 const oct_family_row *oct_family_find(oct_str architecture, oct_str name) {
     for (int i = 0; i < OCT_FAMILY_COUNT; i++)
         if (architecture.len ? oct_str_is(architecture, oct_families[i].architecture)

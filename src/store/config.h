@@ -130,6 +130,10 @@ typedef struct oct_model_config {
 /* "llama", "qwen2", "mixtral": also what `inspect` prints. */
 const char *oct_family_name(oct_family f);
 const char *oct_family_architecture(oct_family f); /* "LlamaForCausalLM", ... */
+/* Of config.json's files: rows of q and k lie in the order of rotated pairs (reading puts them
+ * right), and norms store their weight less 1. */
+bool oct_family_keeps_pairs(oct_family f);
+bool oct_family_norm_plus_one(oct_family f);
 
 /* text: the bytes of config.json; where: its name for messages. OCT_E_UNSUPPORTED: unknown
  * architecture, activation or rope type, listing the known ones; OCT_E_CORRUPT: a field and its
