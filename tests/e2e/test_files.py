@@ -70,11 +70,15 @@ class Files(unittest.TestCase):
 
     # ---- what octet says ----
 
+    def path(self):
+        """What is served."""
+        return self.folder
+
     def run_once(self, env=None, flags=()):
         """exit status, stdout, stderr lines, CPU seconds, most resident MiB"""
         begin = time.monotonic()
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            p = subprocess.Popen([OCTET, "serve", self.folder, "--host", "127.0.0.1", "--port", "0",
+            p = subprocess.Popen([OCTET, "serve", self.path(), "--host", "127.0.0.1", "--port", "0",
                                   "--num-gpu-blocks-override", "1024", *flags],
                                  stdout=out, stderr=err, env={**os.environ, **(env or {})})
             deadline = begin + 60
@@ -105,7 +109,7 @@ class Files(unittest.TestCase):
 
     def served(self, *warnings, flags=()):
         """It starts, with one warning for each of these words, and answers."""
-        server = Server(*flags, model=self.folder, env={"OCTET_E2E": "1"})
+        server = Server(*flags, model=self.path(), env={"OCTET_E2E": "1"})
         try:
             status, body = server.complete(prompt="a", max_tokens=3, temperature=0)
             self.assertEqual(status, 200, body)
