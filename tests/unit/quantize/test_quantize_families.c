@@ -30,7 +30,7 @@ static void quantise(const char *source, const char *overrides, const oct_quanti
     need(oct_device_open(mem, "cpu", &od, &device, &err), &err);
     need(oct_checkpoint_open_with(mem, source, overrides, &ckpt, &err), &err);
     need(oct_quantize(mem, device, ckpt, tok, result, o, &report, &err), &err);
-    oct_tokenizer_release(tok);
+    oct_tokenizer_destroy(tok);
     oct_checkpoint_close(ckpt);
     oct_device_close(device);
 }
