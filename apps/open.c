@@ -251,6 +251,7 @@ int open_device(const open_options *o, opened *out) {
              o->cpu_mask ? "mask=" : "", mask);
     const oct_device_options od = {.n_threads = (uint32_t)o->threads,
                                    .bind_threads = o->cpu_binding ? 1 : 2,
+                                   .overlap = o->overlap,
                                    .settings = settings[0] ? settings : NULL};
     const oct_status st =
         oct_device_open(oct_system_allocator(), o->device, &od, &out->device, &err);

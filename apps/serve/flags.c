@@ -72,6 +72,8 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
                   "most requests that wait; more are answered 503"),
         cli_count("long-prefill-token-threshold", &o->chunk_tokens, 0, 1 << 20,
                   "most prompt tokens of one sequence in one step; 0: no limit"),
+        cli_switch("async-scheduling", &o->open.overlap,
+                   "the next step is prepared and issued while one computes"),
         cli_count("num-gpu-blocks-override", &o->n_blocks, 1, 1 << 30, "blocks of the KV cache"),
         cli_number("gpu-memory-utilization", &o->memory_share, "F", 0.01, 1,
                    "share of the memory that is free after loading for the KV cache;\n0.4 unless "
@@ -118,14 +120,13 @@ static unsigned chat_flags(serve_options *o, cli_flag *out) {
 /* Flags of vLLM that scripts carry and that change nothing here. */
 static unsigned ignored_flags(serve_options *o, cli_flag *out) {
     static struct {
-        bool chunked_prefill, async, trust_code, eager, access_log;
+        bool chunked_prefill, trust_code, eager, access_log;
         const char *text;
         uint64_t one;
     } ignored = {.one = 1};
     const cli_flag all[] = {
         cli_string("model", &o->model, "MODEL", "another way to name the model"),
         cli_switch("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),
-        cli_switch("async-scheduling", &ignored.async, "no effect"),
         cli_switch("trust-remote-code", &ignored.trust_code,
                    "no effect: no code of a model is run"),
         cli_switch("enforce-eager", &ignored.eager, "no effect"),
@@ -156,6 +157,7 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                          .response_role = "assistant",
                          .max_logprobs = 20,
                          .logprobs_mode = "raw_logprobs"};
+    o->open.overlap = true;
     serve_default_limits(o);
     cli_flag http[MAX_FLAGS], engine[MAX_FLAGS], chat[MAX_FLAGS], ignored[MAX_FLAGS];
     cli_flag limits[SERVE_N_LIMIT_FLAGS];

@@ -78,6 +78,10 @@ typedef struct octet_open_options {
     uint32_t n_threads;    /* host threads that may compute */
     uint32_t bind_threads; /* 0 default, 1 bind to cores and memory, 2 do not */
     const char *settings;  /* plug-in specific "key=value,..."; NULL: none */
+    /* 1: the host will queue a step while another runs, so calls on a stream should return before
+     * they ran. 0: they may run at once. A matter of speed alone. */
+    uint32_t overlap;
+    uint32_t reserved;
 } octet_open_options;
 
 typedef struct octet_device_info {
@@ -409,6 +413,19 @@ typedef struct octet_sample_op {
     octet_ref top_logprob; /* float32 [n_rows][max_top] */
 } octet_sample_op;
 
+/* The tokens of rows that the host does not know yet, because the step before drew them and nobody
+ * waited for it: ids[r] = drawn[from[r]].token where from[r] is not negative. A token outside
+ * 0 .. n_vocab-1 (none could be drawn) gives 0; the host drops what comes of it. */
+typedef struct octet_feed_op {
+    uint32_t struct_bytes;
+    uint32_t n_rows;
+    uint32_t n_drawn; /* a from of that or more is an error of the host */
+    uint32_t n_vocab;
+    octet_ref ids;   /* int32 [n_rows] */
+    octet_ref from;  /* int32 [n_rows] */
+    octet_ref drawn; /* octet_sample_out [n_drawn]: what sample left there */
+} octet_feed_op;
+
 /* ---- mixture of experts ---------------------------------------------------------------------- */
 
 /*
@@ -526,7 +543,9 @@ typedef struct octet_device_ops {
     void *(*host_alloc)(octet_device *dev, uint64_t bytes);
     void (*host_free)(octet_device *dev, void *ptr);
 
-    /* Order. Operations of one stream run one after the other. */
+    /* Order. Operations of one stream run one after the other. An operation may fail after its call
+     * returned (a late error): what is behind it in the stream then does not run, until stream_wait
+     * has reported it. */
     int32_t (*stream_create)(octet_device *dev, octet_stream **out);
     void (*stream_destroy)(octet_stream *s); /* accepts NULL; waits first */
     int32_t (*stream_wait)(
@@ -534,7 +553,8 @@ typedef struct octet_device_ops {
     int32_t (*event_create)(octet_device *dev, octet_event **out);
     void (*event_destroy)(octet_event *e); /* accepts NULL */
     int32_t (*event_record)(octet_stream *s, octet_event *e);
-    int32_t (*event_wait)(octet_event *e);                         /* the host waits */
+    /* The host waits; reports late errors of what was before the mark. */
+    int32_t (*event_wait)(octet_event *e);
     int32_t (*stream_wait_event)(octet_stream *s, octet_event *e); /* the stream waits */
 
     /* Transfers, in stream order. The host memory must stay until the stream got there. */
@@ -585,6 +605,9 @@ typedef struct octet_device_ops {
      * through small memory. Done when it returns; a read that fails ends it with that answer. The
      * host uses weight_write where this is absent. */
     int32_t (*weight_load)(octet_device *dev, octet_weight w, const octet_weight_reader *reader);
+
+    /* Optional: without it a step is planned only when the one before was collected. */
+    int32_t (*feed)(octet_stream *s, const octet_feed_op *op);
 } octet_device_ops;
 
 /* True when the plug-in is new enough to have the member and chose to fill it. */

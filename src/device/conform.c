@@ -167,6 +167,7 @@ oct_status oct_conform_run(oct_device *d, const oct_conform_options *options,
         run_groups(r, oct_cf_attention_groups, report, ctx, out);
         run_groups(r, oct_cf_sample_groups, report, ctx, out);
         if (OCTET_HAS(d->ops, softcap)) run_groups(r, oct_cf_softcap_groups, report, ctx, out);
+        if (OCTET_HAS(d->ops, feed)) run_groups(r, oct_cf_feed_groups, report, ctx, out);
         run_groups(r, oct_cf_model_groups, report, ctx, out);
         if (oct_device_has_experts(d)) run_groups(r, oct_cf_expert_groups, report, ctx, out);
     }

@@ -167,6 +167,35 @@ const oct_cf_group oct_cf_softcap_groups[] = {
     {NULL, 0, NULL},
 };
 
+static void case_feed(oct_cf_side *s, unsigned index) {
+    const uint32_t n_vocab = 5000, n = index ? 400 : 3, n_drawn = index ? 257 : 2;
+    octet_sample_out *drawn = oct_cf_mem(s, n_drawn, sizeof *drawn);
+    int32_t *ids = oct_cf_mem(s, n, sizeof *ids), *from = oct_cf_mem(s, n, sizeof *from);
+    oct_cf_case(s, "%u rows of %u drawn", n, n_drawn);
+    for (uint32_t i = 0; i < n_drawn; i++)
+        drawn[i] = (octet_sample_out){.token = (int32_t)oct_cf_below(s, n_vocab), .rank = i};
+    drawn[0].token = -1; /* nothing could be drawn */
+    drawn[1].token = (int32_t)n_vocab;
+    for (uint32_t i = 0; i < n; i++) {
+        ids[i] = (int32_t)oct_cf_below(s, n_vocab);
+        from[i] = i < 3 ? (int32_t)i - 1 : (int32_t)oct_cf_below(s, n_drawn + 100) - 100;
+    }
+    const octet_feed_op op = {.struct_bytes = sizeof op,
+                              .n_rows = n,
+                              .n_drawn = n_drawn,
+                              .n_vocab = n_vocab,
+                              .ids = oct_cf_put(s, ids, n * sizeof *ids),
+                              .from = oct_cf_put(s, from, n * sizeof *from),
+                              .drawn = oct_cf_put(s, drawn, n_drawn * sizeof *drawn)};
+    OCT_CF_OP(s, feed, &op);
+    oct_cf_out_i32(s, "ids", op.ids, n, n);
+}
+
+const oct_cf_group oct_cf_feed_groups[] = {
+    {"feed", 2, case_feed},
+    {NULL, 0, NULL},
+};
+
 const oct_cf_group oct_cf_sample_groups[] = {
     {"sample", 60, case_sample},
     {NULL, 0, NULL},

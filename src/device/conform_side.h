@@ -129,6 +129,7 @@ extern const oct_cf_group oct_cf_row_groups[];       /* conform_rows.c */
 extern const oct_cf_group oct_cf_attention_groups[]; /* conform_attention.c */
 extern const oct_cf_group oct_cf_sample_groups[];    /* conform_sample.c */
 extern const oct_cf_group oct_cf_softcap_groups[];   /* the same, of an optional operation */
+extern const oct_cf_group oct_cf_feed_groups[];      /* the same */
 extern const oct_cf_group oct_cf_model_groups[];     /* conform_model.c */
 extern const oct_cf_group oct_cf_expert_groups[];    /* conform_experts.c; optional */
 

@@ -232,6 +232,7 @@ static oct_status open_table(oct_device *d, const wanted *w, const oct_device_op
                                         .ordinal = w->ordinal,
                                         .n_threads = o->n_threads,
                                         .bind_threads = o->bind_threads,
+                                        .overlap = o->overlap,
                                         .settings = o->settings};
     octet_device *dev = NULL;
     const int32_t code = d->ops->open(&the_host, &options, &dev);
@@ -253,6 +254,7 @@ static oct_status open_wanted(const oct_allocator *mem, const wanted *w,
     if (!d) return OCT_FAIL(err, OCT_E_NOMEM, "device: no memory");
     d->mem = mem;
     d->ops = ops;
+    d->overlap = o->overlap;
     snprintf(d->source, sizeof d->source, "%.255s", w->path[0] ? w->path : "cpu (built in)");
     const oct_status st = open_table(d, w, o, err);
     if (st != OCT_OK) {
@@ -317,6 +319,8 @@ oct_status oct_device_refresh(oct_device *d, oct_err *err) { return read_info(d,
 bool oct_device_can_capture(const oct_device *d) {
     return OCTET_HAS(d->ops, capture_begin) && OCTET_HAS(d->ops, graph_destroy);
 }
+
+bool oct_device_can_overlap(const oct_device *d) { return d->overlap && OCTET_HAS(d->ops, feed); }
 
 bool oct_device_has_experts(const oct_device *d) { return OCTET_HAS(d->ops, route); }
 

@@ -28,6 +28,7 @@ typedef struct oct_device {
     octet_device *dev;
     octet_device_info info; /* as it was at open */
     char source[256];       /* "cpu (built in)" or the path of the plug-in; for the log */
+    bool overlap; /* asked for at open */
     const oct_allocator *mem;
 } oct_device;
 
@@ -36,6 +37,7 @@ typedef struct oct_device_options {
     uint32_t n_threads;     /* CPU threads that may compute; 0: the cores this process may use */
     uint32_t bind_threads;  /* 0 default, 1 bind to cores and memory, 2 do not */
     const char *settings;   /* "key=value,..." of the device; NULL: none */
+    bool overlap;           /* steps will be queued while others run: calls should return early */
     const char *plugin_dir; /* where plug-ins are found by name; NULL: the installation folder */
 } oct_device_options;
 
@@ -68,6 +70,10 @@ OCT_MUST_CHECK oct_status oct_device_refresh(oct_device *d, oct_err *err);
 
 /* True when steps can be recorded and replayed (optional in the contract). */
 bool oct_device_can_capture(const oct_device *d);
+
+/* True when it is worth queueing a step while another runs: overlap was asked for at open, and a
+ * step can take its tokens from the one before (optional in the contract). */
+bool oct_device_can_overlap(const oct_device *d);
 
 /* True when layers of experts can be run (optional in the contract). */
 bool oct_device_has_experts(const oct_device *d);

@@ -3,7 +3,7 @@
  * model (oct_engine_create, backend_model.c); tests put a scripted one here, so that the engine is
  * tested without weights.
  *
- * Threads    submit, collect and probe: the engine thread, strictly in turn.
+ * Threads    submit, collect and probe: the engine thread, one call after the other.
  */
 #ifndef OCT_ENGINE_BACKEND_H
 #define OCT_ENGINE_BACKEND_H
@@ -16,6 +16,8 @@ typedef struct oct_engine_backend {
     uint32_t max_model_len, n_vocab, block_tokens;
     uint32_t max_rows, max_seqs, max_logits; /* of one step */
     uint32_t max_top;                        /* most likely tokens that a row can report */
+    bool
+        can_overlap; /* as oct_model_can_overlap: a second step can be submitted beside the first */
     /* As oct_model_submit and oct_model_collect. A step that failed in either is over. */
     oct_status (*submit)(void *ctx, const oct_model_batch *batch, oct_err *err);
     oct_status (*collect)(void *ctx, oct_model_result *result, oct_err *err);

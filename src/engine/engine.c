@@ -2,6 +2,12 @@
  * engine/engine.c - the engine's life and its loop: take messages, plan, build, submit, collect,
  * hand out, again.
  *
+ * Steps overlap: when a step is planned, the one before it is still computing, and only then that
+ * one is collected. So the device never waits for the host, and the host learns each token one step
+ * late. A request that turns out to have ended is in the next step already: its row there is
+ * dropped, and the blocks that this row writes stay held until the step was collected. Nobody is
+ * preempted while a step is on its way; when that would be needed everything is collected first.
+ *
  * Messages are requests in a bounded queue and one flag in each of them. The engine thread looks at
  * the flags once a step: a scan of some hundred bytes a request costs less than waking it would.
  * With nothing to do it sleeps in the queue.
@@ -75,6 +81,7 @@ static void fill_info(oct_engine *e) {
         .max_num_queued_reqs = e->opt.max_num_queued_reqs,
         .max_logprobs = e->opt.max_logprobs,
         .prefix_caching = !e->opt.no_prefix_caching,
+        .async_scheduling = e->backend.can_overlap && !e->opt.no_async_scheduling,
     };
 }
 
@@ -109,7 +116,7 @@ static oct_status make_parts(oct_engine *e, const int32_t *eos_ids, oct_err *err
                                   .max_chunk_tokens = e->opt.max_chunk_tokens,
                                   .prefix = e->prefix};
     OCT_TRY(oct_sched_create(e->mem, &so, e->pool, e->info.block_tokens, &e->sched, err));
-    OCT_TRY(oct_step_init(e, &e->step, err));
+    for (int i = 0; i < OCT_ENGINE_STEPS; i++) OCT_TRY(oct_step_init(e, &e->steps[i], err));
     if (oct_queue_create(e->mem, e->opt.max_num_queued_reqs, &e->inbox) != OCT_OK)
         return OCT_FAIL(err, OCT_E_NOMEM, "engine: no memory for a queue of %u",
                         e->opt.max_num_queued_reqs);
@@ -118,7 +125,7 @@ static oct_status make_parts(oct_engine *e, const int32_t *eos_ids, oct_err *err
 
 static void free_parts(oct_engine *e) {
     oct_queue_destroy(e->inbox);
-    oct_step_fini(e, &e->step);
+    for (int i = 0; i < OCT_ENGINE_STEPS; i++) oct_step_fini(e, &e->steps[i]);
     oct_sched_destroy(e->sched);
     oct_kv_prefix_destroy(e->prefix);
     oct_kv_pool_destroy(e->pool);
@@ -250,16 +257,10 @@ static void abort_cancelled(oct_engine *e) {
 void oct_engine_reset_prefix_cache(oct_engine *e) { atomic_store(&e->reset_prefix, true); }
 
 static void take_messages(oct_engine *e, uint64_t wait_ns) {
-    const bool idle = !e->live_head;
+    const bool idle = !e->live_head && e->n_steps == 0;
     oct_request *r = oct_queue_pop(e->inbox, idle ? wait_ns : 0);
     if (r && idle && e->log.was_idle) e->log.last_ns = 0; /* sleep is no part of an average */
     for (; r; r = oct_queue_pop(e->inbox, 0)) take_in(e, r);
-}
-
-/* Submits and collects; the place where asynchronous scheduling will put a step in between. */
-static oct_status compute(oct_engine *e, oct_model_result *result, oct_err *err) {
-    OCT_TRY(e->backend.submit(e->backend.ctx, &e->step.batch, err));
-    return e->backend.collect(e->backend.ctx, result, err);
 }
 
 static void fail_all(oct_engine *e, const char *sentence) {
@@ -270,42 +271,98 @@ static void fail_all(oct_engine *e, const char *sentence) {
  * on: all requests end here, and whoever runs the engine is told. */
 static void check_lost(oct_engine *e, const oct_err *why) {
     oct_err err = {0};
-    if (why->code != OCT_E_DEVICE || !e->backend.probe) return;
+    if (why->code != OCT_E_DEVICE || !e->backend.probe || atomic_load(&e->lost)) return;
     if (e->backend.probe(e->backend.ctx, &err) == OCT_OK) return;
     oct_error("engine: the device is lost: %s", err.text);
     atomic_store(&e->lost, true);
+    fail_all(e, why->text);
+    if (e->opt.on_lost) e->opt.on_lost(e->opt.on_lost_user, why->text);
 }
 
-static void run_step(oct_engine *e, const oct_sched_plan *plan) {
+/* n steps failed, and nothing is on its way any more. */
+static void fail_steps(oct_engine *e, oct_step *const *steps, uint32_t n, const oct_err *err) {
+    atomic_fetch_add(&e->n_failed_in_a_row, 1);
+    oct_error("engine: a step of %u requests failed: %s", steps[0]->n_parts, err->text);
+    check_lost(e, err);
+    for (uint32_t i = 0; i < n; i++) oct_step_fail(e, steps[i], err);
+}
+
+/* Waits for the oldest step. */
+static oct_step *collect_one(oct_engine *e, oct_model_result *result, oct_status *st,
+                             oct_err *err) {
+    oct_step *s = &e->steps[(e->newest + OCT_ENGINE_STEPS + 1 - e->n_steps) % OCT_ENGINE_STEPS];
+    *st = e->backend.collect(e->backend.ctx, result, err);
+    e->n_steps--;
+    const uint64_t end = oct_now_ns();
+    /* It began when it was submitted or when the one before it ended, whichever was later. */
+    const uint64_t begin = s->begin_ns > e->last_end_ns ? s->begin_ns : e->last_end_ns;
+    oct_engine_count_step(e, s, end - begin, *st != OCT_OK);
+    e->last_end_ns = end;
+    atomic_store(&e->last_progress_ns, end);
+    return s;
+}
+
+/* Collects the oldest step and hands it out. When it failed, what is behind it read what it left:
+ * that fails with it, whatever it says itself. */
+static void collect(oct_engine *e) {
     oct_model_result result = {0};
-    oct_err err = {0};
-    const uint64_t begin = oct_now_ns();
+    oct_err err = {0}, other = {0};
+    oct_step *steps[OCT_ENGINE_STEPS];
+    uint32_t n = 0;
+    oct_status st, ignored;
+    steps[n++] = collect_one(e, &result, &st, &err);
+    if (st == OCT_OK) {
+        atomic_store(&e->n_failed_in_a_row, 0);
+        oct_step_finish(e, steps[0], &result);
+        return;
+    }
+    while (e->n_steps > 0) steps[n++] = collect_one(e, &result, &ignored, &other);
+    fail_steps(e, steps, n, &err);
+}
+
+static void note_begin(oct_engine *e, const oct_sched_plan *plan, uint64_t now) {
     for (uint32_t i = 0; i < plan->n_items; i++) {
         oct_request *r = oct_request_of(plan->items[i].seq);
-        if (r->times.first_scheduled_ns == 0) r->times.first_scheduled_ns = begin;
+        if (r->times.first_scheduled_ns == 0) r->times.first_scheduled_ns = now;
         leave_queue(e, r);
     }
     oct_count(&e->count.n_preemptions, plan->n_preempted);
-    oct_step_build(e, &e->step, plan);
-    oct_engine_gauge(e);
-    if (e->step.n_parts == 0) return; /* every one of them was refused memory, and has ended */
+}
 
-    const oct_status st = compute(e, &result, &err);
-    const uint64_t end = oct_now_ns();
-    oct_engine_count_step(e, &e->step, end - begin, st != OCT_OK);
-    atomic_store(&e->last_progress_ns, end);
-    if (st == OCT_OK) {
-        atomic_store(&e->n_failed_in_a_row, 0);
-        oct_step_finish(e, &e->step, &result);
-    } else {
-        atomic_fetch_add(&e->n_failed_in_a_row, 1);
-        oct_error("engine: a step of %u requests failed: %s", e->step.n_parts, err.text);
-        check_lost(e, &err);
-        oct_step_fail(e, &e->step, &err);
-        if (!atomic_load(&e->lost)) return;
-        fail_all(e, err.text);
-        if (e->opt.on_lost) e->opt.on_lost(e->opt.on_lost_user, err.text);
+static void submit(oct_engine *e, const oct_sched_plan *plan) {
+    oct_err err = {0};
+    const uint32_t at = (e->newest + 1) % OCT_ENGINE_STEPS;
+    oct_step *s = &e->steps[at];
+    s->begin_ns = oct_now_ns();
+    note_begin(e, plan, s->begin_ns);
+    oct_step_build(e, s, plan);
+    oct_engine_gauge(e);
+    if (s->n_parts == 0) { /* every one of them was refused memory, and has ended */
+        s->open = false;
+        return;
     }
+    if (e->backend.submit(e->backend.ctx, &s->batch, &err) == OCT_OK) {
+        e->newest = at;
+        e->n_steps++;
+        if (e->info.async_scheduling) oct_step_fly(s);
+        return;
+    }
+    while (e->n_steps > 0) collect(e); /* the one before it has nothing to do with that */
+    e->last_end_ns = oct_now_ns();
+    oct_engine_count_step(e, s, e->last_end_ns - s->begin_ns, true);
+    atomic_store(&e->last_progress_ns, e->last_end_ns);
+    fail_steps(e, &s, 1, &err);
+}
+
+/* Plans and submits a step, then collects the one before it. */
+static void run_step(oct_engine *e) {
+    const bool beside = e->n_steps > 0;
+    const oct_sched_plan *plan =
+        beside ? oct_sched_next_beside(e->sched) : oct_sched_next(e->sched);
+    const bool starved = plan->n_starved > 0;
+    if (plan->n_items > 0) submit(e, plan);
+    if (beside && e->n_steps > 0) collect(e);
+    while (e->n_steps > 0 && (starved || !e->info.async_scheduling)) collect(e);
 }
 
 bool oct_engine_turn(oct_engine *e, uint64_t wait_ns) {
@@ -315,11 +372,10 @@ bool oct_engine_turn(oct_engine *e, uint64_t wait_ns) {
     if (atomic_load(&e->stopping)) {
         if (e->live_head && oct_now_ns() >= atomic_load(&e->stop_at_ns)) abort_all(e);
         /* The inbox is closed before `stopping` can be seen: what it held has been taken in. */
-        if (!e->live_head && oct_queue_len(e->inbox) == 0) return false;
+        if (!e->live_head && e->n_steps == 0 && oct_queue_len(e->inbox) == 0) return false;
     }
     if (atomic_exchange(&e->reset_prefix, false) && e->prefix) oct_kv_prefix_reset(e->prefix);
-    const oct_sched_plan *plan = oct_sched_next(e->sched);
-    if (plan->n_items > 0) run_step(e, plan);
+    run_step(e);
     oct_engine_gauge(e);
     oct_engine_log_line(e, oct_now_ns());
     return true;

@@ -51,6 +51,7 @@ typedef struct oct_engine_options {
     uint32_t max_num_queued_reqs; /* most requests that wait for their first step; 0: 1024 */
     uint32_t max_logprobs;        /* most top tokens a request may ask for; 0: 20 */
     oct_logprobs_mode logprobs_mode;
+    bool no_async_scheduling;  /* a step is planned only when the one before was collected */
     bool no_prefix_caching;    /* every prompt is computed from its first token */
     uint32_t prefix_hash_bits; /* tests: only so many bits of the index' hashes count; 0: all */
     const int32_t *eos_ids; /* [n_eos], copied; the model's own first, then generation_config's */
@@ -72,6 +73,7 @@ typedef struct oct_engine_info {
     uint32_t n_blocks, block_tokens;
     uint32_t max_num_seqs, max_num_batched_tokens, max_num_queued_reqs, max_logprobs;
     bool prefix_caching;
+    bool async_scheduling; /* steps overlap: wanted, and the device can */
 } oct_engine_info;
 
 /* tokenizer NULL: requests get token ids and no text; stop strings are refused. OCT_E_INVALID: the

@@ -63,6 +63,7 @@ static void send_output(oct_engine *e, oct_request *r, oct_output *out) {
         return;
     }
     oct_count(&e->count.finished[out->finish], 1);
+    oct_step_forget(e, r);
     oct_sched_remove(e->sched, &r->seq);
     oct_engine_gauge(e);
     r->on_output(r->user, out);
@@ -164,8 +165,12 @@ static void note_token(oct_engine *e, oct_request *r, int32_t id) {
         if (e->prefix) oct_count(&e->count.prefix_queries, r->seq.n_prompt);
     }
     r->times.last_token_ns = now;
-    OCT_ASSERT(r->seq.n_tokens < r->seq.max_tokens);
-    r->tokens[r->seq.n_tokens++] = id;
+    OCT_ASSERT(oct_request_n_known(r) < r->seq.max_tokens);
+    r->tokens[oct_request_n_known(r)] = id;
+    if (r->n_flying > 0)
+        r->n_flying--;
+    else
+        r->seq.n_tokens++;
     oct_request_see(r, id);
     oct_count(&e->count.generation_tokens, 1);
 }

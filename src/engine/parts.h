@@ -41,6 +41,8 @@ struct oct_request {
     uint32_t max_tokens, min_tokens;
     oct_sampling sampling; /* seed always set */
     bool greedy, penalised, ignore_eos, include_stop, detokenize;
+    bool one_by_one; /* what a row may draw depends on the token before it: no step has a row of it
+                        while that is on its way */
     int32_t n_logprobs, n_prompt_logprobs; /* -1: none */
     int32_t *stop_ids;                     /* [n_stop_ids] ascending */
     uint32_t n_stop_ids;
@@ -60,7 +62,9 @@ struct oct_request {
     oct_request *prev, *next; /* among the live ones */
     bool queued;              /* counted in n_queued: its first step has not begun */
     int32_t *tokens;          /* [seq.max_tokens] prompt, then drawn ones */
-    octet_seen_token *seen;   /* [n_seen] ascending id; penalised only */
+    uint32_t n_flying;      /* of seq.n_tokens: drawn by a step that is not collected; not known */
+    uint32_t flying_row;    /* where the newest submitted step leaves the last of them */
+    octet_seen_token *seen; /* [n_seen] ascending id; penalised only */
     uint32_t n_seen;
     oct_token_logprob *prompt_lp; /* [n_prompt]; NULL: not wanted or delivered */
     oct_detokenizer detok;
@@ -69,8 +73,12 @@ struct oct_request {
 };
 
 static inline oct_request *oct_request_of(oct_sched_seq *seq) { return (oct_request *)seq; }
+static inline uint32_t oct_request_n_known(const oct_request *r) {
+    return r->seq.n_tokens - r->n_flying;
+}
+/* Tokens drawn that are known. */
 static inline uint32_t oct_request_n_drawn(const oct_request *r) {
-    return r->seq.n_tokens - r->seq.n_prompt;
+    return oct_request_n_known(r) - r->seq.n_prompt;
 }
 
 /* ---- request.c ---- */
@@ -92,8 +100,9 @@ typedef struct oct_row_lists {
 } oct_row_lists;
 
 void oct_row_lists_fini(oct_row_lists *l, const oct_allocator *mem);
-/* Fills the row that draws the next token of r. OCT_E_NOMEM: the lists are as before. */
-OCT_MUST_CHECK oct_status oct_sample_row_fill(oct_engine *e, const oct_request *r,
+/* Fills the row that draws the next token of r, with its entries in l. OCT_E_NOMEM: the lists are
+ * as before. */
+OCT_MUST_CHECK oct_status oct_sample_row_fill(oct_engine *e, oct_row_lists *l, const oct_request *r,
                                               octet_sample_row *row);
 /* Fills a row that only asks how likely the known token `forced` was. */
 void oct_sample_row_force(const oct_engine *e, const oct_request *r, int32_t forced,
@@ -103,7 +112,8 @@ void oct_sample_row_force(const oct_engine *e, const oct_request *r, int32_t for
 
 /* What one request has in a step. */
 typedef struct oct_step_part {
-    oct_request *r;
+    oct_request *r;       /* NULL: it has ended meanwhile, what comes of it is dropped */
+    bool holds;           /* r NULL: the blocks that its rows write to are held for the step */
     uint32_t first_logit; /* its rows of the result: n_extra for the prompt, then the drawn one */
     uint32_t n_extra;
     uint32_t extra_pos; /* position of the first extra row */
@@ -119,7 +129,10 @@ typedef struct oct_step {
     uint32_t n_parts;
     uint32_t n_chunk_rows; /* rows of parts that are no decodes */
     uint32_t n_decodes;
+    bool open;                                   /* between build and finish or fail */
+    uint64_t begin_ns;                           /* when it was planned */
     int32_t *tokens, *row_pos, *row_slot;        /* [max_num_batched_tokens] */
+    int32_t *token_from;                         /* the same; see oct_model_batch */
     int32_t *seq_row, *seq_kv_len, *block_table; /* [max_num_seqs + 1], [..], [..][stride] */
     int32_t *logits_row;                         /* [max_logits] */
     octet_sample_row *sample;                    /* [max_logits] */
@@ -127,11 +140,17 @@ typedef struct oct_step {
 
 OCT_MUST_CHECK oct_status oct_step_init(oct_engine *e, oct_step *s, oct_err *err);
 void oct_step_fini(oct_engine *e, oct_step *s); /* accepts a zeroed one */
-/* Turns the plan into the batch. Requests for which memory was refused end here. */
+/* Turns the plan into the batch and opens the step. Requests for which memory was refused end here.
+ */
 void oct_step_build(oct_engine *e, oct_step *s, const oct_sched_plan *plan);
-/* Hands the result to the requests. */
+/* The step was submitted, and the next one may be planned before it is collected: counts the tokens
+ * that it will draw, where the row behind them can be computed without anybody knowing them. */
+void oct_step_fly(oct_step *s);
+/* r ends: steps that are open forget it and hold the blocks that its rows write to. */
+void oct_step_forget(oct_engine *e, const oct_request *r);
+/* Hands the result to the requests and closes the step. */
 void oct_step_finish(oct_engine *e, oct_step *s, const oct_model_result *result);
-/* The step failed: ends its requests. */
+/* The step failed: ends its requests and closes it. */
 void oct_step_fail(oct_engine *e, oct_step *s, const oct_err *err);
 
 /* ---- output.c ---- */
@@ -177,7 +196,10 @@ typedef struct oct_engine_log_state {
 
 typedef enum oct_engine_life { OCT_ENGINE_NEW, OCT_ENGINE_RUNS, OCT_ENGINE_ENDED } oct_engine_life;
 
-enum { OCT_ENGINE_FAILED_STEPS = 3 }; /* in a row: then health says no */
+enum {
+    OCT_ENGINE_FAILED_STEPS = 3, /* in a row: then health says no */
+    OCT_ENGINE_STEPS = 2,        /* one computes, one is built; or waits behind it */
+};
 
 struct oct_engine {
     /* Fixed by create. */
@@ -207,7 +229,10 @@ struct oct_engine {
     oct_kv_prefix *prefix; /* NULL: no prefix caching */
     oct_sched *sched;
     oct_request *live_head, *live_tail; /* taken from the inbox, not ended */
-    oct_step step;
+    oct_step steps[OCT_ENGINE_STEPS];
+    uint32_t n_steps;       /* submitted and not collected */
+    uint32_t newest;        /* the one submitted last */
+    uint64_t last_end_ns;   /* when one was collected last */
     oct_buf raw_text, text; /* scratch of one output */
     oct_top_logprob *top;   /* [max_logprobs] scratch of one output */
     oct_engine_log_state log;

@@ -190,12 +190,14 @@ static bool copy_bad_words(oct_request *r, const oct_request_spec *s) {
         r->bad_words[i] = (oct_token_seq){ids, s->bad_words[i].n};
     }
     r->n_bad_words = s->n_bad_words;
+    for (uint32_t i = 0; i < s->n_bad_words; i++)
+        if (s->bad_words[i].n > 1) r->one_by_one = true;
     return true;
 }
 
 static bool copy_mask(oct_request *r, const oct_engine *e, const oct_request_spec *s) {
     if (s->n_allowed_ids == 0) return true;
-    r->mask = oct_arena_alloc(&r->arena, e->step.lists.mask_words, sizeof *r->mask);
+    r->mask = oct_arena_alloc(&r->arena, e->steps[0].lists.mask_words, sizeof *r->mask);
     if (!r->mask) return false;
     for (uint32_t i = 0; i < s->n_allowed_ids; i++)
         r->mask[s->allowed_ids[i] / 32] |= UINT32_C(1) << (s->allowed_ids[i] % 32);
@@ -269,6 +271,7 @@ static oct_status copy_sampling(oct_request *r, const oct_sampling *s, oct_err *
     if (r->sampling.top_k < 0) r->sampling.top_k = 0;
     r->penalised = s->repetition_penalty != 1.0f || s->frequency_penalty != 0.0f ||
                    s->presence_penalty != 0.0f;
+    r->one_by_one = r->penalised;
     if (!s->has_seed && !r->greedy &&
         getrandom(&r->sampling.seed, sizeof r->sampling.seed, 0) != sizeof r->sampling.seed)
         return OCT_FAIL(err, OCT_E_IO, "engine: the system gave no random seed");

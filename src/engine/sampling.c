@@ -31,8 +31,7 @@ static bool reserve(const oct_allocator *mem, void **data, size_t n, size_t *cap
     return true;
 }
 
-static bool reserve_row(oct_engine *e, const oct_request *r) {
-    oct_row_lists *l = &e->step.lists;
+static bool reserve_row(const oct_engine *e, oct_row_lists *l, const oct_request *r) {
     void *seen = l->seen, *bias = l->bias, *masks = l->masks;
     const size_t n_bias = (size_t)r->n_bias + r->n_bans + r->n_bad_words;
     bool ok = reserve(e->mem, &seen, l->n_seen, &l->cap_seen, r->n_seen, sizeof *l->seen);
@@ -67,6 +66,7 @@ static void ban(oct_row_lists *l, size_t begin, int32_t id) {
 /* True when drawing the word's last token now would complete it. */
 static bool would_complete(const oct_request *r, const oct_token_seq *word) {
     const uint32_t n_before = word->n - 1;
+    OCT_ASSERT(n_before == 0 || r->n_flying == 0);
     return n_before <= oct_request_n_drawn(r) &&
            memcmp(r->tokens + r->seq.n_tokens - n_before, word->ids,
                   n_before * sizeof *word->ids) == 0;
@@ -79,7 +79,7 @@ static void add_bias(oct_row_lists *l, const oct_request *r) {
     for (uint32_t i = 0; i < r->n_bad_words; i++)
         if (would_complete(r, &r->bad_words[i]))
             ban(l, begin, r->bad_words[i].ids[r->bad_words[i].n - 1]);
-    if (oct_request_n_drawn(r) < r->min_tokens)
+    if (r->seq.n_tokens - r->seq.n_prompt < r->min_tokens) /* those on their way count */
         for (uint32_t i = 0; i < r->n_bans; i++) ban(l, begin, r->bans[i]);
 }
 
@@ -97,9 +97,9 @@ static uint32_t logprob_flags(const oct_engine *e) {
     return 0;
 }
 
-oct_status oct_sample_row_fill(oct_engine *e, const oct_request *r, octet_sample_row *row) {
-    oct_row_lists *l = &e->step.lists;
-    if (!reserve_row(e, r)) return OCT_E_NOMEM;
+oct_status oct_sample_row_fill(oct_engine *e, oct_row_lists *l, const oct_request *r,
+                               octet_sample_row *row) {
+    if (!reserve_row(e, l, r)) return OCT_E_NOMEM;
     const oct_sampling *s = &r->sampling;
     *row = (octet_sample_row){
         .temperature = s->temperature,

@@ -2,7 +2,8 @@
  * engine/step.c - a plan becomes the arrays of one step, and its results find their requests again.
  *
  * A step that was built knows everything that its results need (parts), so that another can be
- * built while it runs: with asynchronous scheduling there will be two of them.
+ * built while it runs. Then a row may have a token that nobody knows yet: the batch names the row
+ * of the step before that draws it, and the device takes it from there.
  */
 #include <string.h>
 
@@ -14,13 +15,14 @@ typedef struct array {
     size_t n;
 } array;
 
-enum { N_ARRAYS = 7 };
+enum { N_ARRAYS = 8 };
 
 static void arrays_of(const oct_engine *e, oct_step *s, array out[N_ARRAYS]) {
     const size_t n_rows = e->opt.max_num_batched_tokens, n_seqs = e->opt.max_num_seqs;
     const size_t stride = oct_kv_blocks_for(e->info.max_model_len, e->info.block_tokens);
     const array all[N_ARRAYS] = {
         {&s->tokens, n_rows},
+        {&s->token_from, n_rows},
         {&s->row_pos, n_rows},
         {&s->row_slot, n_rows},
         {&s->seq_row, n_seqs + 1},
@@ -79,7 +81,7 @@ static oct_status add_logits(oct_engine *e, oct_step *s, const oct_sched_item *i
     }
     if (it->samples) {
         octet_sample_row *row = &s->sample[s->batch.n_logits];
-        const oct_status st = oct_sample_row_fill(e, r, row);
+        const oct_status st = oct_sample_row_fill(e, &s->lists, r, row);
         if (st != OCT_OK) {
             s->batch.n_logits = n_before;
             return st;
@@ -98,7 +100,10 @@ static void add_rows(oct_step *s, const oct_sched_item *it, const oct_request *r
     s->seq_kv_len[b->n_seqs] = (int32_t)(it->first + it->n_rows);
     for (uint32_t i = 0; i < it->n_rows; i++) {
         const uint32_t pos = it->first + i;
-        s->tokens[b->n_rows] = r->tokens[pos];
+        const bool known = pos < oct_request_n_known(r);
+        s->tokens[b->n_rows] = known ? r->tokens[pos] : -1;
+        s->token_from[b->n_rows] = known ? -1 : (int32_t)r->flying_row;
+        if (!known) b->token_from = s->token_from;
         s->row_pos[b->n_rows] = (int32_t)pos;
         s->row_slot[b->n_rows] = oct_kv_table_slot(&r->seq.table, pos);
         b->n_rows++;
@@ -145,6 +150,7 @@ void oct_step_build(oct_engine *e, oct_step *s, const oct_sched_plan *plan) {
     s->batch = (oct_model_batch){0};
     s->lists.n_seen = s->lists.n_bias = s->lists.n_masks = 0;
     s->n_parts = s->n_chunk_rows = s->n_decodes = 0;
+    s->open = true;
     for (uint32_t i = 0; i < plan->n_items; i++) {
         const oct_sched_item *it = &plan->items[i];
         oct_step_part *part = &s->parts[s->n_parts];
@@ -160,6 +166,51 @@ void oct_step_build(oct_engine *e, oct_step *s, const oct_sched_plan *plan) {
     }
     add_tables(e, s);
     point_at_arrays(s);
+}
+
+/* ---- on its way ---- */
+
+void oct_step_fly(oct_step *s) {
+    for (uint32_t i = 0; i < s->n_parts; i++) {
+        const oct_step_part *p = &s->parts[i];
+        oct_request *r = p->r;
+        if (!p->samples || r->one_by_one) continue;
+        if (r->seq.n_tokens + 1 >= r->seq.max_tokens) continue; /* its last one: nothing follows */
+        r->seq.n_tokens++;
+        r->n_flying++;
+        r->flying_row = p->first_logit + p->n_extra;
+    }
+}
+
+/* fn for each block that the rows of part i write to. */
+static void each_written(oct_engine *e, const oct_step *s, uint32_t i,
+                         void (*fn)(oct_sched *, oct_kv_block)) {
+    oct_kv_block last = UINT32_MAX;
+    for (int32_t row = s->seq_row[i]; row < s->seq_row[i + 1]; row++) {
+        const oct_kv_block block = (uint32_t)s->row_slot[row] / e->info.block_tokens;
+        if (block != last) fn(e->sched, block);
+        last = block;
+    }
+}
+
+void oct_step_forget(oct_engine *e, const oct_request *r) {
+    for (int k = 0; k < OCT_ENGINE_STEPS; k++) {
+        oct_step *s = &e->steps[k];
+        for (uint32_t i = 0; s->open && i < s->n_parts; i++) {
+            if (s->parts[i].r != r) continue;
+            s->parts[i].r = NULL;
+            s->parts[i].holds = true;
+            each_written(e, s, i, oct_sched_hold);
+            break;
+        }
+    }
+}
+
+/* The device is done with it. */
+static void close_step(oct_engine *e, oct_step *s) {
+    s->open = false;
+    for (uint32_t i = 0; i < s->n_parts; i++)
+        if (s->parts[i].holds) each_written(e, s, i, oct_sched_let_go);
 }
 
 /* ---- results ---- */
@@ -193,10 +244,13 @@ static void finish_part(oct_engine *e, const oct_step_part *p, const oct_model_r
 
 void oct_step_finish(oct_engine *e, oct_step *s, const oct_model_result *result) {
     OCT_ASSERT(result->n == s->batch.n_logits);
-    for (uint32_t i = 0; i < s->n_parts; i++) finish_part(e, &s->parts[i], result);
+    close_step(e, s);
+    for (uint32_t i = 0; i < s->n_parts; i++)
+        if (s->parts[i].r) finish_part(e, &s->parts[i], result);
 }
 
 void oct_step_fail(oct_engine *e, oct_step *s, const oct_err *err) {
+    close_step(e, s);
     for (uint32_t i = 0; i < s->n_parts; i++)
-        oct_request_fail(e, s->parts[i].r, err->code, err->text);
+        if (s->parts[i].r) oct_request_fail(e, s->parts[i].r, err->code, err->text);
 }

@@ -321,6 +321,7 @@ oct_status oct_model_forward(oct_model *m, const oct_step *st, oct_err *err) {
                                   .ids = st->tokens,
                                   .out = m->s.x,
                                   .scale = m->embed_scale};
+    if (st->feed) DEV(m, feed(m->stream, &st->feed_op), "feed");
     DEV(m, embed(m->stream, &embed), "embed");
     for (uint32_t l = 0; l < m->config.n_layers; l++) {
         OCT_TRY(attention_part(m, l, &p, err));

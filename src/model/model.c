@@ -5,7 +5,8 @@
  * Invariants
  *   I1  Device buffers keep their address from load to destroy.
  *   I2  Nothing is allocated by submit and collect (taps excepted).
- *   I3  Between submit and collect the host staging memory is not touched.
+ *   I3  Between submit and collect the host staging memory of the step is not touched.
+ *   I4  A slot that is not pending is not in the stream either: whoever gives up a step waits.
  */
 #include "model/model.h"
 
@@ -100,7 +101,7 @@ static oct_status make_buffer(oct_model *m, uint64_t bytes, const char *what, oc
 
 /* Where each array of a batch lies in batch_buffer. */
 typedef struct batch_places {
-    octet_ref tokens, row_pos, row_slot, seq_row, seq_kv_len, block_table, logits_row;
+    octet_ref tokens, token_from, row_pos, row_slot, seq_row, seq_kv_len, block_table, logits_row;
     octet_ref sample, seen, bias, masks;
     uint64_t bytes;
 } batch_places;
@@ -109,6 +110,7 @@ static batch_places lay_batch(const oct_model *m, const oct_model_batch *b) {
     layout l = {m->batch_buffer, 0};
     batch_places p;
     p.tokens = lay(&l, 4ull * b->n_rows);
+    p.token_from = lay(&l, b->token_from ? 4ull * b->n_rows : 0);
     p.row_pos = lay(&l, 4ull * b->n_rows);
     p.row_slot = lay(&l, 4ull * b->n_rows);
     p.seq_row = lay(&l, 4ull * (b->n_seqs + 1));
@@ -123,27 +125,50 @@ static batch_places lay_batch(const oct_model *m, const oct_model_batch *b) {
     return p;
 }
 
+/* Waits for all that is queued. What fails there is also the pending steps' failure. */
+static int32_t settle_stream(oct_model *m) {
+    const int32_t code = m->device->ops->stream_wait(m->stream);
+    for (uint32_t i = 0; i < m->n_pending && code != 0; i++) {
+        oct_slot *slot = &m->slots[(m->newest + OCT_MODEL_SLOTS - i) % OCT_MODEL_SLOTS];
+        if (slot->late == 0) slot->late = code;
+    }
+    return code;
+}
+
+static void free_batch_slots(oct_model *m) {
+    for (int i = 0; i < OCT_MODEL_SLOTS; i++) {
+        oct_device_host_free(m->device, m->slots[i].batch, m->batch_bytes, m->slots[i].batch_fast);
+        m->slots[i].batch = NULL;
+    }
+}
+
 /* Room for a batch of the largest size; grown when lists or masks need more. */
 static oct_status ensure_batch(oct_model *m, uint64_t bytes, oct_err *err) {
     if (bytes <= m->batch_bytes) return OCT_OK;
     const octet_device_ops *ops = m->device->ops;
     const uint64_t want = bytes + bytes / 4;
+    unsigned char *host[OCT_MODEL_SLOTS];
+    bool fast[OCT_MODEL_SLOTS];
     octet_buffer buffer;
-    bool fast;
+    OCT_TRY(oct_device_check(m->device, settle_stream(m), "stream_wait", err));
     /* Not make_buffer: this happens in a step, whose requests alone it ends. */
     const int32_t code = ops->buffer_create(m->device->dev, want, &buffer);
     OCT_TRY(oct_device_check(m->device, code, "buffer_create for a batch", err));
-    unsigned char *host = oct_device_host_alloc(m->device, want, &fast);
-    if (!host) {
+    for (int i = 0; i < OCT_MODEL_SLOTS; i++) {
+        host[i] = oct_device_host_alloc(m->device, want, &fast[i]);
+        if (host[i]) continue;
+        while (i-- > 0) oct_device_host_free(m->device, host[i], want, fast[i]);
         ops->buffer_destroy(m->device->dev, buffer);
         return OCT_FAIL(err, OCT_E_NOMEM, "model: no host memory for a batch of %llu bytes",
                         (unsigned long long)want);
     }
     ops->buffer_destroy(m->device->dev, m->batch_buffer);
-    oct_device_host_free(m->device, m->batch_host, m->batch_bytes, m->batch_fast);
+    free_batch_slots(m);
+    for (int i = 0; i < OCT_MODEL_SLOTS; i++) {
+        m->slots[i].batch = host[i];
+        m->slots[i].batch_fast = fast[i];
+    }
     m->batch_buffer = buffer;
-    m->batch_host = host;
-    m->batch_fast = fast;
     m->batch_bytes = want;
     return OCT_OK;
 }
@@ -179,8 +204,13 @@ static oct_status make_step_buffers(oct_model *m, oct_err *err) {
     m->result_bytes =
         (uint64_t)m->info.max_logits * (sizeof(octet_sample_out) + MAX_TOP * 8ull + 64);
     OCT_TRY(make_buffer(m, m->result_bytes, "result buffer", &m->result_buffer, err));
-    m->result_host = oct_device_host_alloc(m->device, m->result_bytes, &m->result_fast);
-    if (!m->result_host) return OCT_FAIL(err, OCT_E_NOMEM, "model: no host memory for results");
+    for (int i = 0; i < OCT_MODEL_SLOTS; i++) {
+        oct_slot *slot = &m->slots[i];
+        slot->result = oct_device_host_alloc(m->device, m->result_bytes, &slot->result_fast);
+        if (!slot->result) return OCT_FAIL(err, OCT_E_NOMEM, "model: no host memory for results");
+        OCT_TRY(oct_device_check(
+            m->device, m->device->ops->event_create(m->device->dev, &slot->done), "event", err));
+    }
 
     for (int i = 0; i < 2; i++)
         if (i == 0 || m->config.has_local_rope) OCT_TRY(make_rope(m, &m->rope[i], err));
@@ -198,7 +228,8 @@ static oct_status fill_rope(oct_model *m, const oct_rope_table *t, uint32_t begi
         oct_rope_row(&t->config, t->frequencies, p, rows + (size_t)(p - begin) * dim);
     const octet_ref at = {t->buffer, (uint64_t)begin * dim * sizeof(float)};
     int32_t code = m->device->ops->write(m->stream, at, rows, count * sizeof *rows);
-    if (code == 0) code = m->device->ops->stream_wait(m->stream);
+    const int32_t late = settle_stream(m);
+    if (code == 0) code = late;
     oct_free(m->mem, rows, count, sizeof *rows);
     return oct_device_check(m->device, code, "write", err);
 }
@@ -362,8 +393,12 @@ void oct_model_destroy(oct_model *m) {
                                     m->batch_buffer,  m->result_buffer,  m->rope[0].buffer,
                                     m->rope[1].buffer};
     for (size_t i = 0; i < OCT_COUNT(buffers); i++) ops->buffer_destroy(dev, buffers[i]);
-    oct_device_host_free(m->device, m->batch_host, m->batch_bytes, m->batch_fast);
-    oct_device_host_free(m->device, m->result_host, m->result_bytes, m->result_fast);
+    free_batch_slots(m);
+    for (int i = 0; i < OCT_MODEL_SLOTS; i++) {
+        ops->event_destroy(m->slots[i].done);
+        oct_device_host_free(m->device, m->slots[i].result, m->result_bytes,
+                             m->slots[i].result_fast);
+    }
     oct_free(m->mem, m->staged, m->staged_cap, 1);
     oct_free(m->mem, m->tap_rows, m->tap_cap, sizeof *m->tap_rows);
     for (size_t i = 0; i < OCT_COUNT(m->rope); i++)
@@ -403,14 +438,20 @@ static oct_status check_batch(const oct_model *m, const oct_model_batch *b, uint
                               oct_err *err) {
     const oct_model_info *i = &m->info;
     const int64_t n_slots = (int64_t)m->n_blocks * i->block_tokens;
+    const oct_slot *before = &m->slots[m->newest];
     if (b->n_rows == 0 || b->n_rows > i->max_rows || b->n_seqs == 0 || b->n_seqs > i->max_seqs ||
-        b->n_logits > i->max_logits || b->max_top > MAX_TOP || m->pending || !m->kv_buffer)
+        b->n_logits > i->max_logits || b->max_top > MAX_TOP || m->n_pending == OCT_MODEL_SLOTS ||
+        !m->kv_buffer)
         return OCT_FAIL(err, OCT_E_INVALID,
                         "step: %u rows of %u sequences, %u logits: out of limits", b->n_rows,
                         b->n_seqs, b->n_logits);
     *end_pos = 0;
     for (uint32_t r = 0; r < b->n_rows; r++) {
-        if (b->tokens[r] < 0 || (uint32_t)b->tokens[r] >= m->config.vocab)
+        const int32_t from = b->token_from ? b->token_from[r] : -1;
+        if (from >= 0 && (!before->sampled || (uint32_t)from >= before->n_logits))
+            return OCT_FAIL(err, OCT_E_INVALID, "step: no token of row %d of the step before",
+                            from);
+        if (from < 0 && (b->tokens[r] < 0 || (uint32_t)b->tokens[r] >= m->config.vocab))
             return OCT_FAIL(err, OCT_E_INVALID, "step: token id %d is not below %u", b->tokens[r],
                             m->config.vocab);
         if (b->row_pos[r] < 0 || (uint32_t)b->row_pos[r] >= i->max_model_len ||
@@ -429,89 +470,138 @@ static void put(unsigned char *host, octet_ref at, const void *src, uint64_t byt
     if (bytes) memcpy(host + at.offset, src, bytes);
 }
 
-oct_status oct_model_submit(oct_model *m, const oct_model_batch *b, oct_err *err) {
-    uint32_t end_pos = 0;
-    OCT_TRY(check_batch(m, b, &end_pos, err));
-    OCT_TRY(ensure_rope(m, end_pos, err));
-    OCT_TRY(ensure_batch(m, lay_batch(m, b).bytes, err));
-
-    const batch_places p = lay_batch(m, b);
+/* The batch as the device will find it. */
+static void fill_batch(const oct_model *m, const oct_model_batch *b, const batch_places *p,
+                       unsigned char *host) {
     const uint64_t mask_words = (m->info.n_vocab + 31) / 32;
-    put(m->batch_host, p.tokens, b->tokens, 4ull * b->n_rows);
-    put(m->batch_host, p.row_pos, b->row_pos, 4ull * b->n_rows);
-    put(m->batch_host, p.row_slot, b->row_slot, 4ull * b->n_rows);
-    put(m->batch_host, p.seq_row, b->seq_row, 4ull * (b->n_seqs + 1));
-    put(m->batch_host, p.seq_kv_len, b->seq_kv_len, 4ull * b->n_seqs);
-    put(m->batch_host, p.block_table, b->block_table, 4ull * b->n_seqs * b->table_stride);
-    put(m->batch_host, p.logits_row, b->logits_row, 4ull * b->n_logits);
-    if (b->sample)
-        put(m->batch_host, p.sample, b->sample, sizeof *b->sample * (uint64_t)b->n_logits);
-    put(m->batch_host, p.seen, b->seen, sizeof *b->seen * (uint64_t)b->n_seen);
-    put(m->batch_host, p.bias, b->bias, sizeof *b->bias * (uint64_t)b->n_bias);
-    put(m->batch_host, p.masks, b->masks, 4ull * b->n_masks * mask_words);
-    OCT_TRY(oct_device_check(
-        m->device,
-        m->device->ops->write(m->stream, (octet_ref){m->batch_buffer, 0}, m->batch_host, p.bytes),
-        "write", err));
+    put(host, p->tokens, b->tokens, 4ull * b->n_rows);
+    if (b->token_from) put(host, p->token_from, b->token_from, 4ull * b->n_rows);
+    put(host, p->row_pos, b->row_pos, 4ull * b->n_rows);
+    put(host, p->row_slot, b->row_slot, 4ull * b->n_rows);
+    put(host, p->seq_row, b->seq_row, 4ull * (b->n_seqs + 1));
+    put(host, p->seq_kv_len, b->seq_kv_len, 4ull * b->n_seqs);
+    put(host, p->block_table, b->block_table, 4ull * b->n_seqs * b->table_stride);
+    put(host, p->logits_row, b->logits_row, 4ull * b->n_logits);
+    if (b->sample) put(host, p->sample, b->sample, sizeof *b->sample * (uint64_t)b->n_logits);
+    put(host, p->seen, b->seen, sizeof *b->seen * (uint64_t)b->n_seen);
+    put(host, p->bias, b->bias, sizeof *b->bias * (uint64_t)b->n_bias);
+    put(host, p->masks, b->masks, 4ull * b->n_masks * mask_words);
+}
 
-    layout r = {m->result_buffer, 0};
+/* What is drawn comes first, at the same place in every step: the next one may read it there. */
+static uint64_t lay_result(octet_buffer buffer, uint64_t n, uint64_t max_top, octet_ref *out,
+                           octet_ref *top_id, octet_ref *top_logprob) {
+    layout r = {buffer, 0};
+    *out = lay(&r, sizeof(octet_sample_out) * n);
+    *top_id = lay(&r, 4 * n * max_top);
+    *top_logprob = lay(&r, 4 * n * max_top);
+    return r.used;
+}
+
+static oct_step step_of(const oct_model *m, const oct_model_batch *b, const batch_places *p,
+                        uint64_t *result_bytes) {
     oct_step step = {.batch = {.struct_bytes = sizeof step.batch,
                                .n_seqs = b->n_seqs,
                                .n_rows = b->n_rows,
                                .max_seq_rows = b->max_seq_rows,
                                .max_kv_len = b->max_kv_len,
                                .table_stride = b->table_stride,
-                               .row_pos = p.row_pos,
-                               .row_slot = p.row_slot,
-                               .seq_row = p.seq_row,
-                               .seq_kv_len = p.seq_kv_len,
-                               .block_table = p.block_table},
-                     .tokens = p.tokens,
-                     .logits_row = p.logits_row,
+                               .row_pos = p->row_pos,
+                               .row_slot = p->row_slot,
+                               .seq_row = p->seq_row,
+                               .seq_kv_len = p->seq_kv_len,
+                               .block_table = p->block_table},
+                     .tokens = p->tokens,
+                     .logits_row = p->logits_row,
                      .n_rows = b->n_rows,
                      .n_logits = b->n_logits,
+                     .feed = b->token_from != NULL,
+                     .feed_op = {.struct_bytes = sizeof step.feed_op,
+                                 .n_rows = b->n_rows,
+                                 .n_drawn = m->info.max_logits,
+                                 .n_vocab = m->info.n_vocab,
+                                 .ids = p->tokens,
+                                 .from = p->token_from,
+                                 .drawn = {m->result_buffer, 0}},
                      .sample = b->sample && b->n_logits,
                      .sample_op = {.struct_bytes = sizeof step.sample_op,
                                    .n_rows = b->n_logits,
                                    .n_vocab = m->info.n_vocab,
                                    .max_top = b->max_top,
                                    .logits = m->s.logits,
-                                   .rows = p.sample,
-                                   .seen = b->n_seen ? p.seen : (octet_ref){0},
-                                   .bias = b->n_bias ? p.bias : (octet_ref){0},
-                                   .masks = b->n_masks ? p.masks : (octet_ref){0},
-                                   .out = lay(&r, sizeof(octet_sample_out) * (uint64_t)b->n_logits),
-                                   .top_id = lay(&r, 4ull * b->n_logits * b->max_top),
-                                   .top_logprob = lay(&r, 4ull * b->n_logits * b->max_top)}};
+                                   .rows = p->sample,
+                                   .seen = b->n_seen ? p->seen : (octet_ref){0},
+                                   .bias = b->n_bias ? p->bias : (octet_ref){0},
+                                   .masks = b->n_masks ? p->masks : (octet_ref){0}}};
+    *result_bytes = lay_result(m->result_buffer, b->n_logits, b->max_top, &step.sample_op.out,
+                               &step.sample_op.top_id, &step.sample_op.top_logprob);
+    return step;
+}
+
+/* All of a step, from the host's memory and back to it. */
+static oct_status queue_step(oct_model *m, const oct_model_batch *b, oct_slot *slot, oct_err *err) {
+    const octet_device_ops *ops = m->device->ops;
+    const batch_places p = lay_batch(m, b);
+    uint64_t result_bytes = 0;
+    const oct_step step = step_of(m, b, &p, &result_bytes);
+    fill_batch(m, b, &p, slot->batch);
+    OCT_TRY(oct_device_check(
+        m->device, ops->write(m->stream, (octet_ref){m->batch_buffer, 0}, slot->batch, p.bytes),
+        "write", err));
     OCT_TRY(oct_model_forward(m, &step, err));
-    m->n_logits = b->n_logits;
-    m->max_top = b->max_top;
-    m->sampled = step.sample;
     if (step.sample)
-        OCT_TRY(oct_device_check(m->device,
-                                 m->device->ops->read(m->stream, m->result_host,
-                                                      (octet_ref){m->result_buffer, 0}, r.used),
-                                 "read", err));
-    m->pending = true;
+        OCT_TRY(oct_device_check(
+            m->device,
+            ops->read(m->stream, slot->result, (octet_ref){m->result_buffer, 0}, result_bytes),
+            "read", err));
+    return oct_device_check(m->device, ops->event_record(m->stream, slot->done), "event_record",
+                            err);
+}
+
+oct_status oct_model_submit(oct_model *m, const oct_model_batch *b, oct_err *err) {
+    const uint32_t at = (m->newest + 1) % OCT_MODEL_SLOTS;
+    oct_slot *slot = &m->slots[at];
+    uint32_t end_pos = 0;
+    OCT_TRY(check_batch(m, b, &end_pos, err));
+    OCT_TRY(ensure_rope(m, end_pos, err));
+    OCT_TRY(ensure_batch(m, lay_batch(m, b).bytes, err));
+    const oct_status st = queue_step(m, b, slot, err);
+    if (st != OCT_OK) { /* what was queued reads the slot's memory, and errors may wait */
+        (void)settle_stream(m);
+        return st;
+    }
+    slot->n_logits = b->n_logits;
+    slot->max_top = b->max_top;
+    slot->sampled = b->sample && b->n_logits;
+    slot->late = 0;
+    m->newest = at;
+    m->n_pending++;
     return OCT_OK;
 }
 
 oct_status oct_model_collect(oct_model *m, oct_model_result *result, oct_err *err) {
-    OCT_ASSERT(m->pending);
-    m->pending = false;
+    OCT_ASSERT(m->n_pending > 0);
+    const octet_device_ops *ops = m->device->ops;
+    oct_slot *slot = &m->slots[(m->newest + OCT_MODEL_SLOTS + 1 - m->n_pending) % OCT_MODEL_SLOTS];
     *result = (oct_model_result){0};
-    OCT_TRY(oct_device_check(m->device, m->device->ops->stream_wait(m->stream), "step", err));
-    if (!m->sampled) return OCT_OK;
-    layout r = {0};
-    result->n = m->n_logits;
-    result->max_top = m->max_top;
-    result->out = (const void *)(m->result_host +
-                                 lay(&r, sizeof(octet_sample_out) * (uint64_t)m->n_logits).offset);
-    result->top_id =
-        (const void *)(m->result_host + lay(&r, 4ull * m->n_logits * m->max_top).offset);
-    result->top_logprob =
-        (const void *)(m->result_host + lay(&r, 4ull * m->n_logits * m->max_top).offset);
+    int32_t code = slot->late;
+    if (code == 0)
+        code = m->n_pending > 1 ? ops->event_wait(slot->done) : ops->stream_wait(m->stream);
+    m->n_pending--;
+    OCT_TRY(oct_device_check(m->device, code, "step", err));
+    if (!slot->sampled) return OCT_OK;
+    octet_ref out, top_id, top_logprob;
+    (void)lay_result(0, slot->n_logits, slot->max_top, &out, &top_id, &top_logprob);
+    result->n = slot->n_logits;
+    result->max_top = slot->max_top;
+    result->out = (const void *)(slot->result + out.offset);
+    result->top_id = (const void *)(slot->result + top_id.offset);
+    result->top_logprob = (const void *)(slot->result + top_logprob.offset);
     return OCT_OK;
+}
+
+bool oct_model_can_overlap(const oct_model *m) {
+    return oct_device_can_overlap(m->device) && !m->tap;
 }
 
 oct_status oct_model_probe(oct_model *m, oct_err *err) {
@@ -524,7 +614,7 @@ oct_status oct_model_probe(oct_model *m, oct_err *err) {
 
 oct_status oct_model_read_logits(oct_model *m, float *out, oct_err *err) {
     const uint64_t row_bytes = (uint64_t)m->info.n_vocab * sizeof(float);
-    for (uint32_t r = 0; r < m->n_logits; r++) {
+    for (uint32_t r = 0; r < m->slots[m->newest].n_logits; r++) {
         octet_ref at = m->s.logits.data;
         at.offset += r * m->s.logits.stride * sizeof(float);
         OCT_TRY(oct_device_check(

@@ -109,7 +109,10 @@ enum { OCT_MODEL_MAX_TOP = 32 }; /* most likely tokens that a row can report */
 typedef struct oct_model_batch {
     uint32_t n_seqs, n_rows, max_seq_rows, max_kv_len;
     uint32_t table_stride;
-    const int32_t *tokens;      /* [n_rows] */
+    const int32_t *tokens; /* [n_rows] */
+    /* [n_rows], or NULL: none. Not negative: the row's token is the one that this row of the step
+     * submitted before drew; tokens[r] is not read then. Only where oct_model_can_overlap. */
+    const int32_t *token_from;
     const int32_t *row_pos;     /* [n_rows] */
     const int32_t *row_slot;    /* [n_rows] */
     const int32_t *seq_row;     /* [n_seqs + 1] */
@@ -130,7 +133,7 @@ typedef struct oct_model_batch {
     uint32_t n_masks;
 } oct_model_batch;
 
-/* What a step gave; points into the model's host memory, valid until the next submit. */
+/* What a step gave; points into the model's host memory, valid until the next collect. */
 typedef struct oct_model_result {
     uint32_t n;
     uint32_t max_top;
@@ -139,14 +142,19 @@ typedef struct oct_model_result {
     const float *top_logprob;    /* [n][max_top] */
 } oct_model_result;
 
-/* Queues the step on the device. OCT_E_INVALID for a batch beyond the limits or an id beyond the
- * embedding; OCT_E_DEVICE when the device refused. */
+/* Queues the step on the device. One more may be submitted before it is collected. OCT_E_INVALID
+ * for a batch beyond the limits or an id beyond the embedding; OCT_E_DEVICE when the device
+ * refused. A step that was not taken is over; one that is pending can still be collected. */
 OCT_MUST_CHECK oct_status oct_model_submit(oct_model *m, const oct_model_batch *batch,
                                            oct_err *err);
-/* Waits for the submitted step. */
+/* Waits for the oldest step that was submitted and not collected. When it fails, the one behind it
+ * is worth nothing either, though it must be collected. */
 OCT_MUST_CHECK oct_status oct_model_collect(oct_model *m, oct_model_result *result, oct_err *err);
-/* After a step that failed: whether the device still takes work, told by a small transfer.
- * OCT_E_DEVICE: it is lost. */
+/* True when the device can take a row's token from the step before: tokens that were drawn need not
+ * pass through the host. */
+bool oct_model_can_overlap(const oct_model *m);
+/* After a step that failed, with nothing pending: whether the device still takes work, told by a
+ * small transfer. OCT_E_DEVICE: it is lost. */
 OCT_MUST_CHECK oct_status oct_model_probe(oct_model *m, oct_err *err);
 /* After collect of a step without sampling: copies its logits, [n_logits][n_vocab], to out. */
 OCT_MUST_CHECK oct_status oct_model_read_logits(oct_model *m, float *out, oct_err *err);

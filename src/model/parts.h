@@ -89,6 +89,18 @@ typedef struct oct_rope_table {
     octet_buffer buffer; /* 0: there is no such table */
 } oct_rope_table;
 
+enum { OCT_MODEL_SLOTS = 2 }; /* steps that can be pending */
+
+/* The host's side of one step. */
+typedef struct oct_slot {
+    unsigned char *batch, *result;
+    bool batch_fast, result_fast; /* it is the device's own memory */
+    octet_event *done;            /* behind the transfer of the result */
+    int32_t late;                 /* an error of its that was noticed before collect */
+    uint32_t n_logits, max_top;
+    bool sampled;
+} oct_slot;
+
 struct oct_model {
     const oct_allocator *mem;
     oct_device *device;
@@ -124,20 +136,13 @@ struct oct_model {
     octet_buffer kv_buffer;
     uint32_t n_blocks;
 
-    /* Batch metadata and results, one buffer each on both sides. */
-    octet_buffer batch_buffer;
-    unsigned char *batch_host;
-    uint64_t batch_bytes;
-    bool batch_fast; /* the host's side is the device's own memory */
-    octet_buffer result_buffer;
-    unsigned char *result_host;
-    uint64_t result_bytes;
-    bool result_fast;
-
-    bool pending;      /* submitted, not collected */
-    uint32_t n_logits; /* of the pending or last step */
-    uint32_t max_top;
-    bool sampled;
+    /* Batch metadata and results: one buffer each on the device, whose stream is in order, and one
+     * for each of two steps on the host, which fills the next while the last is on its way. */
+    octet_buffer batch_buffer, result_buffer;
+    uint64_t batch_bytes, result_bytes;
+    oct_slot slots[OCT_MODEL_SLOTS];
+    uint32_t n_pending; /* submitted, not collected */
+    uint32_t newest;    /* slot of the step that was submitted last */
 
     oct_tap_fn *tap;
     void *tap_ctx;
@@ -169,8 +174,9 @@ typedef struct oct_step {
     octet_batch batch;
     octet_ref tokens, logits_row;
     uint32_t n_rows, n_logits;
-    bool sample;
-    octet_sample_op sample_op; /* refs filled by the caller */
+    bool feed, sample;
+    octet_feed_op feed_op; /* refs filled by the caller, here and below */
+    octet_sample_op sample_op;
 } oct_step;
 OCT_MUST_CHECK oct_status oct_model_forward(oct_model *m, const oct_step *step, oct_err *err);
 

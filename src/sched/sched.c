@@ -5,7 +5,8 @@
  *   S1  both lists are in order of arrival, and whoever runs arrived before whoever waits.
  *   S2  a waiting sequence holds no blocks and has nothing computed.
  *   S3  a running sequence has n_computed <= n_tokens <= max_tokens and room for n_computed tokens.
- *   S4  every reference to a block is an entry of a running sequence's table.
+ *   S4  every reference to a block is an entry of a running sequence's table, or the hold of a
+ *       step on its way.
  *
  * S1 is why preemption needs no sorting: the victim is the tail of the running list, and it becomes
  * the head of the waiting list. It is also the argument that nothing starves: the head of the
@@ -32,6 +33,8 @@ struct oct_sched {
     uint64_t n_arrivals;
     seq_list waiting, running;
     uint32_t budget_rows, budget_logits; /* what is left while a plan is made */
+    bool beside;                         /* a step is on its way: nobody is preempted */
+    uint32_t n_lent;                     /* holds of steps on their way */
     oct_sched_plan plan;
     oct_sched_item items[]; /* [max_num_seqs] */
 };
@@ -210,6 +213,10 @@ static uint32_t room_for(const oct_sched *s, const oct_sched_seq *seq) {
  * The newest itself is preempted when it decodes, and pauses where it is in mid-prompt. */
 static void take_running(oct_sched *s, oct_sched_seq *seq, uint32_t want, bool decode) {
     while (room_for(s, seq) == 0) {
+        if (s->beside) {
+            s->plan.n_starved++;
+            return;
+        }
         oct_sched_seq *victim = s->running.tail;
         if (!victim || (victim == seq && !decode)) return;
         preempt(s, victim);
@@ -303,7 +310,7 @@ static bool admit(oct_sched *s, oct_sched_seq *seq, uint32_t *reserved) {
     return false;
 }
 
-const oct_sched_plan *oct_sched_next(oct_sched *s) {
+static const oct_sched_plan *make_plan(oct_sched *s) {
     s->plan = (oct_sched_plan){.items = s->items};
     s->budget_rows = s->opt.max_num_batched_tokens;
     s->budget_logits = s->opt.max_logits;
@@ -319,9 +326,30 @@ const oct_sched_plan *oct_sched_next(oct_sched *s) {
     }
     s->plan.n_rows = s->opt.max_num_batched_tokens - s->budget_rows;
     s->plan.n_logits = s->opt.max_logits - s->budget_logits;
-    OCT_ASSERT(s->plan.n_items > 0 || s->running.n + s->waiting.n == 0);
+    OCT_ASSERT(s->plan.n_items > 0 || s->beside || s->running.n + s->waiting.n == 0);
     oct_sched_check(s);
     return &s->plan;
+}
+
+const oct_sched_plan *oct_sched_next(oct_sched *s) {
+    s->beside = false;
+    return make_plan(s);
+}
+
+const oct_sched_plan *oct_sched_next_beside(oct_sched *s) {
+    s->beside = true;
+    return make_plan(s);
+}
+
+void oct_sched_hold(oct_sched *s, oct_kv_block block) {
+    oct_kv_pool_retain(s->pool, block);
+    s->n_lent++;
+}
+
+void oct_sched_let_go(oct_sched *s, oct_kv_block block) {
+    OCT_ASSERT(s->n_lent > 0);
+    s->n_lent--;
+    oct_kv_pool_release(s->pool, block);
 }
 
 void oct_sched_collected(oct_sched *s, oct_sched_seq *seq, uint32_t n_done) {
@@ -354,7 +382,7 @@ void oct_sched_check(const oct_sched *s) {
     uint64_t n_refs = 0;
     for (oct_kv_block b = 0; b < oct_kv_pool_n_blocks(s->pool); b++)
         n_refs += oct_kv_pool_n_refs(s->pool, b);
-    OCT_ASSERT(n_held == n_refs);
+    OCT_ASSERT(n_held + s->n_lent == n_refs);
     oct_kv_pool_check(s->pool);
     if (s->opt.prefix) oct_kv_prefix_check(s->opt.prefix);
 #else

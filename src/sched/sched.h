@@ -89,6 +89,7 @@ typedef struct oct_sched_plan {
     uint32_t n_items, n_rows, n_logits;
     uint32_t n_decodes; /* items that are one */
     uint32_t n_admitted, n_preempted;
+    uint32_t n_starved; /* beside: sequences left out that would have cost others their blocks */
 } oct_sched_plan;
 
 typedef struct oct_sched oct_sched;
@@ -104,8 +105,8 @@ void oct_sched_destroy(oct_sched *s);
 bool oct_sched_fits(const oct_sched *s, uint32_t n_tokens);
 /* Puts seq at the end of the waiting ones. */
 void oct_sched_add(oct_sched *s, oct_sched_seq *seq);
-/* Takes seq out, whatever its state, and gives its blocks back. Not between plan and the end of the
- * step that was planned: the device still writes to them. */
+/* Takes seq out, whatever its state, and gives its blocks back. Blocks that a step on its way
+ * writes to are held before (oct_sched_hold). */
 void oct_sched_remove(oct_sched *s, oct_sched_seq *seq);
 
 /*
@@ -114,6 +115,17 @@ void oct_sched_remove(oct_sched *s, oct_sched_seq *seq);
  * sequence is waiting or running, every plan has at least one item.
  */
 const oct_sched_plan *oct_sched_next(oct_sched *s);
+/*
+ * The same beside a step that was planned before and is not collected: nobody is preempted, since
+ * that step writes to blocks of those it has. A sequence whose newest token is still to come has
+ * nothing to compute and is left out. So the plan may be empty, and when n_starved is not 0 the
+ * next one must be made by oct_sched_next, with everything collected.
+ */
+const oct_sched_plan *oct_sched_next_beside(oct_sched *s);
+
+/* A block that a step not collected writes to stays held, whoever gives it back, until let_go. */
+void oct_sched_hold(oct_sched *s, oct_kv_block block);
+void oct_sched_let_go(oct_sched *s, oct_kv_block block);
 
 /*
  * A step was collected, and a value that was drawn from seq after n_done tokens was finite: the

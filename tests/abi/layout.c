@@ -24,12 +24,13 @@ AT(octet_host, numerics_rev, 4);
 AT(octet_host, ctx, 8);
 AT(octet_host, log, 16);
 
-SIZE(octet_open_options, 24);
+SIZE(octet_open_options, 32);
 AT(octet_open_options, struct_bytes, 0);
 AT(octet_open_options, ordinal, 4);
 AT(octet_open_options, n_threads, 8);
 AT(octet_open_options, bind_threads, 12);
 AT(octet_open_options, settings, 16);
+AT(octet_open_options, overlap, 24);
 
 SIZE(octet_device_info, 160);
 AT(octet_device_info, struct_bytes, 0);
@@ -210,6 +211,15 @@ AT(octet_gather_op, x, 16);
 AT(octet_gather_op, index, 40);
 AT(octet_gather_op, out, 56);
 
+SIZE(octet_feed_op, 64);
+AT(octet_feed_op, struct_bytes, 0);
+AT(octet_feed_op, n_rows, 4);
+AT(octet_feed_op, n_drawn, 8);
+AT(octet_feed_op, n_vocab, 12);
+AT(octet_feed_op, ids, 16);
+AT(octet_feed_op, from, 32);
+AT(octet_feed_op, drawn, 48);
+
 SIZE(octet_sample_row, 80);
 AT(octet_sample_row, temperature, 0);
 AT(octet_sample_row, top_p, 4);
@@ -332,7 +342,7 @@ AT(octet_softcap_op, width, 8);
 AT(octet_softcap_op, cap, 12);
 AT(octet_softcap_op, x, 16);
 
-SIZE(octet_device_ops, 376);
+SIZE(octet_device_ops, 384);
 AT(octet_device_ops, struct_bytes, 0);
 AT(octet_device_ops, numerics_rev, 4);
 AT(octet_device_ops, plugin_name, 8);
@@ -381,3 +391,4 @@ AT(octet_device_ops, linear_grouped, 344);
 AT(octet_device_ops, combine, 352);
 AT(octet_device_ops, softcap, 360);
 AT(octet_device_ops, weight_load, 368);
+AT(octet_device_ops, feed, 376);

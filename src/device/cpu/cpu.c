@@ -49,11 +49,15 @@ static oct_status device_init(octet_device *dev, const octet_open_options *o, oc
     OCT_TRY(read_settings(o->settings, &dev->cpu_mask, err));
     dev->cpu_mask = oct_cpu_mask_normal(dev->cpu_mask);
     oct_kern_init(&dev->kern, dev->cpu_mask);
-    return oct_pool_create(dev->mem, o->n_threads, o->bind_threads, &dev->pool, err);
+    OCT_TRY(oct_pool_create(dev->mem, o->n_threads, o->bind_threads, &dev->pool, err));
+    const bool asked = o->struct_bytes >= offsetof(octet_open_options, overlap) + sizeof o->overlap;
+    return asked && o->overlap ? oct_cpu_queue_open(dev, err) : OCT_OK;
 }
 
 void oct_cpu_close(octet_device *dev) {
     if (!dev) return;
+    oct_cpu_queue_destroy(dev->queue);
+    dev->queue = NULL;
     for (size_t i = 0; i < dev->n_weights; i++)
         if (dev->weights[i].used)
             oct_cpu_weight_destroy(dev, (uint64_t)dev->weights[i].generation << 32 | (i + 1));

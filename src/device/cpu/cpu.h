@@ -3,10 +3,11 @@
  *
  * Every operation is a function oct_cpu_OP(dev, op) that checks the struct against the buffers it
  * names (the other side of the contract is not ours, so also in release), then computes. It is
- * done when it returns. Streams add order and recording on top (stream.c).
+ * done when it returns. Streams add order, recording and a thread of their own on top (stream.c).
  *
  * Ownership  The device owns its buffers, weights, threads and scratch.
- * Threads    One caller at a time; the pool's threads only inside a job.
+ * Threads    One caller at a time: the host's, or the queue's thread where there is one; stream.c
+ *            sees to that. The pool's threads only inside a job.
  * Memory     A step allocates nothing once the scratch has grown to the largest shapes.
  */
 #ifndef OCT_DEVICE_CPU_CPU_H
@@ -19,6 +20,7 @@
 #include "base/alloc.h"
 #include "base/status.h"
 #include "device/cpu/pool.h"
+#include "device/cpu/queue.h"
 #include "kern/kern.h"
 #include "kern/linear.h"
 #include "kern/pack.h"
@@ -72,7 +74,8 @@ struct octet_device {
     oct_kern kern;
     uint32_t cpu_mask;
     oct_pool *pool;
-    oct_err err; /* of the last call that failed */
+    oct_cpu_queue *queue; /* NULL: operations run inside their calls */
+    oct_err err;          /* of the last call that failed */
 
     oct_cpu_buffer *buffers;
     size_t n_buffers;
@@ -103,6 +106,11 @@ int32_t oct_cpu_open(const octet_host *host, const octet_open_options *options, 
 void oct_cpu_close(octet_device *dev);
 int32_t oct_cpu_info(octet_device *dev, octet_device_info *info);
 const char *oct_cpu_error_text(octet_device *dev);
+
+/* ---- stream.c -------------------------------------------------------------------------------- */
+
+/* Makes the queue whose thread runs what is called from then on. */
+OCT_MUST_CHECK oct_status oct_cpu_queue_open(octet_device *dev, oct_err *err);
 
 /* ---- memory.c -------------------------------------------------------------------------------- */
 
@@ -187,6 +195,7 @@ int32_t oct_cpu_attn_input(octet_device *dev, const octet_attn_input_op *op);
 int32_t oct_cpu_attention(octet_device *dev, const octet_attention_op *op);
 int32_t oct_cpu_act(octet_device *dev, const octet_act_op *op);
 int32_t oct_cpu_gather(octet_device *dev, const octet_gather_op *op);
+int32_t oct_cpu_feed(octet_device *dev, const octet_feed_op *op);
 int32_t oct_cpu_sample(octet_device *dev, const octet_sample_op *op);
 int32_t oct_cpu_route(octet_device *dev, const octet_route_op *op);
 int32_t oct_cpu_permute(octet_device *dev, const octet_permute_op *op);

@@ -180,6 +180,11 @@ void oct_pool_run(oct_pool *pool, oct_pool_fn *fn, void *ctx) {
     wait_for_workers(pool);
 }
 
+void oct_pool_adopt(oct_pool *pool) {
+    pool->bind_caller = false;
+    pin(pool, 0);
+}
+
 unsigned oct_pool_n_threads(const oct_pool *pool) { return pool->n_threads; }
 
 /* ---- how many, and where --------------------------------------------------------------------- */

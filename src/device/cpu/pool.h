@@ -43,6 +43,10 @@ void oct_pool_destroy(oct_pool *pool); /* accepts NULL; no job may run */
 
 unsigned oct_pool_n_threads(const oct_pool *pool);
 
+/* Makes the calling thread the one that oct_pool_run will be called from: it is pinned now, if
+ * threads are, and no other caller is later. */
+void oct_pool_adopt(oct_pool *pool);
+
 /* fn(ctx, share) once for each share, side by side, share i on thread i if that is awake; back when
  * all are done, with all they wrote visible. Memory set aside for share i is used by one thread at
  * a time. */

@@ -1,6 +1,6 @@
 /*
  * device/cpu/rows.c - operations on rows that know nothing of each other: embed, norm, quantize,
- * act, softcap, gather, copy, fill.
+ * act, softcap, gather, feed, copy, fill.
  *
  * Rows are shared out among the threads. Work below ALONE_ELEMENTS stays with the caller: the
  * others would take longer to notice it. A float row that is only wanted quantised lives in a
@@ -291,7 +291,7 @@ int32_t oct_cpu_softcap(octet_device *dev, const octet_softcap_op *op) {
     return OCTET_OK;
 }
 
-/* ---- gather, copy, fill ---------------------------------------------------------------------- */
+/* ---- gather, feed, copy, fill ---------------------------------------------------------------- */
 
 int32_t oct_cpu_gather(octet_device *dev, const octet_gather_op *op) {
     const int32_t *index = NULL;
@@ -309,6 +309,26 @@ int32_t oct_cpu_gather(octet_device *dev, const octet_gather_op *op) {
     for (uint32_t r = 0; r < op->n_rows; r++) {
         from = x + (size_t)index[r] * op->x.stride;
         memcpy(out + r * op->out.stride, from, op->width * sizeof(float));
+    }
+    return OCTET_OK;
+}
+
+int32_t oct_cpu_feed(octet_device *dev, const octet_feed_op *op) {
+    const uint64_t bytes = (uint64_t)op->n_rows * 4;
+    const octet_sample_out *drawn = NULL;
+    const int32_t *from = NULL;
+    int32_t *ids = NULL;
+    CPU_TRY(oct_cpu_at(dev, op->ids, bytes, 4, "feed: ids", &ids));
+    CPU_TRY(oct_cpu_at(dev, op->from, bytes, 4, "feed: from", &from));
+    CPU_TRY(oct_cpu_at(dev, op->drawn, (uint64_t)op->n_drawn * sizeof *drawn, 4, "feed: drawn",
+                       &drawn));
+    for (uint32_t r = 0; r < op->n_rows; r++) {
+        if (from[r] < 0) continue;
+        if ((uint32_t)from[r] >= op->n_drawn)
+            return CPU_FAIL(dev, OCT_E_INVALID, "feed: row %u: nothing drawn at %d (want < %u)", r,
+                            from[r], op->n_drawn);
+        const int32_t token = drawn[from[r]].token;
+        ids[r] = token >= 0 && (uint32_t)token < op->n_vocab ? token : 0;
     }
     return OCTET_OK;
 }

@@ -1,7 +1,7 @@
 /*
  * tests/unit/device/conform_cpu.c - the CPU device against its scalar reference, bit for bit: every
- * instruction set this machine has, 1 to 4 threads. And a device that computes nothing must not
- * pass.
+ * instruction set this machine has, 1 to 4 threads, inside the calls and behind them. And a device
+ * that computes nothing must not pass.
  *
  *     conform_cpu [GROUP]     only the groups whose name starts with GROUP
  */
@@ -43,8 +43,10 @@ int main(int argc, char **argv) {
         snprintf(settings, sizeof settings, "mask=%x", mask);
         for (unsigned n_threads = 1; n_threads <= 4; n_threads++) {
             const bool strongest = (oct_cpu_mask() & (mask * 2 + 1)) == mask;
-            const oct_device_options o = {
-                .n_threads = n_threads, .bind_threads = 2, .settings = settings};
+            const oct_device_options o = {.n_threads = n_threads,
+                                          .bind_threads = 2,
+                                          .settings = settings,
+                                          .overlap = n_threads % 2};
             const oct_conform_options how = {
                 .only = only, .seed = mask * 8 + n_threads, .quick = !strongest || n_threads != 2};
             if (!judge("cpu", &o, &how, strongest && n_threads == 2, &result) || result.n_failed)

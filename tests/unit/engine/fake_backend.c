@@ -48,14 +48,39 @@ float fake_logprob(uint64_t hash, int32_t id) {
 
 /* ---- the cache ---- */
 
+/* The step before is still there: the new one is counted when it is complete. */
+static int32_t token_of(fake_backend *f, const oct_model_batch *b, uint32_t row) {
+    const int32_t from = b->token_from ? b->token_from[row] : -1;
+    const fake_result *before = &f->steps[f->n_steps % 2];
+    if (from < 0) return b->tokens[row];
+    NEED((uint32_t)from < before->n_out && f->n_steps > 0);
+    f->n_unknown++;
+    return before->out[from].token < 0 ? 0 : before->out[from].token;
+}
+
+static void note_written(fake_backend *f, int32_t slot, int32_t pos) {
+    fake_result *now = &f->steps[(f->n_steps + 1) % 2];
+    const fake_result *before = &f->steps[f->n_steps % 2];
+    const int32_t place = pos / FAKE_BLOCK;
+    for (uint32_t i = 0; f->n_pending > 0 && i < before->n_written; i++) {
+        NEED(before->written_slot[i] != slot);
+        if (before->written_slot[i] / FAKE_BLOCK == slot / FAKE_BLOCK)
+            NEED(f->cache_pos[before->written_slot[i]] / FAKE_BLOCK == place);
+    }
+    NEED(now->n_written < 2048);
+    now->written_slot[now->n_written++] = slot;
+}
+
 static void write_cache(fake_backend *f, const oct_model_batch *b, uint32_t seq, uint32_t row) {
     const int32_t pos = b->row_pos[row], slot = b->row_slot[row];
     const int32_t block =
         b->block_table[(size_t)seq * b->table_stride + (uint32_t)pos / FAKE_BLOCK];
     NEED(slot == block * FAKE_BLOCK + pos % FAKE_BLOCK);
     NEED(slot >= 0 && (uint32_t)slot < f->n_blocks * FAKE_BLOCK);
-    NEED(b->tokens[row] >= 0 && b->tokens[row] < FAKE_VOCAB);
-    f->cache_token[slot] = b->tokens[row];
+    const int32_t token = token_of(f, b, row);
+    NEED(token >= 0 && token < FAKE_VOCAB);
+    note_written(f, slot, pos);
+    f->cache_token[slot] = token;
     f->cache_pos[slot] = pos;
 }
 
@@ -144,7 +169,8 @@ static int32_t scripted(const fake_backend *f, uint64_t seed, uint32_t position)
 
 static void draw(fake_backend *f, const oct_model_batch *b, uint32_t i, uint64_t h, bool poisoned) {
     const octet_sample_row *row = &b->sample[i];
-    octet_sample_out *out = &f->out[i];
+    fake_result *now = &f->steps[(f->n_steps + 1) % 2];
+    octet_sample_out *out = &now->out[i];
     check_lists(b, row);
     *out = (octet_sample_out){.token = -1, .status = OCTET_SAMPLED};
     if (row->flags & OCTET_SAMPLE_FORCED) {
@@ -166,8 +192,8 @@ static void draw(fake_backend *f, const oct_model_batch *b, uint32_t i, uint64_t
     out->rank = 1 + (uint32_t)(h % 7);
     NEED(row->n_top <= b->max_top);
     for (uint32_t k = 0; k < row->n_top; k++) {
-        f->top_id[i * b->max_top + k] = (int32_t)((h + k) % FAKE_VOCAB);
-        f->top_logprob[i * b->max_top + k] = fake_logprob(h, f->top_id[i * b->max_top + k]);
+        now->top_id[i * b->max_top + k] = (int32_t)((h + k) % FAKE_VOCAB);
+        now->top_logprob[i * b->max_top + k] = fake_logprob(h, now->top_id[i * b->max_top + k]);
     }
 }
 
@@ -199,6 +225,9 @@ static oct_status fake_submit(void *ctx, const oct_model_batch *b, oct_err *err)
         atomic_fetch_sub(&f->fail_steps, 1);
         return OCT_FAIL(err, OCT_E_DEVICE, "fake: the device refused");
     }
+    NEED(f->n_pending < 2);
+    fake_result *now = &f->steps[(f->n_steps + 1) % 2];
+    now->n_written = 0;
     check_shape(f, b);
     for (uint32_t s = 0; s < b->n_seqs; s++)
         for (int32_t r = b->seq_row[s]; r < b->seq_row[s + 1]; r++)
@@ -210,24 +239,38 @@ static oct_status fake_submit(void *ctx, const oct_model_batch *b, oct_err *err)
         const uint64_t h = attend(f, b, seq_of(b, row), b->row_pos[row], &poisoned);
         draw(f, b, i, h, poisoned);
     }
-    f->n_out = b->n_logits;
+    now->n_out = b->n_logits;
+    now->max_top = b->max_top;
     f->n_steps++;
     f->n_mixed += b->n_seqs > 1;
-    f->max_top = b->max_top;
+    f->n_beside += f->n_pending > 0;
+    f->n_pending++;
     return OCT_OK;
 }
 
 static oct_status fake_collect(void *ctx, oct_model_result *res, oct_err *err) {
     fake_backend *f = ctx;
-    (void)err;
+    NEED(f->n_pending > 0);
+    const fake_result *r = &f->steps[(f->n_steps + 1 - f->n_pending) % 2];
+    f->n_pending--;
     while (atomic_load(&f->blocked)) oct_sleep_ns(1000000);
     if (f->hook) f->hook(f->hook_arg);
-    *res = (oct_model_result){.n = f->n_out,
-                              .max_top = f->max_top,
-                              .out = f->out,
-                              .top_id = f->top_id,
-                              .top_logprob = f->top_logprob};
+    if (atomic_load(&f->fail_collects) > 0) {
+        atomic_fetch_sub(&f->fail_collects, 1);
+        return OCT_FAIL(err, OCT_E_DEVICE, "fake: the device failed");
+    }
+    *res = (oct_model_result){.n = r->n_out,
+                              .max_top = r->max_top,
+                              .out = r->out,
+                              .top_id = r->top_id,
+                              .top_logprob = r->top_logprob};
     return OCT_OK;
+}
+
+static oct_status fake_probe(void *ctx, oct_err *err) {
+    const fake_backend *f = ctx;
+    NEED(f->n_pending == 0);
+    return f->lost ? OCT_FAIL(err, OCT_E_DEVICE, "fake: the device is gone") : OCT_OK;
 }
 
 void fake_init(fake_backend *f, uint32_t n_blocks, uint32_t max_rows, uint32_t max_seqs) {
@@ -244,8 +287,10 @@ void fake_init(fake_backend *f, uint32_t n_blocks, uint32_t max_rows, uint32_t m
                                       .max_seqs = max_seqs,
                                       .max_logits = max_seqs,
                                       .max_top = 8,
+                                      .can_overlap = true,
                                       .submit = fake_submit,
-                                      .collect = fake_collect};
+                                      .collect = fake_collect,
+                                      .probe = fake_probe};
 }
 
 void fake_fini(fake_backend *f) {

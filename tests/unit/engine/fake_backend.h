@@ -6,6 +6,9 @@
  * there; what it "computes" is a hash of the tokens that it found, so a foreign block, a stale slot
  * or a wrong position changes the tokens that are drawn. fake_expect draws the same tokens from a
  * request alone, without an engine.
+ *
+ * Two steps can be on their way. A block that the first writes to may be written by the second for
+ * the same place of a sequence only, and no slot twice.
  */
 #ifndef OCT_TESTS_FAKE_BACKEND_H
 #define OCT_TESTS_FAKE_BACKEND_H
@@ -32,20 +35,32 @@ typedef struct fake_script { /* what is drawn for sequences whose seed is FAKE_S
 } fake_script;
 #define FAKE_SCRIPT_SEED UINT64_C(0x5c12000000000000)
 
+/* What a step gave. */
+typedef struct fake_result {
+    uint32_t n_out, max_top;
+    octet_sample_out out[1024];
+    int32_t top_id[1024 * 8];
+    float top_logprob[1024 * 8];
+    uint32_t n_written;
+    int32_t written_slot[2048];
+} fake_result;
+
 typedef struct fake_backend {
     oct_engine_backend backend; /* hand this to oct_engine_create_on */
     uint32_t n_blocks;
     int32_t *cache_token, *cache_pos; /* [n_blocks * FAKE_BLOCK] */
     fake_script scripts[8];
-    atomic_int fail_steps; /* so many next steps fail */
-    atomic_bool blocked;   /* collect waits while set */
-    void (*hook)(void *);  /* called in collect */
+    atomic_int fail_steps;    /* so many next steps are refused */
+    atomic_int fail_collects; /* so many next steps fail while they compute */
+    bool lost;                /* the probe fails */
+    atomic_bool blocked;      /* collect waits while set */
+    void (*hook)(void *);     /* called in collect */
     void *hook_arg;
     uint64_t n_steps, n_mixed;
-    uint32_t n_out, max_top; /* of the step that was submitted */
-    octet_sample_out out[1024];
-    int32_t top_id[1024 * 8];
-    float top_logprob[1024 * 8];
+    uint64_t n_beside;    /* steps that were submitted while another was on its way */
+    uint64_t n_unknown;   /* rows whose token was not known when they were submitted */
+    fake_result steps[2]; /* the newest is steps[n_steps % 2] */
+    uint32_t n_pending;
 } fake_backend;
 
 void fake_init(fake_backend *f, uint32_t n_blocks, uint32_t max_rows, uint32_t max_seqs);

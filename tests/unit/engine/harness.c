@@ -45,6 +45,8 @@ oct_tokenizer *new_tokenizer(void) {
     return tok;
 }
 
+bool harness_no_overlap;
+
 void harness_init(harness *h, uint32_t n_blocks, uint32_t max_rows, uint32_t max_seqs,
                   const oct_engine_options *options) {
     static const int32_t eos[] = {FAKE_EOS};
@@ -54,6 +56,7 @@ void harness_init(harness *h, uint32_t n_blocks, uint32_t max_rows, uint32_t max
     oct_fault_alloc_init(&h->mem, SIZE_MAX, 0);
     h->tok = new_tokenizer();
     o.n_blocks = n_blocks;
+    o.no_async_scheduling |= harness_no_overlap;
     if (!o.eos_ids) {
         o.eos_ids = eos;
         o.n_eos = 1;

@@ -38,6 +38,9 @@ typedef struct harness {
 /* A SentencePiece-style vocabulary of FAKE_VOCAB tokens: <unk>, <s>, </s>, 256 bytes, words. */
 oct_tokenizer *new_tokenizer(void);
 
+/* The engines of harness_init overlap their steps unless this is set. */
+extern bool harness_no_overlap;
+
 /* options NULL: EOS is FAKE_EOS, the rest default. n_blocks of the options is filled in. */
 void harness_init(harness *h, uint32_t n_blocks, uint32_t max_rows, uint32_t max_seqs,
                   const oct_engine_options *options);

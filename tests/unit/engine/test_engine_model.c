@@ -31,6 +31,7 @@ typedef struct answer {
 typedef struct setup {
     uint32_t n_blocks, max_chunk_tokens, n_threads;
     bool together;
+    bool overlap; /* steps are queued beside each other, on a device with a thread for it */
 } setup;
 
 static int32_t prompts[N][MAX_PROMPT];
@@ -75,7 +76,8 @@ static void need(oct_status st, const oct_err *err) {
 static void run_engine(oct_model *model, const setup *how, answer out[N], oct_engine_stats *stats) {
     const oct_allocator *mem = oct_system_allocator();
     const oct_engine_options eo = {.n_blocks = how->n_blocks,
-                                   .max_chunk_tokens = how->max_chunk_tokens};
+                                   .max_chunk_tokens = how->max_chunk_tokens,
+                                   .no_async_scheduling = !how->overlap};
     oct_engine *e;
     oct_err err = {0};
     need(oct_engine_create(mem, model, NULL, &eo, &e, &err), &err);
@@ -91,7 +93,7 @@ static void run_engine(oct_model *model, const setup *how, answer out[N], oct_en
 
 static void run(const char *folder, const setup *how, answer out[N], oct_engine_stats *stats) {
     const oct_allocator *mem = oct_system_allocator();
-    const oct_device_options od = {.n_threads = how->n_threads};
+    const oct_device_options od = {.n_threads = how->n_threads, .overlap = how->overlap};
     const oct_model_options mo = {
         .max_rows = 128, .max_seqs = how->together ? 16 : 1, .quiet = true};
     oct_checkpoint *ckpt;
@@ -117,9 +119,11 @@ static void the_same_answer(const char *folder) {
     const setup lonely = {.n_blocks = 64, .n_threads = 1};
     const setup setups[] = {
         {.n_blocks = 64, .n_threads = 1, .together = true},
-        {.n_blocks = 64, .n_threads = 2, .together = true, .max_chunk_tokens = 7},
+        {.n_blocks = 64, .n_threads = 2, .together = true, .max_chunk_tokens = 7, .overlap = true},
         {.n_blocks = 64, .n_threads = 1, .together = true, .max_chunk_tokens = 1},
+        {.n_blocks = 64, .n_threads = 1, .together = true, .max_chunk_tokens = 33, .overlap = true},
         {.n_blocks = 16, .n_threads = 2, .together = true},
+        {.n_blocks = 16, .n_threads = 2, .together = true, .overlap = true},
     };
     oct_engine_stats stats;
     run(folder, &lonely, alone, &stats);
