@@ -28,7 +28,7 @@ typedef struct oct_device {
     octet_device *dev;
     octet_device_info info; /* as it was at open */
     char source[256];       /* "cpu (built in)" or the path of the plug-in; for the log */
-    bool overlap; /* asked for at open */
+    bool overlap;           /* asked for at open */
     const oct_allocator *mem;
 } oct_device;
 
