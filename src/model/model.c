@@ -150,7 +150,8 @@ static oct_status ensure_batch(oct_model *m, uint64_t bytes, oct_err *err) {
     unsigned char *host[OCT_MODEL_SLOTS];
     bool fast[OCT_MODEL_SLOTS];
     octet_buffer buffer;
-    OCT_TRY(oct_device_check(m->device, settle_stream(m), "stream_wait", err));
+    if (m->n_pending > 0)
+        OCT_TRY(oct_device_check(m->device, settle_stream(m), "stream_wait", err));
     /* Not make_buffer: this happens in a step, whose requests alone it ends. */
     const int32_t code = ops->buffer_create(m->device->dev, want, &buffer);
     OCT_TRY(oct_device_check(m->device, code, "buffer_create for a batch", err));
@@ -192,7 +193,9 @@ static oct_status make_step_buffers(oct_model *m, oct_err *err) {
 
     const uint32_t most_blocks = (m->info.max_model_len - 1) / m->info.block_tokens + 1;
     const uint32_t masks = 0;
+    const int32_t from = -1;
     const oct_model_batch largest = {.n_rows = m->info.max_rows,
+                                     .token_from = &from, /* there is such a list */
                                      .n_seqs = m->info.max_seqs,
                                      .table_stride = most_blocks,
                                      .n_logits = m->info.max_logits,

@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
-#include "base/clock.h"
 #include "harness.h"
 
 enum { N = 24, BIG = 256 };
@@ -315,17 +315,25 @@ static void values_that_are_not_finite_reach_nobody_else(void **st) {
 
 enum { STEP_NS = 5000000, N_STEPS = 120 };
 
+/* Time is what the engine thread computes, and what it would have slept waiting for the device: so
+ * that others on the machine do not show. */
 typedef struct slow_device {
     oct_engine_backend inner;
     uint64_t free_at[2]; /* when the steps on their way are done */
-    uint64_t last_end, idle_ns, busy_ns;
+    uint64_t last_end, idle_ns, busy_ns, slept_ns;
     uint32_t n, newest;
 } slow_device;
+
+static uint64_t time_of(const slow_device *d) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec + d->slept_ns;
+}
 
 static oct_status slow_submit(void *ctx, const oct_model_batch *b, oct_err *err) {
     slow_device *d = ctx;
     const oct_status st = d->inner.submit(d->inner.ctx, b, err);
-    const uint64_t now = oct_now_ns();
+    const uint64_t now = time_of(d);
     const uint64_t begin = d->last_end > now ? d->last_end : now;
     if (d->last_end > 0) d->idle_ns += begin - d->last_end;
     d->newest = (d->newest + 1) % 2;
@@ -337,8 +345,8 @@ static oct_status slow_submit(void *ctx, const oct_model_batch *b, oct_err *err)
 
 static oct_status slow_collect(void *ctx, oct_model_result *res, oct_err *err) {
     slow_device *d = ctx;
-    const uint64_t end = d->free_at[(d->newest + 3 - d->n) % 2], now = oct_now_ns();
-    if (end > now) oct_sleep_ns(end - now);
+    const uint64_t end = d->free_at[(d->newest + 3 - d->n) % 2], now = time_of(d);
+    if (end > now) d->slept_ns += end - now;
     d->n--;
     return d->inner.collect(d->inner.ctx, res, err);
 }
@@ -374,17 +382,13 @@ static double idle_share(bool overlap) {
 
 static void a_device_does_not_wait_for_the_host(void **st) {
     (void)st;
-    double best = 1;
-    const double alone = idle_share(false);
-    /* The machine may be busy with others: the best of some runs is what the engine takes. */
-    for (int i = 0; i < 5 && best >= 0.01; i++) {
-        const double share = idle_share(true);
-        if (share < best) best = share;
-    }
+    const double alone = idle_share(false), together = idle_share(true);
     print_message("256 sequences, steps of 5 ms: the device idles %.3f %% of the time; without "
                   "overlap %.2f %%\n",
-                  100 * best, 100 * alone);
-    assert_true(best < 0.01);
+                  100 * together, 100 * alone);
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) && !defined(OCT_DEBUG)
+    assert_true(together < 0.01);
+#endif
 }
 
 static int set_up(void **st) {
