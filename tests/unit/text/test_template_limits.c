@@ -1,0 +1,139 @@
+/*
+ * text/template.h under limits: wherever steps, memory or output end, a template of the vectors
+ * either renders what it always renders or fails with the sentence of a limit; wherever the system
+ * refuses memory while one is compiled, that is said and nothing stays behind.
+ */
+#include "template_check.h"
+
+static json_t *all; /* tests/data/template/vectors.json */
+
+static int load(void **state) {
+    (void)state;
+    all = json_load_file(OCT_TEST_DATA "/template/vectors.json", 0, NULL);
+    return all ? 0 : -1;
+}
+
+static int unload(void **state) {
+    (void)state;
+    json_decref(all);
+    return 0;
+}
+
+/* Renders once; true when the limits sufficed. */
+static bool suffices(const oct_template *t, const oct_template_limits *limits, oct_str want) {
+    const oct_template_input in = {.kwargs = json_object_get(all, "vars")};
+    oct_err err = {.code = OCT_OK};
+    oct_buf out;
+    oct_buf_init(&out, oct_system_allocator(), 0);
+    const oct_status st = oct_template_render(t, &in, limits, &out, &err);
+    if (st == OCT_OK)
+        assert_true(oct_str_eq(oct_buf_view(&out), want));
+    else if (st != OCT_E_INVALID || !strstr(err.text, "limit"))
+        fail_msg("said: %s", err.text);
+    else
+        assert_int_equal(out.len, 0);
+    oct_buf_fini(&out);
+    return st == OCT_OK;
+}
+
+/* Calls try with every template that renders; seed differs from one to the next. */
+static void each(void (*try)(const oct_template *t, oct_str source, oct_str want, size_t seed)) {
+    const json_t *cases = json_object_get(all, "cases");
+    for (size_t i = 0; i < json_array_size(cases); i++) {
+        const json_t *one = json_array_get(cases, i);
+        const oct_str source = oct_json_str(json_object_get(one, "t"));
+        const oct_str want = oct_json_str(json_object_get(one, "out"));
+        oct_template *t;
+        if (!want.ptr) continue;
+        if (oct_template_create(oct_system_allocator(), source.ptr, source.len, &t, NULL) != OCT_OK)
+            fail_msg("%s", source.ptr);
+        try(t, source, want, i);
+        oct_template_release(t);
+    }
+}
+
+/* What the vectors' variables take alone: limits below it say nothing of the template. */
+static size_t memory_of_vars(void) {
+    static size_t least;
+    oct_template *t;
+    if (least) return least;
+    assert_int_equal(oct_template_create(oct_system_allocator(), "", 0, &t, NULL), OCT_OK);
+    do least += 16;
+    while (!suffices(t, &(oct_template_limits){.max_memory_bytes = least}, OCT_STR("")));
+    oct_template_release(t);
+    return least;
+}
+
+static void any_memory(const oct_template *t, oct_str source, oct_str want, size_t seed) {
+    (void)source, (void)seed;
+    oct_template_limits limits = {.max_memory_bytes = memory_of_vars()};
+    while (!suffices(t, &limits, want))
+        limits.max_memory_bytes += 16 + limits.max_memory_bytes / 512;
+}
+
+static void any_steps(const oct_template *t, oct_str source, oct_str want, size_t seed) {
+    (void)source, (void)seed;
+    oct_template_limits limits = {.max_steps = 1};
+    while (!suffices(t, &limits, want)) limits.max_steps += 1 + limits.max_steps / 32;
+}
+
+static void any_output(const oct_template *t, oct_str source, oct_str want, size_t seed) {
+    (void)source, (void)seed;
+    oct_template_limits limits = {.max_output_bytes = 1};
+    while (!suffices(t, &limits, want)) limits.max_output_bytes += 1 + want.len / 8;
+}
+
+static void memory_ends_anywhere(void **state) {
+    (void)state;
+    each(any_memory);
+}
+
+static void steps_end_anywhere(void **state) {
+    (void)state;
+    each(any_steps);
+}
+
+static void output_ends_anywhere(void **state) {
+    (void)state;
+    each(any_output);
+}
+
+/* A comment in front moves the place where the tree's memory asks for its next chunk. */
+static void any_refusal(const oct_template *t, oct_str source, oct_str want, size_t seed) {
+    (void)t, (void)want;
+    oct_buf padded;
+    oct_buf_init(&padded, oct_system_allocator(), 0);
+    oct_buf_cstr(&padded, "{#");
+    for (size_t i = 0; i < 16 * (seed % 256); i++) oct_buf_char(&padded, ' ');
+    oct_buf_cstr(&padded, "#}");
+    oct_buf_str(&padded, source);
+    for (size_t k = 0;; k++) {
+        oct_fault_alloc f;
+        oct_err err = {.code = OCT_OK};
+        oct_template *made;
+        oct_fault_alloc_init(&f, k, 0);
+        const oct_status st =
+            oct_template_create(&f.allocator, padded.data, padded.len, &made, &err);
+        oct_template_release(made);
+        assert_int_equal(f.live_blocks, 0);
+        if (st == OCT_OK) break;
+        assert_int_equal(st, OCT_E_NOMEM);
+        assert_non_null(strstr(err.text, "no memory"));
+    }
+    oct_buf_fini(&padded);
+}
+
+static void memory_is_refused_anywhere(void **state) {
+    (void)state;
+    each(any_refusal);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_ends_anywhere),
+        cmocka_unit_test(steps_end_anywhere),
+        cmocka_unit_test(output_ends_anywhere),
+        cmocka_unit_test(memory_is_refused_anywhere),
+    };
+    return cmocka_run_group_tests(tests, load, unload);
+}
