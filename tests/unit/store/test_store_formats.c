@@ -286,6 +286,22 @@ static void F3_2_which_specification_holds(void **state) {
     refused(&a, ask(&a, NULL, "p", 2, 4), OCT_E_CORRUPT, "p.input_scale is missing");
 }
 
+static void F3_2_by_class_and_by_name(void **state) {
+    (void)state;
+    const part e[] = {W8, CHANNEL, PART("q.weight", F32, 2, {2, 4}, floats)};
+    asked a;
+    put_parts(e, N(e), /* the class comes before the whole, a name before the class */
+              "{\"quant_method\":\"quark\",\"global_quant_config\":{},\"layer_type_quant_config\":{"
+              "\"Conv2d\":{},\"Linear\":{" Q_W "," Q_TOKEN "}},\"layer_quant_config\":{\"q\":{}},"
+              "\"softmax_quant_spec\":{\"dtype\":\"int8\"}}",
+              NULL);
+    ok(&a, ask(&a, NULL, "p", 2, 4));
+    assert_int_equal(a.lin.kind, OCT_LINEAR_INT8);
+    ok(&a, oct_scheme_linear(a.s, &a.arena, "q", 2, 4, false, &a.lin, &a.err));
+    assert_int_equal(a.lin.kind, OCT_LINEAR_FLOAT);
+    done(&a);
+}
+
 static void F3_6_inputs_of_experts(void **state) {
     (void)state;
     const float small = 0.125f, large = 0.5f;
@@ -325,6 +341,17 @@ static void F3_7_cache(void **state) {
     put_parts(e, 2, Q_KV("\"dtype\":\"int8\",\"qscheme\":\"per_tensor\""), NULL);
     ok(&a, ask_kv(&a, 2));
     assert_true(a.kv.kind == OCT_KV_KIND_I8 && a.kv.v_scale[3] == 0.25f);
+    done(&a);
+    /* As older files say it: entries among the layers, which a list calls the cache's. */
+    put_parts(
+        e, 2,
+        "{\"quant_method\":\"quark\",\"export\":{\"kv_cache_group\":[\"*k_proj\",\"*v_proj\"]},"
+        "\"layer_quant_config\":{\"*k_proj\":{\"output_tensors\":{\"dtype\":\"fp8_e4m3\","
+        "\"qscheme\":\"per_tensor\"}},\"*v_proj\":{\"output_tensors\":{\"dtype\":\"fp8_e4m3\","
+        "\"qscheme\":\"per_tensor\"}}}}",
+        NULL);
+    ok(&a, ask_kv(&a, 2));
+    assert_true(a.kv.kind == OCT_KV_KIND_FP8 && a.kv.v_scale[3] == 0.25f);
     done(&a);
     put_parts(e, 1, Q_KV("\"dtype\":\"fp8_e4m3\",\"qscheme\":\"per_tensor\""), NULL);
     refused(&a, ask_kv(&a, 2), OCT_E_CORRUPT, "a.v_proj.output_scale is missing"); /* never 1.0 */
@@ -386,6 +413,41 @@ static void F4_1_configs_that_are_refused(void **state) {
                "kv_cache_scheme.strategy");
     ct_refused(CT(CT_W LINEAR, ",\"kv_cache_scheme\":{\"num_bits\":4}"), OCT_E_UNSUPPORTED,
                "kv_cache_scheme.num_bits");
+}
+
+static void F4_1_older_and_shorter_spellings(void **state) {
+    (void)state;
+    const unsigned char f8[8] = {0x38};
+    const part e[] = {W8, CHANNEL};
+    const part f[] = {PART("p.weight", F8_E4M3, 2, {2, 4}, f8), CHANNEL};
+    const part plain[] = {PART("p.weight", F32, 2, {2, 4}, floats)};
+    asked a;
+    put_parts(e, N(e), CT(CT_W "," CT_TOKEN LINEAR, ""), NULL);
+    char config[1024];
+    FILE *in = fopen(in_dir("config.json"), "r");
+    config[fread(config, 1, sizeof config - 1, in)] = '\0';
+    fclose(in);
+    char *key = strstr(config, "quantization_config");
+    memmove(key + 18, key + 19, strlen(key + 19) + 1);
+    memcpy(key, "compression_config", 18); /* the first name of the key */
+    put_text("config.json", config);
+    ok(&a, ask(&a, NULL, "p", 2, 4));
+    assert_string_equal(oct_scheme_name(a.s), "compressed-tensors");
+    assert_int_equal(a.lin.kind, OCT_LINEAR_INT8);
+    done(&a);
+#define PRESET(name) "{\"config_groups\":{\"" name "\":[\"Linear\"]}}" /* without a method, too */
+    put_parts(e, N(e), PRESET("W8A8"), NULL);
+    ok(&a, ask(&a, NULL, "p", 2, 4));
+    assert_true(a.lin.kind == OCT_LINEAR_INT8 && a.lin.act == OCT_ACT_DYNAMIC);
+    done(&a);
+    put_parts(f, N(f), PRESET("FP8_DYNAMIC"), NULL);
+    ok(&a, ask(&a, NULL, "p", 2, 4));
+    assert_true(a.lin.kind == OCT_LINEAR_FP8 && a.lin.fp8_act == OCT_FP8_ACT_TOKEN);
+    done(&a);
+    put_parts(plain, 1, PRESET("UNQUANTIZED"), NULL);
+    ok(&a, ask(&a, NULL, "p", 2, 4));
+    assert_int_equal(a.lin.kind, OCT_LINEAR_FLOAT);
+    done(&a);
 }
 
 static void F4_3_int8(void **state) {
@@ -512,6 +574,30 @@ static void F4_4_fp8(void **state) {
     refused(&a, ask_open(&a, NULL), OCT_E_UNSUPPORTED, "e5m2");
     put_parts(stat, 2, "{\"quant_method\":\"fp8\",\"activation_scheme\":\"static\"}", NULL);
     refused(&a, ask(&a, NULL, "p", 2, 4), OCT_E_CORRUPT, "p.input_scale is missing");
+}
+
+static void F4_4_lists_of_layers(void **state) {
+    (void)state;
+    const unsigned char f8[8] = {0x38};
+    const part e[] = {PART("model.layers.0.m.gate.weight", F32, 2, {2, 4}, floats),
+                      PART("model.layers.0.m.up_proj.weight", F8_E4M3, 2, {2, 4}, f8),
+                      PART("model.layers.0.m.up_proj.weight_scale", F32, 0, {0}, &one_scale)};
+    static const char *const keys[] = {"ignored_layers", "modules_to_not_convert", "ignore"};
+    static const char *const entries[] = {"model.layers.0.m.gate", "gate", "re:.*gate$"};
+    char config[256];
+    asked a;
+    for (size_t k = 0; k < N(keys); k++)
+        for (size_t i = 0; i < N(entries); i++) {
+            snprintf(config, sizeof config, "{\"quant_method\":\"fp8\",\"%s\":[\"%s\"]}", keys[k],
+                     entries[i]);
+            put_parts(e, N(e), config, NULL);
+            ok(&a, ask(&a, NULL, "model.layers.0.m.gate", 2, 4));
+            assert_int_equal(a.lin.kind, OCT_LINEAR_FLOAT);
+            ok(&a, oct_scheme_linear(a.s, &a.arena, "model.layers.0.m.up_proj", 2, 4, false, &a.lin,
+                                     &a.err));
+            assert_int_equal(a.lin.kind, OCT_LINEAR_FP8);
+            done(&a);
+        }
 }
 
 static void F4_5_cache(void **state) {
@@ -669,14 +755,17 @@ int main(void) {
         TEST(F1_11_spellings_of_c8),
         TEST(F2_4_rotations_in_the_description),
         TEST(F3_2_which_specification_holds),
+        TEST(F3_2_by_class_and_by_name),
         TEST(F3_3_specifications_that_are_refused),
         TEST(F3_6_inputs_of_experts),
         TEST(F3_7_cache),
         TEST(F4_1_configs_that_are_refused),
+        TEST(F4_1_older_and_shorter_spellings),
         TEST(F4_2_matching),
         TEST(F4_3_int8),
         TEST(F4_3_packed_and_alone),
         TEST(F4_4_fp8),
+        TEST(F4_4_lists_of_layers),
         TEST(F4_5_cache),
         TEST(F4_6_other_spellings),
         TEST(F3_6_stacked_experts),
