@@ -176,9 +176,10 @@ static bool has_tokenizer(const char *folder) {
 
 static oct_status tokenizer_of_path(const char *path, oct_tokenizer **out, oct_err *err) {
     oct_gguf *g;
-    if (!oct_gguf_is(path)) return oct_tokenizer_open(oct_system_allocator(), path, out, err);
-    oct_status st = oct_gguf_open(oct_system_allocator(), path, &g, err);
-    if (st == OCT_OK) {
+    oct_status st;
+    if (!oct_gguf_is(path)) {
+        st = oct_tokenizer_open(oct_system_allocator(), path, out, err);
+    } else if ((st = oct_gguf_open(oct_system_allocator(), path, &g, err)) == OCT_OK) {
         st = tokenizer_of_gguf(g, out, err);
         oct_gguf_close(g);
     }

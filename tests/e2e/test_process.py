@@ -13,7 +13,7 @@ import time
 import unittest
 
 import make_tiny
-from harness import FOLDER, OCTET, PATIENCE, SOON, Server, in_parallel, main, run_serve, tiny_model
+from harness import FOLDER, OCTET, PATIENCE, SOON, Server, in_parallel, main, octet, run_serve, tiny_model
 
 
 def comma_locale():
@@ -79,6 +79,9 @@ class CommandLine(unittest.TestCase):
         for path, word in (("/nonexistent", "/nonexistent"), (empty, "config.json"),
                            (plain, plain)):
             self.check([path, "--port", "0"], 3, word)
+        for command in ("tokenize", "detokenize", "render"):
+            r = octet(command, "/nonexistent", "--jsonl", status=3)
+            self.assertIn("octet: error: /nonexistent: tokenizer.json: ", r.stderr)
 
     def test_CL3_sizes(self):
         m = tiny_model()
