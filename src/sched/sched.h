@@ -5,17 +5,22 @@
  * only thing touched is the block pool. So the same traffic always gives the same plans, and a
  * day of it can be simulated in seconds (tests/sim).
  *
- * The policy, first come first served:
+ * Order: by priority, lower numbers first, where the policy asks for it, and by arrival. In a step
  *   - sequences that need one token (decodes) go first, then prompts that were begun, then new
- * ones, each in order of arrival, under a budget of tokens, of sequences and of logits;
- *   - a prompt is computed in chunks of whatever the budget leaves;
- *   - when the pool runs out, the newest running sequence gives all its blocks back and waits in
- *     front of the others; what it had computed is computed again (preemption). The oldest one is
- *     never preempted and takes part in every step, so everything ends;
+ * ones, each in that order, under a budget of tokens, of sequences and of logits;
+ *   - prompts get no more rows beside decodes than can be computed while a decode may wait;
+ *   - a prompt is computed in chunks. One that does not fit into half of what a step has for
+ * prompts is long: long ones get one half, and of the other what no short one wants;
+ *   - when the pool runs out, the last running sequence gives all its blocks back and waits; what
+ * it had computed is computed again (preemption), as far as nobody took its blocks meanwhile. The
+ *     first one is never preempted for another of its priority and takes part in every step, so
+ *     everything ends;
  *   - a sequence that is let in starts behind what the prefix index knows of its tokens; at least
  *     one token is always computed, because its logits are wanted;
  *   - a new sequence is let in only if afterwards the running ones still find the blocks for what
- *     they know and for one token more.
+ *     they know and for one token more. It is passed by those behind it only while it waits for a
+ *     place among the long prompts or for the prompt of its own group;
+ *   - a waiting sequence of better priority takes the place and the blocks of the last running one.
  *
  * Ownership  The scheduler borrows the pool for life and each sequence from add to remove.
  * Threads    One: the engine thread.
@@ -50,16 +55,22 @@ typedef struct oct_sched_seq {
     oct_kv_table table;    /* initialised by the owner, room for max_tokens */
     const int32_t *tokens; /* [n_tokens]; read only where there is a prefix index; NULL: the
                               sequence neither finds nor leaves anything there */
-    uint64_t root;         /* of its texts in the index (oct_kv_prefix_root); 0: no salt */
+    int64_t priority;      /* lower goes first; 0 unless the options say by_priority */
+    uint64_t group; /* sequences with one prompt have one number: only one of them computes it,
+                       the others wait until it can be found; 0: none */
+    uint64_t root;  /* of its texts in the index (oct_kv_prefix_root); 0: no salt */
 
     /* The scheduler's; the owner reads. */
     oct_sched_state state;
-    uint32_t n_computed; /* tokens whose K/V are in the cache once the planned step has run */
-    uint32_t n_cached;   /* prompt tokens that the first admission found in the index */
+    bool is_long;         /* it was when it was let in */
+    uint32_t n_long_rows; /* rows of this plan that it has as a long one */
+    uint32_t n_computed;  /* tokens whose K/V are in the cache once the planned step has run */
+    uint32_t n_cached;    /* prompt tokens that the first admission found in the index */
     oct_kv_chain chain;
     uint32_t n_preemptions;
     uint32_t item;    /* index in the plan of this step, or OCT_SCHED_NO_ITEM */
     uint64_t arrival; /* order of add */
+    uint64_t lost_in; /* the plan that preempted it last */
     struct oct_sched_seq *prev, *next;
 } oct_sched_seq;
 
@@ -69,7 +80,12 @@ typedef struct oct_sched_options {
     uint32_t max_num_seqs;           /* >= 1 */
     uint32_t max_num_batched_tokens; /* >= max_num_seqs */
     uint32_t max_logits;             /* rows whose logits are wanted; >= max_num_seqs */
-    uint32_t max_chunk_tokens;       /* of one sequence in one step; 0: no limit */
+    uint32_t max_chunk_tokens;       /* of one sequence in one step; 0: no limit. A prompt that
+                                        lacks more is long, too */
+    uint32_t max_partial_prefills;   /* prompts that are begun and not done; 0: no limit */
+    uint32_t max_long_partials;      /* of these, long ones; 0: no limit */
+    bool by_priority;                /* else arrival alone counts */
+    uint64_t max_decode_wait_ns;     /* see oct_sched_set_cost; 0: no limit */
     oct_kv_prefix *prefix;           /* over the same pool; borrowed for life; NULL: none */
 } oct_sched_options;
 
@@ -135,6 +151,11 @@ void oct_sched_let_go(oct_sched *s, oct_kv_block block);
  * poison everybody who found its block.)
  */
 void oct_sched_collected(oct_sched *s, oct_sched_seq *seq, uint32_t n_done);
+
+/* What steps cost here, as the owner measured: decodes alone, and each row of a prompt beside them.
+ * A step with decodes has as many rows of prompts as make it take max_decode_wait_ns, but a block's
+ * tokens at least. 0: not known, no limit. */
+void oct_sched_set_cost(oct_sched *s, uint64_t decodes_ns, uint64_t row_ns);
 
 uint32_t oct_sched_n_waiting(const oct_sched *s);
 uint32_t oct_sched_n_running(const oct_sched *s);

@@ -44,6 +44,10 @@ static bool world_init(sim_world *w, uint64_t seed) {
     w->opt.max_num_batched_tokens = w->opt.max_num_seqs + below(w, one_in(w, 2) ? 4 : 100);
     w->opt.max_logits = w->opt.max_num_seqs + below(w, 8);
     w->opt.max_chunk_tokens = one_in(w, 3) ? 1 + below(w, 40) : 0;
+    w->opt.max_partial_prefills = one_in(w, 4) ? 1 + below(w, 4) : 0;
+    w->opt.max_long_partials = one_in(w, 3) ? 1 + below(w, 2) : 0;
+    w->opt.by_priority = one_in(w, 3);
+    w->opt.max_decode_wait_ns = one_in(w, 3) ? 1000 : 0;
     CHECK(oct_kv_pool_create(mem, w->n_blocks, &w->pool, NULL) == OCT_OK);
     if (!one_in(w, 8)) {
         /* Sometimes so few bits of the hashes count that most entries collide. */
@@ -79,6 +83,22 @@ static uint64_t root_of(sim_world *w, uint32_t salt) {
     return salt > 0 && w->prefix ? oct_kv_prefix_root(w->prefix, oct_str_of(name)) : 0;
 }
 
+/* Becomes another choice of a prompt that somebody else brought. */
+static void copy_prompt(sim_world *w, sim_seq *s) {
+    sim_seq *o = &w->seqs[below(w, SIM_SEQS)];
+    if (!o->live || o == s || o->q.n_prompt >= s->q.max_tokens) return;
+    if (o->q.group == 0) o->q.group = ++w->n_groups;
+    s->q.group = o->q.group;
+    s->q.priority = o->q.priority;
+    s->q.n_prompt = s->q.n_tokens = o->q.n_prompt;
+    s->q.extra_logits_end = 0;
+    s->salt = o->salt;
+    for (uint32_t p = 0; p < o->q.n_prompt; p++) {
+        s->tokens[p] = o->tokens[p];
+        s->text[p] = o->text[p];
+    }
+}
+
 static void arrive(sim_world *w) {
     const uint32_t most = (w->n_blocks < SIM_TABLE ? w->n_blocks : SIM_TABLE) * w->block_tokens;
     for (uint32_t i = 0; i < SIM_SEQS; i++) {
@@ -94,11 +114,15 @@ static void arrive(sim_world *w) {
         s->family = below(w, w->n_families);
         s->n_common = below(w, s->q.n_prompt + 4);
         for (uint32_t p = 0; p < s->q.n_prompt; p++) add_token(w, s, p);
+        s->q.priority = (int64_t)below(w, 4) - 2;
+        if (one_in(w, 8)) copy_prompt(w, s);
         s->q.tokens = one_in(w, 20) ? NULL : s->tokens;
         s->q.root = root_of(w, s->salt);
         oct_kv_table_init(&s->q.table, s->storage, SIM_TABLE, w->block_tokens);
         oct_sched_add(w->sched, &s->q);
         s->live = true;
+        s->ran = false;
+        s->n_lost = 0;
         s->n_cached = 0;
         return;
     }
@@ -268,8 +292,80 @@ static bool check_item(sim_world *w, const oct_sched_item *it, uint32_t k) {
     return true;
 }
 
+static bool before(const sim_seq *a, const sim_seq *b) {
+    return a->q.priority != b->q.priority ? a->q.priority < b->q.priority
+                                          : a->q.arrival < b->q.arrival;
+}
+
+/* Why s may be passed by others: it is long, it would be left undone, or one of its group is
+ * computing its prompt. */
+static bool may_be_passed(const sim_world *w, const sim_seq *s, const oct_sched_plan *plan) {
+    if (w->opt.max_partial_prefills > 0) return true;
+    uint32_t n_single = 0; /* rows that went before all prompts */
+    for (uint32_t k = 0; k < plan->n_items; k++)
+        n_single += plan->items[k].n_rows == 1 && plan->items[k].samples;
+    n_single += plan->n_preempted; /* those may have had one before they lost it */
+    uint32_t rows = w->opt.max_num_batched_tokens;
+    rows -= n_single < rows ? n_single : rows;
+    if (w->opt.max_decode_wait_ns > 0 && n_single > 0 && rows > w->block_tokens)
+        rows = w->block_tokens;
+    if (s->q.n_tokens > rows / 2) return true;
+    if (w->opt.max_chunk_tokens > 0 && s->q.n_tokens > w->opt.max_chunk_tokens) return true;
+    for (uint32_t i = 0; s->q.group != 0 && i < SIM_SEQS; i++)
+        if (w->seqs[i].live && &w->seqs[i] != s && w->seqs[i].q.group == s->q.group &&
+            w->seqs[i].q.state == OCT_SCHED_RUNNING)
+            return true;
+    return false;
+}
+
+static bool check_order(sim_world *w, const oct_sched_plan *plan) {
+    const sim_seq *first = NULL; /* of those that run */
+    bool alive = false;
+    for (uint32_t i = 0; i < SIM_SEQS; i++) {
+        const sim_seq *s = &w->seqs[i];
+        alive = alive || s->live;
+        if (s->live && s->q.state == OCT_SCHED_RUNNING && (!first || before(s, first))) first = s;
+    }
+    CHECK(!alive || plan->n_items > 0);
+    CHECK(!first || first->q.item != OCT_SCHED_NO_ITEM); /* the first always progresses */
+    for (uint32_t i = 0; i < SIM_SEQS; i++) {
+        sim_seq *s = &w->seqs[i];
+        const bool runs = s->live && s->q.state == OCT_SCHED_RUNNING;
+        if (!runs || s->ran) continue;
+        s->ran = true; /* let in now: whom did it pass? */
+        for (uint32_t k = 0; k < SIM_SEQS; k++) {
+            const sim_seq *o = &w->seqs[k];
+            if (!o->live || o->q.state != OCT_SCHED_WAITING || !before(o, s)) continue;
+            CHECK(may_be_passed(w, o, plan));
+            w->n.n_passed++;
+        }
+    }
+    return true;
+}
+
+/* Nobody loses blocks to somebody of worse rank. */
+static bool check_victims(sim_world *w, uint64_t n_plan_preempted) {
+    uint64_t n = 0;
+    const sim_seq *first = NULL; /* of those that lost */
+    for (uint32_t i = 0; i < SIM_SEQS; i++) {
+        sim_seq *s = &w->seqs[i];
+        if (!s->live || s->q.n_preemptions == s->n_lost) continue;
+        s->n_lost = s->q.n_preemptions;
+        s->ran = false;
+        n++;
+        if (!first || before(s, first)) first = s;
+    }
+    CHECK(n == n_plan_preempted);
+    for (uint32_t i = 0; first && i < SIM_SEQS; i++) {
+        const sim_seq *s = &w->seqs[i];
+        if (s->live && s->q.state == OCT_SCHED_RUNNING) CHECK(before(s, first));
+    }
+    return true;
+}
+
 static bool check_plan(sim_world *w, const oct_sched_plan *plan) {
     uint32_t n_rows = 0, n_logits = 0, n_decodes = 0;
+    TRY(check_victims(w, plan->n_preempted));
     /* Who was preempted while this was planned has lost what it had. */
     for (uint32_t i = 0; i < SIM_SEQS; i++)
         if (w->seqs[i].q.table.n_blocks == 0) w->seqs[i].n_cached = 0;
@@ -283,8 +379,7 @@ static bool check_plan(sim_world *w, const oct_sched_plan *plan) {
     CHECK(plan->n_items <= w->opt.max_num_seqs && n_rows <= w->opt.max_num_batched_tokens);
     CHECK(n_logits <= w->opt.max_logits);
     CHECK(n_rows == plan->n_rows && n_logits == plan->n_logits && n_decodes == plan->n_decodes);
-    const sim_seq *first = oldest(w);
-    CHECK(!first || first->q.item != OCT_SCHED_NO_ITEM); /* the oldest always progresses */
+    TRY(check_order(w, plan));
     w->n.n_preempted += plan->n_preempted;
     w->n.n_mixed += n_decodes > 0 && n_decodes < plan->n_items;
     /* A decode that kept its blocks takes part in every step. */
@@ -368,6 +463,7 @@ static bool one_step(sim_world *w, uint32_t rate) {
         leave(w, s);
     }
     if (one_in(w, 200)) reload(w);
+    if (one_in(w, 10)) oct_sched_set_cost(w->sched, below(w, 1200), below(w, 100));
     TRY(check_ledger(w));
     const oct_sched_plan *plan = oct_sched_next(w->sched);
     TRY(check_plan(w, plan));

@@ -23,12 +23,13 @@ enum {
 
 typedef struct sim_counts {
     uint64_t n_steps, n_finished, n_aborted, n_failed, n_preempted, n_mixed;
-    uint64_t n_hits, n_hit_blocks, n_evicted, n_resets;
+    uint64_t n_passed, n_hits, n_hit_blocks, n_evicted, n_resets;
 } sim_counts;
 
 typedef struct sim_seq {
-    oct_sched_seq q; /* first */
-    bool live;
+    oct_sched_seq q;   /* first */
+    bool live, ran;    /* ran: since it came or was preempted */
+    uint32_t n_lost;   /* preemptions that the world has seen */
     uint32_t salt;     /* 0: none */
     uint32_t n_cached; /* rows that really are in the cache, as far as the world knows */
     uint64_t family;
@@ -54,7 +55,7 @@ typedef struct sim_block {
 } sim_block;
 
 typedef struct sim_world {
-    uint64_t seed, rng, next_family;
+    uint64_t seed, rng, n_groups;
     uint32_t step, block_tokens, n_blocks, weights, n_salts, n_families;
     oct_sched_options opt;
     oct_kv_pool *pool;

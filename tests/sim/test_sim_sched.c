@@ -25,6 +25,7 @@ static void add(sim_counts *sum, const sim_counts *n) {
     sum->n_failed += n->n_failed;
     sum->n_preempted += n->n_preempted;
     sum->n_mixed += n->n_mixed;
+    sum->n_passed += n->n_passed;
     sum->n_hits += n->n_hits;
     sum->n_hit_blocks += n->n_hit_blocks;
     sum->n_evicted += n->n_evicted;
@@ -42,9 +43,10 @@ static void KV2_every_block_of_every_step(void **s) {
     }
     print_message("%" PRIu64 " steps, %" PRIu64 " mixed, %" PRIu64 " finished, %" PRIu64
                   " aborted, %" PRIu64 " failed, %" PRIu64 " preemptions, %" PRIu64
-                  " hits of %" PRIu64 " blocks, %" PRIu64 " evictions, %" PRIu64 " reloads\n",
+                  " passed, %" PRIu64 " hits of %" PRIu64 " blocks, %" PRIu64 " evictions, %" PRIu64
+                  " reloads\n",
                   n.n_steps, n.n_mixed, n.n_finished, n.n_aborted, n.n_failed, n.n_preempted,
-                  n.n_hits, n.n_hit_blocks, n.n_evicted, n.n_resets);
+                  n.n_passed, n.n_hits, n.n_hit_blocks, n.n_evicted, n.n_resets);
     if (n_seeds < 100) return;
     /* Each kind of event in numbers, or the run proves nothing. */
     assert_true(n.n_steps >= n_seeds * n_steps);

@@ -46,10 +46,18 @@ static void small_fini(small *t) {
     oct_kv_prefix_destroy(t->prefix);
     oct_kv_pool_destroy(t->pool);
 }
-static void small_add(small *t, int i, uint32_t n_prompt, uint32_t max_tokens) {
-    t->q[i] = (oct_sched_seq){.n_prompt = n_prompt, .n_tokens = n_prompt, .max_tokens = max_tokens};
+static void small_add_as(small *t, int i, uint32_t n_prompt, uint32_t max_tokens, int64_t priority,
+                         uint64_t group) {
+    t->q[i] = (oct_sched_seq){.n_prompt = n_prompt,
+                              .n_tokens = n_prompt,
+                              .max_tokens = max_tokens,
+                              .priority = priority,
+                              .group = group};
     oct_kv_table_init(&t->q[i].table, t->storage[i], MAX_STORAGE, 4);
     oct_sched_add(t->sched, &t->q[i]);
+}
+static void small_add(small *t, int i, uint32_t n_prompt, uint32_t max_tokens) {
+    small_add_as(t, i, n_prompt, max_tokens, 0, 0);
 }
 /* A sequence whose tokens are known to the index: they begin with n_same of a common text. */
 static void small_text(small *t, int i, uint32_t n_same) {
@@ -76,22 +84,21 @@ static void decodes_go_first_and_prompts_share_the_rest(void **s) {
     small_init(&t, 64, limits(4, 10, 4));
     small_add(&t, 0, 25, 40);
     small_add(&t, 1, 3, 40);
-    const oct_sched_plan *p = oct_sched_next(t.sched); /* 10 of the first prompt's 25 */
-    assert_int_equal(p->n_items, 1);
-    assert_int_equal(p->items[0].n_rows, 10);
-    assert_false(p->items[0].samples);
-    oct_sched_next(t.sched);
-    p = oct_sched_next(t.sched); /* its last 5, and the whole of the second */
+    const oct_sched_plan *p = oct_sched_next(t.sched); /* the short one passes the long one */
     assert_int_equal(p->n_items, 2);
-    assert_int_equal(p->n_rows, 8);
-    assert_true(p->items[0].samples && p->items[1].samples);
+    assert_int_equal(p->n_rows, 10);
+    assert_int_equal(p->items[0].n_rows, 7); /* a half, and what was left of the other */
+    assert_false(p->items[0].samples);
+    assert_true(p->items[1].samples);
+    assert_int_equal(p->items[1].n_rows, 3);
     draw(p);
     small_add(&t, 2, 30, 40);
-    p = oct_sched_next(t.sched); /* two decodes and a chunk of 8 */
-    assert_int_equal(p->n_items, 3);
-    assert_int_equal(p->n_decodes, 2);
-    assert_true(p->items[0].is_decode && p->items[1].is_decode);
-    assert_int_equal(p->items[2].n_rows, 8);
+    p = oct_sched_next(t.sched); /* a decode, then all rows for the first: both are long */
+    assert_int_equal(p->n_items, 2);
+    assert_int_equal(p->n_decodes, 1);
+    assert_true(p->items[0].is_decode);
+    assert_int_equal(p->items[1].n_rows, 9);
+    assert_ptr_equal(p->items[1].seq, &t.q[0]);
     small_fini(&t);
 }
 
@@ -269,6 +276,230 @@ static void KV7_eviction_leaves_what_is_shared(void **s) {
     small_fini(&t);
 }
 
+/* ---- order ---- */
+
+static const oct_sched_item *item_of(const oct_sched_plan *p, const oct_sched_seq *q) {
+    for (uint32_t k = 0; k < p->n_items; k++)
+        if (p->items[k].seq == q) return &p->items[k];
+    return NULL;
+}
+
+static void lower_priority_numbers_go_first(void **s) {
+    (void)s;
+    for (int by_priority = 0; by_priority < 2; by_priority++) {
+        small t;
+        oct_sched_options o = limits(1, 64, 1);
+        const int64_t priority[] = {5, 0, -3, 5, INT64_MIN, INT64_MAX};
+        const int in_order[2][6] = {{0, 1, 2, 3, 4, 5}, {4, 2, 1, 0, 3, 5}};
+        o.by_priority = by_priority;
+        small_init(&t, 64, o);
+        for (int i = 0; i < 6; i++) {
+            small_add_as(&t, i, 4, 8, priority[i], 0);
+        }
+        for (int k = 0; k < 6; k++) {
+            const oct_sched_plan *p = oct_sched_next(t.sched);
+            assert_int_equal(p->n_items, 1);
+            assert_ptr_equal(p->items[0].seq, &t.q[in_order[by_priority][k]]);
+            oct_sched_remove(t.sched, p->items[0].seq);
+        }
+        small_fini(&t);
+    }
+}
+
+static void a_better_one_takes_the_place_of_the_last(void **s) {
+    (void)s;
+    small t;
+    oct_sched_options o = limits(2, 64, 2);
+    o.by_priority = true;
+    small_init(&t, 64, o);
+    small_add_as(&t, 0, 4, 40, 1, 0);
+    small_add_as(&t, 1, 4, 40, 1, 0);
+    draw(oct_sched_next(t.sched));
+    small_add_as(&t, 2, 4, 40, 1, 0); /* equal: waits */
+    draw(oct_sched_next(t.sched));
+    assert_int_equal(t.q[2].state, OCT_SCHED_WAITING);
+    small_add_as(&t, 3, 4, 40, 0, 0);
+    const oct_sched_plan *p = oct_sched_next(t.sched);
+    assert_int_equal(p->n_preempted, 1);
+    assert_int_equal(t.q[1].state, OCT_SCHED_WAITING); /* the last of the worst */
+    assert_non_null(item_of(p, &t.q[3]));
+    assert_non_null(item_of(p, &t.q[0]));
+    assert_int_equal(p->n_rows, 5);
+    draw(p);
+    oct_sched_remove(t.sched, &t.q[3]);
+    p = oct_sched_next(t.sched); /* who was thrown out comes before who came later */
+    assert_non_null(item_of(p, &t.q[1]));
+    assert_null(item_of(p, &t.q[2]));
+    small_fini(&t);
+}
+
+static void a_better_one_takes_the_blocks_of_the_worst_and_of_no_other(void **s) {
+    (void)s;
+    small t;
+    oct_sched_options o = limits(4, 64, 4);
+    o.by_priority = true;
+    small_init(&t, 9, o);
+    small_add_as(&t, 0, 12, 16, 0, 0); /* 4 blocks with what is reserved */
+    small_add_as(&t, 1, 12, 16, 5, 0); /* 4 */
+    draw(oct_sched_next(t.sched));
+    small_add_as(&t, 2, 12, 16, 2, 0);
+    const oct_sched_plan *p = oct_sched_next(t.sched);
+    assert_int_equal(p->n_preempted, 1);
+    assert_int_equal(t.q[0].state, OCT_SCHED_RUNNING);
+    assert_int_equal(t.q[1].state, OCT_SCHED_WAITING);
+    assert_non_null(item_of(p, &t.q[2]));
+    draw(p);
+    small_add_as(&t, 3, 34, 36, 1, 0); /* needs all nine; the first one is better and stays */
+    for (int i = 0; i < 2; i++) {
+        p = oct_sched_next(t.sched);
+        assert_int_equal(t.q[0].state, OCT_SCHED_RUNNING);
+        assert_int_equal(t.q[3].state, OCT_SCHED_WAITING);
+        draw(p);
+    }
+    small_fini(&t);
+}
+
+/* ---- rows for prompts ---- */
+
+static void decodes_wait_no_longer_than_asked_for(void **s) {
+    (void)s;
+    small t;
+    oct_sched_options o = limits(4, 128, 4);
+    o.max_decode_wait_ns = 1000;
+    small_init(&t, 64, o);
+    oct_sched_set_cost(t.sched, 200, 50);
+    small_add(&t, 0, 40, 60);
+    const oct_sched_plan *p = oct_sched_next(t.sched); /* nobody decodes, nobody waits */
+    assert_int_equal(p->n_rows, 40);
+    draw(p);
+    small_add(&t, 1, 100, 120);
+    p = oct_sched_next(t.sched); /* (1000 - 200) / 50 beside the decode */
+    assert_int_equal(item_of(p, &t.q[1])->n_rows, 16);
+    draw(p);
+    oct_sched_set_cost(t.sched, 1200, 50); /* decodes alone take longer: a block at least */
+    p = oct_sched_next(t.sched);
+    assert_int_equal(item_of(p, &t.q[1])->n_rows, 4);
+    draw(p);
+    oct_sched_set_cost(t.sched, 0, 0); /* not known: no limit */
+    p = oct_sched_next(t.sched);
+    assert_int_equal(item_of(p, &t.q[1])->n_rows, 80);
+    small_fini(&t);
+}
+
+static void long_prompts_are_begun_one_after_the_other(void **s) {
+    (void)s;
+    small t;
+    oct_sched_options o = limits(8, 64, 8);
+    o.max_chunk_tokens = 8;
+    o.max_long_partials = 1;
+    small_init(&t, 256, o);
+    small_add(&t, 0, 30, 40);
+    small_add(&t, 1, 30, 40);
+    for (int i = 2; i < 5; i++) small_add(&t, i, 8, 40);
+    const oct_sched_plan *p = oct_sched_next(t.sched);
+    assert_int_equal(p->n_items, 4); /* the second long one is passed by the short ones */
+    assert_null(item_of(p, &t.q[1]));
+    for (int k = 0; k < 4; k++) assert_int_equal(p->items[k].n_rows, 8);
+    draw(p);
+    for (int k = 0; k < 2; k++) {
+        p = oct_sched_next(t.sched);
+        assert_null(item_of(p, &t.q[1]));
+        draw(p);
+    }
+    p = oct_sched_next(t.sched);
+    assert_true(item_of(p, &t.q[0])->samples);
+    assert_int_equal(item_of(p, &t.q[1])->n_rows, 8);
+    small_fini(&t);
+}
+
+static void no_more_prompts_are_begun_than_allowed(void **s) {
+    (void)s;
+    small t;
+    oct_sched_options o = limits(8, 64, 8);
+    o.max_chunk_tokens = 8;
+    o.max_partial_prefills = 2;
+    small_init(&t, 256, o);
+    for (int i = 0; i < 5; i++) small_add(&t, i, i == 3 ? 8 : 20, 40);
+    const oct_sched_plan *p = oct_sched_next(t.sched);
+    assert_int_equal(p->n_items, 3); /* two, and one that is done at once */
+    assert_true(item_of(p, &t.q[3])->samples);
+    assert_null(item_of(p, &t.q[2]));
+    small_fini(&t);
+}
+
+/* One prompt of ten steps and a stream of short ones: nobody waits for the other's end. */
+static void many_small_ones_and_a_huge_one(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 256, limits(8, 20, 8));
+    small_add(&t, 0, 200, 240);
+    uint32_t n_done = 0, n_steps = 0, i = 1;
+    while (t.q[0].n_tokens == 200) {
+        small_add(&t, (int)i, 8, 9);
+        const oct_sched_plan *p = oct_sched_next(t.sched);
+        const oct_sched_item *huge = item_of(p, &t.q[0]), *little = item_of(p, &t.q[i]);
+        assert_true(p->n_rows == 20 || huge->samples);
+        assert_true(huge->n_rows >= 10 || huge->samples);
+        assert_true(little && little->samples); /* in the step after it came */
+        draw(p);
+        oct_sched_remove(t.sched, &t.q[i]);
+        i = i % 7 + 1;
+        n_done++;
+        n_steps++;
+    }
+    assert_true(n_done >= 15 && n_steps <= 20);
+    small_fini(&t);
+}
+
+/* ---- groups ---- */
+
+static void one_of_a_group_computes_the_prompt(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 256, limits(8, 28, 8));
+    for (int i = 0; i < 4; i++) {
+        small_add_as(&t, i, 30, 40, 0, i < 3 ? 7 : 0);
+        small_text(&t, i, i < 3 ? 30 : 0);
+    }
+    small_add(&t, 4, 5, 40);
+    const oct_sched_plan *p = oct_sched_next(t.sched);
+    assert_non_null(item_of(p, &t.q[0]));
+    assert_null(item_of(p, &t.q[1]));
+    assert_null(item_of(p, &t.q[2]));
+    assert_non_null(item_of(p, &t.q[4])); /* they are passed */
+    collect(&t, p);
+    p = oct_sched_next(t.sched); /* the rest of the leader's prompt */
+    assert_true(item_of(p, &t.q[0])->samples);
+    assert_null(item_of(p, &t.q[1]));
+    collect(&t, p);
+    p = oct_sched_next(t.sched);
+    for (int i = 1; i < 3; i++) {
+        assert_int_equal(item_of(p, &t.q[i])->first, 28);
+        assert_true(item_of(p, &t.q[i])->samples);
+        assert_ptr_equal(t.q[i].table.blocks[6], t.q[0].table.blocks[6]);
+    }
+    small_fini(&t);
+}
+
+static void a_group_whose_leader_leaves_goes_on(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 256, limits(8, 64, 8));
+    for (int i = 0; i < 3; i++) {
+        small_add_as(&t, i, 30, 40, 0, 7);
+        small_text(&t, i, 30);
+    }
+    oct_sched_next(t.sched);
+    oct_sched_remove(t.sched, &t.q[0]); /* before its step was collected */
+    const oct_sched_plan *p = oct_sched_next(t.sched);
+    assert_int_equal(item_of(p, &t.q[1])->n_rows, 30);
+    assert_null(item_of(p, &t.q[2]));
+    oct_kv_prefix_reset(t.prefix); /* what the second one computes will never be found */
+    p = oct_sched_next(t.sched);
+    assert_int_equal(item_of(p, &t.q[2])->first, 0);
+    small_fini(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decodes_go_first_and_prompts_share_the_rest),
@@ -281,6 +512,15 @@ int main(void) {
         cmocka_unit_test(KV2_a_preempted_one_finds_its_own_blocks),
         cmocka_unit_test(RQ_wanted_prompt_logits_are_computed),
         cmocka_unit_test(KV7_eviction_leaves_what_is_shared),
+        cmocka_unit_test(lower_priority_numbers_go_first),
+        cmocka_unit_test(a_better_one_takes_the_place_of_the_last),
+        cmocka_unit_test(a_better_one_takes_the_blocks_of_the_worst_and_of_no_other),
+        cmocka_unit_test(decodes_wait_no_longer_than_asked_for),
+        cmocka_unit_test(long_prompts_are_begun_one_after_the_other),
+        cmocka_unit_test(no_more_prompts_are_begun_than_allowed),
+        cmocka_unit_test(many_small_ones_and_a_huge_one),
+        cmocka_unit_test(one_of_a_group_computes_the_prompt),
+        cmocka_unit_test(a_group_whose_leader_leaves_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
