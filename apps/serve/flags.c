@@ -68,10 +68,6 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
         cli_count("max-num-seqs", &o->max_num_seqs, 1, 65536, "most sequences of one step"),
         cli_count("max-num-batched-tokens", &o->max_num_batched_tokens, 1, 1 << 20,
                   "most tokens of one step"),
-        cli_count("max-num-queued-reqs", &o->max_num_queued_reqs, 1, 1 << 20,
-                  "most requests that wait; more are answered 503"),
-        cli_count("long-prefill-token-threshold", &o->chunk_tokens, 0, 1 << 20,
-                  "most prompt tokens of one sequence in one step; 0: no limit"),
         cli_switch("async-scheduling", &o->open.overlap,
                    "the next step is prepared and issued while one computes"),
         cli_count("num-gpu-blocks-override", &o->n_blocks, 1, 1 << 30, "blocks of the KV cache"),
@@ -88,6 +84,33 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
                    "what logprobs show"),
         cli_switch("disable-log-stats", &o->disable_log_stats, "no throughput line every 10 s"),
         cli_switch("enable-log-requests", &o->log_requests, "one line a request, without its text"),
+    };
+    memcpy(out, all, sizeof all);
+    return OCT_COUNT(all);
+}
+
+static unsigned sched_flags(serve_options *o, cli_flag *out) {
+    const cli_flag all[] = {
+        cli_choice("scheduling-policy", &o->policy, "fcfs|priority",
+                   "who goes first: who came first, or the lowest number in a request's priority"),
+        cli_count("max-num-queued-reqs", &o->max_num_queued_reqs, 1, 1 << 20,
+                  "most requests that wait; more are answered 503"),
+        cli_count("max-num-queued-tokens", &o->max_num_queued_tokens, 0, 1e12,
+                  "most prompt tokens of requests without a first token; more are answered\n503; "
+                  "0: no limit"),
+        cli_number("request-timeout", &o->request_s, "S", 0, 1e6,
+                   "seconds after which a request is ended with 503, waiting or running; 0: never"),
+        cli_number(
+            "max-decode-wait-ms", &o->decode_wait_ms, "MS", 0, 1e6,
+            "milliseconds that a step of running answers may take because of prompts;\n0: no "
+            "limit"),
+        cli_count("long-prefill-token-threshold", &o->chunk_tokens, 0, 1 << 20,
+                  "most prompt tokens of one sequence in one step, longer prompts are long;\n0: no "
+                  "limit"),
+        cli_count("max-long-partial-prefills", &o->long_partials, 0, 65536,
+                  "most long prompts that are begun at once; 0: no limit"),
+        cli_count("max-num-partial-prefills", &o->partial_prefills, 0, 65536,
+                  "most prompts that are begun at once and take several steps; 0: no limit"),
     };
     memcpy(out, all, sizeof all);
     return OCT_COUNT(all);
@@ -153,6 +176,9 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                          .max_num_batched_tokens = 2048,
                          .max_num_queued_reqs = 1024,
                          .prefix_caching = true,
+                         .policy = "fcfs",
+                         .decode_wait_ms = 500,
+                         .long_partials = 1,
                          .generation_config = "auto",
                          .response_role = "assistant",
                          .max_logprobs = 20,
@@ -160,6 +186,7 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
     o->open.overlap = true;
     serve_default_limits(o);
     cli_flag http[MAX_FLAGS], engine[MAX_FLAGS], chat[MAX_FLAGS], ignored[MAX_FLAGS];
+    cli_flag sched[MAX_FLAGS];
     cli_flag limits[SERVE_N_LIMIT_FLAGS];
     cli_flag model[OPEN_N_FLAGS];
     const char *pos[1];
@@ -167,9 +194,10 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
     open_flags(&o->open, model);
     serve_limit_flags(o, limits);
     const cli_group groups[] = {
-        {"Server", http, server_flags(o, http)}, {"Engine", engine, engine_flags(o, engine)},
-        {"Chat", chat, chat_flags(o, chat)},     {"Limits", limits, SERVE_N_LIMIT_FLAGS},
-        {"Model", model, OPEN_N_FLAGS},          {"vLLM", ignored, ignored_flags(o, ignored)}};
+        {"Server", http, server_flags(o, http)},      {"Engine", engine, engine_flags(o, engine)},
+        {"Scheduling", sched, sched_flags(o, sched)}, {"Chat", chat, chat_flags(o, chat)},
+        {"Limits", limits, SERVE_N_LIMIT_FLAGS},      {"Model", model, OPEN_N_FLAGS},
+        {"vLLM", ignored, ignored_flags(o, ignored)}};
     const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 1, &n_pos);
     if (status >= 0) return status;
     if (n_pos == 1 && o->model)

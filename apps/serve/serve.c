@@ -117,6 +117,11 @@ static int start_engine(server *s) {
     const oct_engine_options eo = {.n_blocks = s->n_blocks,
                                    .max_chunk_tokens = (uint32_t)s->o.chunk_tokens,
                                    .max_num_queued_reqs = (uint32_t)s->o.max_num_queued_reqs,
+                                   .max_partial_prefills = (uint32_t)s->o.partial_prefills,
+                                   .max_long_partials = (uint32_t)s->o.long_partials,
+                                   .by_priority = strcmp(s->o.policy, "priority") == 0,
+                                   .max_decode_wait_ns = (uint64_t)(s->o.decode_wait_ms * 1e6),
+                                   .max_num_queued_tokens = s->o.max_num_queued_tokens,
                                    .no_prefix_caching = !s->o.prefix_caching,
                                    .max_logprobs = (uint32_t)s->o.max_logprobs,
                                    .logprobs_mode = logprobs_mode(s->o.logprobs_mode),
@@ -167,6 +172,7 @@ static int start_api(server *s) {
         .request_id_headers = o->request_id_headers,
         .track_server_load = o->track_load,
         .log_requests = o->log_requests,
+        .request_timeout_ns = (uint64_t)(o->request_s * 1e9),
     };
     const oct_status st = oct_api_create(oct_system_allocator(), &c, &s->slot.api, &err);
     return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);

@@ -24,6 +24,9 @@ typedef struct serve_options {
         tools;
 
     uint64_t max_num_seqs, max_num_batched_tokens, max_num_queued_reqs, chunk_tokens;
+    uint64_t max_num_queued_tokens, partial_prefills, long_partials; /* 0: no limit */
+    double decode_wait_ms, request_s;                                /* 0: no limit */
+    const char *policy;
     uint64_t n_blocks;
     double memory_share; /* 0: not given */
 

@@ -78,6 +78,7 @@ typedef struct oct_api_config {
 
     oct_api_limits limits;
 
+    uint64_t request_timeout_ns; /* a request that has not ended by then is ended; 0: never */
     bool force_include_usage;
     bool prompt_tokens_details;
     bool tokens_as_token_ids;

@@ -229,6 +229,8 @@ static void observe(oct_api_choice *c, const oct_output *out) {
 static void describe_failure(const oct_output *out, oct_api_error *e) {
     if (out->finish == OCT_FINISH_ABORT)
         oct_api_refuse(e, OCT_API_BUSY, NULL, "the server is stopping");
+    else if (out->status == OCT_E_CANCELLED)
+        oct_api_refuse(e, OCT_API_BUSY, NULL, "%.*s", OCT_API_REASON, out->error);
     else if (out->status == OCT_E_NOMEM)
         oct_api_no_memory(e);
     else if (out->status == OCT_E_INVALID)
@@ -329,6 +331,10 @@ void oct_api_job_spec(const oct_api_choice *c, oct_request_spec *out) {
     out->bad_words = f->bad_words;
     out->n_bad_words = f->n_bad_words;
     out->cache_salt = f->salt;
+    out->priority = f->priority;
+    out->group = c->prompt->group;
+    if (c->job->api->cfg.request_timeout_ns > 0)
+        out->deadline_ns = c->job->begun_ns + c->job->api->cfg.request_timeout_ns;
 }
 
 static void refused(oct_api_job *job, oct_status st, const char *sentence) {
@@ -386,6 +392,8 @@ void oct_api_job_run(oct_api_job *job) {
     job->running = true;
     pthread_mutex_unlock(&job->lock);
     oct_http_on_close(job->x, on_close, job);
+    for (uint32_t i = 0; i < job->n_prompts && job->fields.n > 1; i++)
+        job->prompts[i].group = oct_engine_new_group(job->api->cfg.engine);
     for (uint32_t i = 0; i < job->n_choices; i++)
         if (!submit(job, &job->choices[i])) break;
     json_decref(job->body); /* the engine has copies */
@@ -400,7 +408,9 @@ static oct_status check_queue(const oct_api *api, oct_api_error *e) {
     if (atomic_load(&api->draining))
         return oct_api_refuse(e, OCT_API_BUSY, NULL, "the server is stopping");
     oct_engine_get_stats(api->cfg.engine, &stats);
-    if (stats.n_waiting >= api->info.max_num_queued_reqs)
+    const uint64_t most_tokens = api->info.max_num_queued_tokens;
+    if (stats.n_waiting >= api->info.max_num_queued_reqs ||
+        (most_tokens > 0 && stats.n_queued_tokens >= most_tokens))
         return oct_api_refuse(e, OCT_API_BUSY, NULL, "too many requests are waiting; try later");
     return OCT_OK;
 }

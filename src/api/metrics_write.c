@@ -133,6 +133,8 @@ static void write_steps(const writer *w, const oct_engine_stats *s) {
     counter(w, "octet:shared_steps", "Steps of more than one sequence.", s->n_shared_steps);
     counter(w, "octet:mixed_steps", "Steps with both decodes and parts of prompts.",
             s->n_mixed_steps);
+    gauge(w, "octet:queued_prompt_tokens", "Tokens of prompts without a first token.",
+          (double)s->n_queued_tokens);
     gauge(w, "octet:prefix_cache_blocks", "Blocks whose content can be found.", s->prefix_blocks);
     counter(w, "octet:prefix_cache_evictions", "Blocks whose content was given up for another.",
             s->prefix_evictions);

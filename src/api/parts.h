@@ -137,6 +137,7 @@ typedef struct oct_api_fields {
     int64_t top_k, n, seed;
     int64_t max_tokens; /* -1: not given */
     int64_t min_tokens;
+    int64_t priority;
     int64_t logprobs;        /* most likely tokens beside the drawn one; -1: none wanted */
     int64_t prompt_logprobs; /* -1: none */
     int64_t truncate;        /* 0: no; -1: to what fits; else most prompt tokens */
@@ -210,6 +211,7 @@ typedef struct oct_api_prompt {
     oct_ids ids;
     oct_buf text; /* for echo and return_prompt_text; may be empty */
     uint32_t max_tokens;
+    uint64_t group; /* of its choices, when there are several */
 } oct_api_prompt;
 
 /* The four lists of a completion's logprobs object, without brackets. */

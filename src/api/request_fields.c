@@ -259,23 +259,26 @@ static oct_status check_response_format(const json_t *body, oct_api_error *e) {
                           oct_json_show(type, shown));
 }
 
+static oct_status read_priority(const oct_api *api, const json_t *body, oct_api_fields *f,
+                                oct_api_error *e) {
+    OCT_TRY(read_integer(body, "priority", &f->priority, e));
+    if (f->priority == 0 || api->info.by_priority) return OCT_OK;
+    return oct_api_refuse(
+        e, OCT_API_REFUSED, "priority",
+        "priority: requests are served first come first served (got %lld, want 0)",
+        (long long)f->priority);
+}
+
 static oct_status check_unsupported(const json_t *body, oct_api_error *e) {
     for (size_t i = 0; i < OCT_COUNT(unsupported); i++)
         if (given(body, unsupported[i]))
             return oct_api_refuse(e, OCT_API_REFUSED, unsupported[i],
                                   "%s: not supported by this build", unsupported[i]);
     bool beams = false;
-    int64_t priority = 0;
     OCT_TRY(oct_api_read_bool(body, "use_beam_search", &beams, e));
     if (beams)
         return oct_api_refuse(e, OCT_API_REFUSED, "use_beam_search",
                               "use_beam_search: not supported by this build");
-    OCT_TRY(read_integer(body, "priority", &priority, e));
-    if (priority != 0)
-        return oct_api_refuse(e, OCT_API_REFUSED, "priority",
-                              "priority: requests are served first come first served (got %lld, "
-                              "want 0)",
-                              (long long)priority);
     const json_t *v = given(body, "request_id");
     if (v && !json_is_string(v)) return bad_type("request_id", "a string", v, e);
     return check_response_format(body, e);
@@ -318,6 +321,7 @@ oct_status oct_api_read_fields(oct_api *api, oct_api_shape shape, const json_t *
         if (table[i].shapes & bit) OCT_TRY(read_row(&table[i], body, f, e));
     OCT_TRY(read_n(api, body, f, e));
     OCT_TRY(check_unsupported(body, e));
+    OCT_TRY(read_priority(api, body, f, e));
     OCT_TRY(read_seed(body, f, e));
     OCT_TRY(read_max_tokens(api, shape, body, f, e));
     OCT_TRY(read_stream_options(api, body, f, e));

@@ -80,8 +80,10 @@ static void fill_info(oct_engine *e) {
         .max_num_batched_tokens = e->opt.max_num_batched_tokens,
         .max_num_queued_reqs = e->opt.max_num_queued_reqs,
         .max_logprobs = e->opt.max_logprobs,
+        .max_num_queued_tokens = e->opt.max_num_queued_tokens,
         .prefix_caching = !e->opt.no_prefix_caching,
         .async_scheduling = e->backend.can_overlap && !e->opt.no_async_scheduling,
+        .by_priority = e->opt.by_priority,
     };
 }
 
@@ -114,6 +116,10 @@ static oct_status make_parts(oct_engine *e, const int32_t *eos_ids, oct_err *err
                                   .max_num_batched_tokens = e->opt.max_num_batched_tokens,
                                   .max_logits = e->backend.max_logits,
                                   .max_chunk_tokens = e->opt.max_chunk_tokens,
+                                  .max_partial_prefills = e->opt.max_partial_prefills,
+                                  .max_long_partials = e->opt.max_long_partials,
+                                  .by_priority = e->opt.by_priority,
+                                  .max_decode_wait_ns = e->opt.max_decode_wait_ns,
                                   .prefix = e->prefix};
     OCT_TRY(oct_sched_create(e->mem, &so, e->pool, e->info.block_tokens, &e->sched, err));
     for (int i = 0; i < OCT_ENGINE_STEPS; i++) OCT_TRY(oct_step_init(e, &e->steps[i], err));
@@ -172,14 +178,36 @@ const oct_engine_info *oct_engine_get_info(const oct_engine *e) { return &e->inf
 
 /* ---- the door: any thread ---- */
 
+static bool enter_tokens(oct_engine *e, uint32_t n_prompt) {
+    const uint64_t most = e->opt.max_num_queued_tokens;
+    uint64_t n = atomic_load_explicit(&e->n_queued_tokens, memory_order_relaxed);
+    do {
+        if (most > 0 && (n_prompt > most || n > most - n_prompt)) return false;
+    } while (!atomic_compare_exchange_weak(&e->n_queued_tokens, &n, n + n_prompt));
+    return true;
+}
+
 /* Counts a request in, unless the queue is full. */
-static bool enter_queue(oct_engine *e) {
+static bool enter_queue(oct_engine *e, uint32_t n_prompt) {
     uint32_t n = atomic_load_explicit(&e->n_queued, memory_order_relaxed);
     do {
         if (n >= e->opt.max_num_queued_reqs) return false;
     } while (!atomic_compare_exchange_weak(&e->n_queued, &n, n + 1));
-    return true;
+    if (enter_tokens(e, n_prompt)) return true;
+    atomic_fetch_sub(&e->n_queued, 1);
+    return false;
 }
+
+/* What is longer than all that may wait would be refused for ever. */
+static oct_status check_ever(const oct_engine *e, const oct_request_spec *spec, oct_err *err) {
+    const uint64_t most = e->opt.max_num_queued_tokens;
+    if (most == 0 || spec->n_prompt <= most) return OCT_OK;
+    return OCT_FAIL(err, OCT_E_INVALID,
+                    "prompt: longer than this server lets wait (got %u tokens, want at most %llu)",
+                    spec->n_prompt, (unsigned long long)most);
+}
+
+uint64_t oct_engine_new_group(oct_engine *e) { return atomic_fetch_add(&e->n_groups, 1) + 1; }
 
 oct_status oct_engine_submit(oct_engine *e, const oct_request_spec *spec, oct_request **handle_out,
                              oct_err *err) {
@@ -187,12 +215,13 @@ oct_status oct_engine_submit(oct_engine *e, const oct_request_spec *spec, oct_re
     if (atomic_load(&e->stopping))
         return OCT_FAIL(err, OCT_E_CANCELLED, "engine: stopping, no more requests");
     if (atomic_load(&e->lost)) return OCT_FAIL(err, OCT_E_DEVICE, "engine: the device is lost");
-    if (!enter_queue(e)) return OCT_E_FULL; /* first: a flood is to be cheap */
+    OCT_TRY(check_ever(e, spec, err));
+    if (!enter_queue(e, spec->n_prompt)) return OCT_E_FULL; /* first: a flood is to be cheap */
 
     oct_request *r;
     oct_status st = oct_request_create(e, spec, &r, err);
     if (st == OCT_OK) {
-        r->queued = true;
+        r->queued = r->in_prompt = true;
         atomic_store(&r->n_refs, handle_out ? 2 : 1);
         if (handle_out) *handle_out = r;
         if (atomic_fetch_add(&e->n_live, 1) == 0) atomic_store(&e->last_progress_ns, oct_now_ns());
@@ -206,6 +235,7 @@ oct_status oct_engine_submit(oct_engine *e, const oct_request_spec *spec, oct_re
         (void)OCT_FAIL(err, st, "engine: stopping, no more requests");
     }
     atomic_fetch_sub(&e->n_queued, 1);
+    atomic_fetch_sub(&e->n_queued_tokens, spec->n_prompt);
     return st;
 }
 
@@ -215,6 +245,12 @@ static void leave_queue(oct_engine *e, oct_request *r) {
     if (!r->queued) return;
     r->queued = false;
     atomic_fetch_sub(&e->n_queued, 1);
+}
+
+void oct_engine_leave_prompt(oct_engine *e, oct_request *r) {
+    if (!r->in_prompt) return;
+    r->in_prompt = false;
+    atomic_fetch_sub(&e->n_queued_tokens, r->seq.n_prompt);
 }
 
 static void take_in(oct_engine *e, oct_request *r) {
@@ -239,6 +275,7 @@ void oct_engine_forget(oct_engine *e, oct_request *r) {
     else
         e->live_tail = r->prev;
     leave_queue(e, r);
+    oct_engine_leave_prompt(e, r);
     atomic_fetch_sub(&e->n_live, 1);
     oct_request_release(r);
 }
@@ -247,10 +284,14 @@ static void abort_all(oct_engine *e) {
     while (e->live_head) oct_request_abort(e, e->live_head);
 }
 
-static void abort_cancelled(oct_engine *e) {
+static void end_unwanted(oct_engine *e) {
+    const uint64_t now = oct_now_ns();
     for (oct_request *r = e->live_head, *next; r; r = next) {
         next = r->next;
-        if (atomic_load_explicit(&r->cancelled, memory_order_acquire)) oct_request_abort(e, r);
+        if (atomic_load_explicit(&r->cancelled, memory_order_acquire))
+            oct_request_abort(e, r);
+        else if (r->deadline_ns > 0 && now >= r->deadline_ns)
+            oct_request_fail(e, r, OCT_E_CANCELLED, "the request's time is up");
     }
 }
 
@@ -297,6 +338,7 @@ static oct_step *collect_one(oct_engine *e, oct_model_result *result, oct_status
     /* It began when it was submitted or when the one before it ended, whichever was later. */
     const uint64_t begin = s->begin_ns > e->last_end_ns ? s->begin_ns : e->last_end_ns;
     oct_engine_count_step(e, s, end - begin, *st != OCT_OK);
+    if (*st == OCT_OK) oct_engine_learn_cost(e, s, end - begin);
     e->last_end_ns = end;
     atomic_store(&e->last_progress_ns, end);
     return s;
@@ -367,7 +409,7 @@ static void run_step(oct_engine *e) {
 
 bool oct_engine_turn(oct_engine *e, uint64_t wait_ns) {
     take_messages(e, wait_ns);
-    abort_cancelled(e);
+    end_unwanted(e);
     if (atomic_load(&e->lost)) fail_all(e, "engine: the device is lost"); /* came in meanwhile */
     if (atomic_load(&e->stopping)) {
         if (e->live_head && oct_now_ns() >= atomic_load(&e->stop_at_ns)) abort_all(e);

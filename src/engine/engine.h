@@ -47,9 +47,15 @@ typedef struct oct_engine_options {
     uint32_t n_blocks;               /* cache blocks that the model has (oct_model_kv_create) */
     uint32_t max_num_seqs;           /* most sequences of one step; 0: what the model takes */
     uint32_t max_num_batched_tokens; /* most rows of one step; 0: what the model takes */
-    uint32_t max_chunk_tokens;    /* most prompt tokens of one sequence in one step; 0: no limit */
-    uint32_t max_num_queued_reqs; /* most requests that wait for their first step; 0: 1024 */
-    uint32_t max_logprobs;        /* most top tokens a request may ask for; 0: 20 */
+    uint32_t max_chunk_tokens;     /* most prompt tokens of one sequence in one step; 0: no limit */
+    uint32_t max_partial_prefills; /* most prompts that are begun and not done; 0: no limit */
+    uint32_t max_long_partials;    /* of these, most long ones (sched/sched.h); 0: no limit */
+    bool by_priority;              /* requests with lower priority numbers first */
+    uint64_t max_decode_wait_ns; /* most time that prompts add to a step of running answers, as far
+                                    as a step's time can be foretold; 0: no limit */
+    uint64_t max_num_queued_tokens; /* most tokens of prompts without a first token; 0: no limit */
+    uint32_t max_num_queued_reqs;   /* most requests that wait for their first step; 0: 1024 */
+    uint32_t max_logprobs;          /* most top tokens a request may ask for; 0: 20 */
     oct_logprobs_mode logprobs_mode;
     bool no_async_scheduling;  /* a step is planned only when the one before was collected */
     bool no_prefix_caching;    /* every prompt is computed from its first token */
@@ -72,7 +78,8 @@ typedef struct oct_engine_info {
     uint32_t n_vocab;
     uint32_t n_blocks, block_tokens;
     uint32_t max_num_seqs, max_num_batched_tokens, max_num_queued_reqs, max_logprobs;
-    bool prefix_caching;
+    uint64_t max_num_queued_tokens; /* 0: no limit */
+    bool prefix_caching, by_priority;
     bool async_scheduling; /* steps overlap: wanted, and the device can */
 } oct_engine_info;
 
@@ -152,6 +159,11 @@ typedef struct oct_request_spec {
     const oct_token_seq *bad_words; /* [n_bad_words], none empty: never generated in full */
     uint32_t n_bad_words;
 
+    int64_t priority; /* lower goes first; 0 unless the engine goes by priority */
+    uint64_t group;   /* requests with one prompt may have a number in common: one computes it, the
+                         others wait for that; 0: none. Of oct_engine_new_group */
+    uint64_t deadline_ns; /* of oct_now_ns: not ended by then, the request fails with
+                             OCT_E_CANCELLED; 0: none */
     oct_str cache_salt; /* at most 128 bytes: cached beginnings are shared only among requests with
                            equal salts; empty: among those without */
 
@@ -172,7 +184,7 @@ typedef struct oct_request_spec {
  * Puts the request in the queue. The first output may come before this returns. On success
  * *handle_out is the caller's reference (NULL declines it: the request then cannot be cancelled).
  *
- * OCT_E_FULL       the queue is full; try later (no sentence)
+ * OCT_E_FULL       the queue is full, by requests or by tokens; try later (no sentence)
  * OCT_E_INVALID    the request contradicts itself or can never fit
  * OCT_E_CANCELLED  the engine is stopping
  * OCT_E_DEVICE     the device is lost
@@ -182,6 +194,8 @@ OCT_MUST_CHECK oct_status oct_engine_submit(oct_engine *e, const oct_request_spe
                                             oct_request **handle_out, oct_err *err);
 /* The request ends with OCT_FINISH_ABORT at the next step boundary unless it has ended by then. */
 void oct_request_cancel(oct_request *r);
+/* A number that no other group of this engine has. Any thread. */
+uint64_t oct_engine_new_group(oct_engine *e);
 /* Forgets every cached beginning before the next step is planned. Any thread. */
 void oct_engine_reset_prefix_cache(oct_engine *e);
 /* Drops the caller's reference; does not cancel. Accepts NULL. */
@@ -260,6 +274,7 @@ extern const uint32_t oct_engine_step_bounds[OCT_ENGINE_N_STEP_BUCKETS - 1];
 /* Gauges, and counters since create. Each is exact; together they may be a step apart. */
 typedef struct oct_engine_stats {
     uint32_t n_running, n_waiting; /* waiting: queued and preempted ones */
+    uint64_t n_queued_tokens;      /* of prompts without a first token */
     uint32_t n_blocks, n_blocks_used;
     uint64_t prompt_tokens;          /* of requests whose prompt was computed for the first time */
     uint64_t computed_prompt_tokens; /* rows that were not decodes, recomputation included */

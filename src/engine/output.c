@@ -160,6 +160,7 @@ static void note_token(oct_engine *e, oct_request *r, int32_t id) {
     const uint64_t now = oct_now_ns();
     if (oct_request_n_drawn(r) == 0) {
         r->times.first_token_ns = now;
+        oct_engine_leave_prompt(e, r);
         oct_count(&e->count.prompt_tokens, r->seq.n_prompt);
         oct_count(&e->count.cached_tokens, r->seq.n_cached);
         if (e->prefix) oct_count(&e->count.prefix_queries, r->seq.n_prompt);

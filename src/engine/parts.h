@@ -54,6 +54,7 @@ struct oct_request {
     uint32_t n_bad_words;
     uint32_t *mask; /* [mask_words], or NULL */
     oct_str salt;
+    uint64_t deadline_ns; /* 0: none */
     oct_stop_set *stop_set;
     oct_str *stop_strings;       /* [n], for the output that names one */
     oct_top_logprob *prompt_top; /* [n_prompt][n_prompt_logprobs] */
@@ -61,6 +62,7 @@ struct oct_request {
     /* The engine thread's. */
     oct_request *prev, *next; /* among the live ones */
     bool queued;              /* counted in n_queued: its first step has not begun */
+    bool in_prompt;           /* counted in n_queued_tokens: its first token was not drawn */
     int32_t *tokens;          /* [seq.max_tokens] prompt, then drawn ones */
     uint32_t n_flying;      /* of seq.n_tokens: drawn by a step that is not collected; not known */
     uint32_t flying_row;    /* where the newest submitted step leaves the last of them */
@@ -184,6 +186,8 @@ static inline void oct_count(_Atomic uint64_t *c, uint64_t n) {
 /* Sets the gauges from the scheduler and the pool. */
 void oct_engine_gauge(oct_engine *e);
 void oct_engine_count_step(oct_engine *e, const oct_step *s, uint64_t step_ns, bool failed);
+/* Tells the scheduler what a step cost, so that it can bound what prompts add to the next. */
+void oct_engine_learn_cost(oct_engine *e, const oct_step *s, uint64_t step_ns);
 /* The throughput line when it is due. */
 void oct_engine_log_line(oct_engine *e, uint64_t now_ns);
 
@@ -213,8 +217,10 @@ struct oct_engine {
     oct_thread thread;
 
     /* Any thread. */
-    atomic_uint n_queued; /* accepted and not yet in a step; bounded */
-    atomic_uint n_live;   /* accepted and not ended */
+    atomic_uint n_queued;             /* accepted and not yet in a step; bounded */
+    _Atomic uint64_t n_queued_tokens; /* prompts of those without a first token; bounded */
+    _Atomic uint64_t n_groups;
+    atomic_uint n_live; /* accepted and not ended */
     atomic_bool stopping;
     _Atomic uint64_t stop_at_ns;       /* stopping: when to abort what is left */
     _Atomic uint64_t last_progress_ns; /* a step ended, or work came to an idle engine */
@@ -236,8 +242,12 @@ struct oct_engine {
     oct_buf raw_text, text; /* scratch of one output */
     oct_top_logprob *top;   /* [max_logprobs] scratch of one output */
     oct_engine_log_state log;
+    uint64_t decodes_ns,
+        row_ns; /* running means of what a step of decodes and a prompt's row cost */
 };
 
+/* The prompt is computed, or never will be: its tokens leave the count. */
+void oct_engine_leave_prompt(oct_engine *e, oct_request *r);
 /* Takes r out of everything and drops the engine's reference; the last output has been sent. */
 void oct_engine_forget(oct_engine *e, oct_request *r);
 

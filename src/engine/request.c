@@ -320,9 +320,12 @@ oct_status oct_request_create(oct_engine *e, const oct_request_spec *s, oct_requ
     r->detokenize = s->detokenize;
     r->n_logprobs = s->n_logprobs;
     r->n_prompt_logprobs = s->prompt_logprobs;
+    r->deadline_ns = s->deadline_ns;
     r->seq = (oct_sched_seq){.n_prompt = s->n_prompt,
                              .n_tokens = s->n_prompt,
-                             .max_tokens = s->n_prompt + s->max_tokens};
+                             .max_tokens = s->n_prompt + s->max_tokens,
+                             .priority = s->priority,
+                             .group = s->group};
     r->times.arrival_ns = oct_now_ns();
     atomic_init(&r->n_refs, 1);
     atomic_init(&r->cancelled, false);

@@ -44,11 +44,30 @@ void oct_engine_count_step(oct_engine *e, const oct_step *s, uint64_t step_ns, b
     oct_count(&c->step_ns_sum, step_ns);
 }
 
+/* A mean in which the last step counts an eighth: the machine's speed changes, and one step that
+ * was disturbed must not. */
+static uint64_t mean(uint64_t so_far, uint64_t now) {
+    return so_far == 0 ? now : so_far - so_far / 8 + now / 8;
+}
+
+void oct_engine_learn_cost(oct_engine *e, const oct_step *s, uint64_t step_ns) {
+    const uint32_t enough_rows = 16; /* fewer say more about the step than about a row */
+    if (s->n_chunk_rows == 0)
+        e->decodes_ns = mean(e->decodes_ns, step_ns);
+    else if (s->n_chunk_rows >= enough_rows) {
+        const uint64_t decodes = s->n_decodes > 0 ? e->decodes_ns : 0;
+        const uint64_t rows_ns = step_ns > decodes ? step_ns - decodes : 0;
+        e->row_ns = mean(e->row_ns, rows_ns / s->n_chunk_rows + 1);
+    }
+    oct_sched_set_cost(e->sched, e->decodes_ns, e->row_ns);
+}
+
 void oct_engine_get_stats(const oct_engine *e, oct_engine_stats *out) {
     const oct_engine_counters *c = &e->count;
     *out = (oct_engine_stats){
         .n_running = get_gauge(&c->n_running),
         .n_waiting = get_gauge(&c->n_waiting) + (uint32_t)oct_queue_len(e->inbox),
+        .n_queued_tokens = get(&e->n_queued_tokens),
         .n_blocks = e->info.n_blocks,
         .n_blocks_used = get_gauge(&c->n_blocks_used),
         .prompt_tokens = get(&c->prompt_tokens),

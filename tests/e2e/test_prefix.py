@@ -73,6 +73,17 @@ class Prefix(Case):
         self.assertIsNone(body["usage"].get("prompt_tokens_details"))
 
 
+    def test_choices_share_their_prompt(self):
+        self.reset()
+        status, body = self.server.complete(prompt=TEXT[:200], max_tokens=4, n=5, temperature=1, seed=1)
+        self.assertEqual(status, 200, body)
+        self.assertEqual(len(body["choices"]), 5)
+        before = self.metric("octet:computed_prompt_tokens_total")
+        self.reset()
+        self.server.complete(prompt=TEXT[:200], max_tokens=4, n=5, temperature=1, seed=1)
+        self.assertEqual(self.metric("octet:computed_prompt_tokens_total") - before, 200 + 4 * 8)
+
+
 class Off(Prefix):
     flags = FLAGS + ("--no-enable-prefix-caching",)
 
@@ -81,6 +92,7 @@ class Off(Prefix):
             self.assertEqual(self.ask(TEXT[:200])[1], 0)
 
     test_RQ14_salts = test_RL6_reset = test_metrics = None
+    test_choices_share_their_prompt = None
 
 
 if __name__ == "__main__":
