@@ -18,7 +18,7 @@ class Priority(Case):
                                                 ignore_eos=True)
             ended.append((priority, status, body["choices"][0]["text"]))
 
-        threads = [threading.Thread(target=ask, args=(0, 4000))]
+        threads = [threading.Thread(target=ask, args=(0, 30000))]
         threads[0].start()
         begun.wait(0.1)
         for p in (9, 5, -7):
