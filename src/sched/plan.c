@@ -157,6 +157,13 @@ static void plan_decodes(oct_sched *s) {
     }
 }
 
+/* A half of what is left is for long prompts; again when somebody had to go. */
+static void share_rows(oct_sched *s) {
+    const uint32_t half = max_u32(s->budget_rows / 2, s->budget_rows > 0);
+    s->budget_long_rows = max_u32(s->budget_long_rows, half);
+    s->long_above = max_u32(s->long_above, min_u32(half, s->opt.max_chunk_tokens));
+}
+
 /* From here on the budget is that of prompts. */
 static void limit_prompts(oct_sched *s) {
     if (s->opt.max_decode_wait_ns > 0 && s->row_ns > 0 && s->plan.n_decodes > 0) {
@@ -165,8 +172,8 @@ static void limit_prompts(oct_sched *s) {
         const uint32_t n = rows < UINT32_MAX ? (uint32_t)rows : UINT32_MAX;
         s->budget_rows = min_u32(s->budget_rows, max_u32(n, s->block_tokens));
     }
-    s->budget_long_rows = max_u32(s->budget_rows / 2, s->budget_rows > 0);
-    s->long_above = min_u32(s->budget_long_rows, s->opt.max_chunk_tokens);
+    s->budget_long_rows = s->long_above = 0;
+    share_rows(s);
 }
 
 static bool is_long(const oct_sched *s, const oct_sched_seq *seq) {
@@ -324,11 +331,11 @@ static bool outranks_last(const oct_sched *s, const oct_sched_seq *seq) {
 
 /* Whether what sequences of worse priority hold is enough to begin. */
 static bool would_fit(const oct_sched *s, const oct_sched_seq *seq) {
-    const uint32_t n = seq->n_preemptions > 0 ? n_missing(seq) : rows_within_budget(s, seq, 1);
+    const uint32_t n = seq->n_preemptions > 0 ? n_missing(seq) : 1;
     uint64_t blocks = oct_kv_pool_n_free(s->pool);
     for (const oct_sched_seq *q = s->running.tail; q && q->priority > seq->priority; q = q->prev)
         blocks += q->table.n_blocks;
-    return n > 0 && blocks >= oct_kv_blocks_for(n, s->block_tokens);
+    return blocks >= oct_kv_blocks_for(n, s->block_tokens);
 }
 
 /* Tries seq, and again after each one of worse priority that has to go for it. */
@@ -339,12 +346,12 @@ static outcome admit_by_rank(oct_sched *s, oct_sched_seq *seq) {
     for (;;) {
         if (may && s->running.n < s->opt.max_num_seqs) o = admit(s, seq);
         if (o != NO_BLOCKS || !outranks_last(s, seq) || !would_fit(s, seq)) return o;
-        if (first_share(s, seq) == 0) return PASS; /* nobody goes for one that gets no rows */
         if (s->beside) {
             s->plan.n_starved++;
             return NO_BLOCKS;
         }
         preempt(s, s->running.tail);
+        share_rows(s);
         s->reserved = reserved_blocks(s);
         may = true;
     }

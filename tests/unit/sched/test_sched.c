@@ -359,6 +359,27 @@ static void a_better_one_takes_the_blocks_of_the_worst_and_of_no_other(void **s)
     small_fini(&t);
 }
 
+/* The step's only logit is the decode's that has to go. */
+static void a_better_one_takes_the_only_place(void **s) {
+    (void)s;
+    small t;
+    oct_sched_options o = limits(1, 1, 1);
+    o.by_priority = true;
+    small_init(&t, 64, o);
+    small_add_as(&t, 0, 1, 40, 1, 0);
+    draw(oct_sched_next(t.sched));
+    small_add_as(&t, 1, 1, 40, 0, 0);
+    const oct_sched_plan *p = oct_sched_next_beside(t.sched); /* not while a step is on its way */
+    assert_int_equal(p->n_items, 1);
+    assert_ptr_equal(p->items[0].seq, &t.q[0]);
+    assert_int_equal(p->n_starved, 1);
+    draw(p);
+    p = oct_sched_next(t.sched);
+    assert_int_equal(p->n_items, 1);
+    assert_ptr_equal(p->items[0].seq, &t.q[1]);
+    small_fini(&t);
+}
+
 /* ---- rows for prompts ---- */
 
 static void decodes_wait_no_longer_than_asked_for(void **s) {
@@ -515,6 +536,7 @@ int main(void) {
         cmocka_unit_test(lower_priority_numbers_go_first),
         cmocka_unit_test(a_better_one_takes_the_place_of_the_last),
         cmocka_unit_test(a_better_one_takes_the_blocks_of_the_worst_and_of_no_other),
+        cmocka_unit_test(a_better_one_takes_the_only_place),
         cmocka_unit_test(decodes_wait_no_longer_than_asked_for),
         cmocka_unit_test(long_prompts_are_begun_one_after_the_other),
         cmocka_unit_test(no_more_prompts_are_begun_than_allowed),
