@@ -40,10 +40,17 @@ double bench_median(double *v, unsigned n) {
 
 typedef struct table {
     bool csv;
+    double clock; /* the first row */
 } table;
 
+/* Beside the rate what it comes to in a cycle, which tells how near to its units a loop is. */
+static void print_peak(const table *t, const char *what, const char *unit, double macs_per_s) {
+    printf("%s %.3f %s, %.1f a cycle\n", what, 2 * macs_per_s / 1e12, unit,
+           t->clock > 0 ? 2 * macs_per_s / t->clock : 0);
+}
+
 static void print_row(void *ctx, const oct_kern_bench_row *r) {
-    const table *t = ctx;
+    table *t = ctx;
     if (t->csv) {
         printf("%s,%u,%u,%u,%u,%.6g,%.4f,%.4f\n", r->name, r->n_threads, r->m, r->k, r->n, r->value,
                r->of_peak, r->of_read);
@@ -52,16 +59,17 @@ static void print_row(void *ctx, const oct_kern_bench_row *r) {
     }
     switch (r->kind) {
     case OCT_KERN_BENCH_CLOCK:
+        t->clock = r->value;
         printf("clock %.2f GHz\n", r->value / 1e9);
         break;
     case OCT_KERN_BENCH_PEAK_INT8:
-        printf("int8 peak of a core %.3f TOPS\n", 2 * r->value / 1e12);
+        print_peak(t, "int8 peak of a core", "TOPS", r->value);
         break;
     case OCT_KERN_BENCH_PEAK_INT8_SUM:
-        printf("int8 peak of a core, sums kept %.3f TOPS\n", 2 * r->value / 1e12);
+        print_peak(t, "int8 peak of a core, sums kept", "TOPS", r->value);
         break;
     case OCT_KERN_BENCH_PEAK_F32:
-        printf("float32 peak of a core %.3f TFLOPS\n", 2 * r->value / 1e12);
+        print_peak(t, "float32 peak of a core", "TFLOPS", r->value);
         break;
     case OCT_KERN_BENCH_READ:
         printf("read, %u threads %.1f GB/s\n", r->n_threads, r->value / 1e9);
@@ -92,7 +100,7 @@ static int read_mask(const open_options *o, uint32_t *mask) {
 
 static int run_kernels(const open_options *o, bool csv) {
     oct_err err = {0};
-    table t = {csv};
+    table t = {.csv = csv};
     oct_kern_bench_options bo = {.n_threads = oct_pool_count((unsigned)o->threads)};
     const int status = read_mask(o, &bo.cpu_mask);
     if (status >= 0) return status;
