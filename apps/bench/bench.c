@@ -1,28 +1,24 @@
 /*
- * apps/bench/bench.c - `octet bench kernels`: kernels as fractions of this machine's ceilings;
- * `octet bench step MODEL`: prompt and decode speed of a model, as fractions of the same ceilings
- * measured in the same run; `octet bench experts`: bench_experts.c;
- * `octet bench kv`: bench_kv.c; `octet bench load MODEL`: bench_load.c.
+ * apps/bench/bench.c - `octet bench kernels`: kernels as fractions of this machine's ceilings; and
+ * which measurement runs: `step MODEL`: bench_step.c, `load MODEL`: bench_load.c, `experts`:
+ * bench_experts.c, `kv`: bench_kv.c. `throughput MODEL` and `latency MODEL` have flags of their own
+ * (offline.h).
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/num.h"
 #include "bench.h"
 #include "bench_experts.h"
 #include "bench_kv.h"
 #include "bench_load.h"
+#include "bench_step.h"
 #include "commands.h"
 #include "device/cpu/pool.h"
 #include "kern/bench.h"
 #include "kern/cpu.h"
-#include "kern/peak.h"
-#include "model/runner.h"
-#include "open.h"
-
-enum { MAX_REPEATS = 99, READ_BYTES = 256 << 20 };
+#include "offline.h"
 
 /* ---- shared ---------------------------------------------------------------------------------- */
 
@@ -88,8 +84,7 @@ static void print_row(void *ctx, const oct_kern_bench_row *r) {
     fflush(stdout);
 }
 
-/* The sets that --cpu-mask leaves, as the CPU device reads it: -1, or the exit status. */
-static int read_mask(const open_options *o, uint32_t *mask) {
+int bench_read_mask(const open_options *o, uint32_t *mask) {
     uint64_t allowed = UINT32_MAX;
     if (o->cpu_mask && !oct_parse_hex(oct_str_of(o->cpu_mask), &allowed))
         return cli_fail(EXIT_USAGE, "--cpu-mask: not a hexadecimal number (got %.64s)",
@@ -102,120 +97,28 @@ static int run_kernels(const open_options *o, bool csv) {
     oct_err err = {0};
     table t = {.csv = csv};
     oct_kern_bench_options bo = {.n_threads = oct_pool_count((unsigned)o->threads)};
-    const int status = read_mask(o, &bo.cpu_mask);
+    const int status = bench_read_mask(o, &bo.cpu_mask);
     if (status >= 0) return status;
     if (csv) puts("name,threads,m,k,n,value,of_peak,of_read");
     const oct_status st = oct_kern_bench_run(oct_system_allocator(), &bo, print_row, &t, &err);
     return st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of(st), "%s", err.text);
 }
 
-/* ---- step ----------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
-typedef struct step_options {
-    open_options open;
-    uint64_t prefill, decode, context, repeats;
-    bool json;
-} step_options;
-
-typedef struct step_result {
-    double prefill_s, decode_s; /* medians: of a prompt, of a token */
-    double int8_peak, read;     /* multiply-adds/s of all threads, bytes/s */
-} step_result;
-
-static oct_status measure(const step_options *o, const opened *m, step_result *out, oct_err *err) {
-    const oct_model_info *info = oct_model_get_info(m->model);
-    const oct_allocator *mem = oct_system_allocator();
-    const uint32_t n = (uint32_t)(o->prefill > o->context ? o->prefill : o->context);
-    double prefill[MAX_REPEATS], decode[MAX_REPEATS];
-    oct_runner *r = NULL;
-
-    int32_t *ids = oct_alloc(mem, n + 1, sizeof *ids),
-            *drawn = oct_alloc(mem, o->decode, sizeof *drawn);
-    oct_status st = ids && drawn ? oct_runner_create(mem, m->model, &r, err)
-                                 : OCT_FAIL(err, OCT_E_NOMEM, "bench: no memory");
-    for (uint32_t i = 0; st == OCT_OK && i <= n; i++)
-        ids[i] = (int32_t)((i * 2654435761u >> 7) % info->n_vocab);
-    /* One run that is not counted, then the counted ones. */
-    for (unsigned k = 0; st == OCT_OK && k <= o->repeats; k++) {
-        oct_runner_reset(r);
-        uint64_t t = oct_now_ns();
-        st = oct_runner_feed(r, ids, (uint32_t)o->prefill, err);
-        if (k) prefill[k - 1] = (double)(oct_now_ns() - t) / 1e9;
-        if (st != OCT_OK) break;
-        oct_runner_reset(r);
-        if (o->context > 1) st = oct_runner_feed(r, ids, (uint32_t)o->context - 1, err);
-        t = oct_now_ns();
-        if (st == OCT_OK)
-            st = oct_runner_greedy(r, ids + o->context, 1, drawn, (uint32_t)o->decode, err);
-        if (k) decode[k - 1] = (double)(oct_now_ns() - t) / 1e9 / (double)o->decode;
-    }
-    if (st == OCT_OK) {
-        out->prefill_s = bench_median(prefill, (unsigned)o->repeats);
-        out->decode_s = bench_median(decode, (unsigned)o->repeats);
-    }
-    oct_runner_destroy(r);
-    if (ids) oct_free(mem, ids, n + 1, sizeof *ids);
-    if (drawn) oct_free(mem, drawn, o->decode, sizeof *drawn);
-    return st;
-}
-
-static void print_step(const step_options *o, const opened *m, uint32_t n_threads,
-                       const step_result *r) {
-    const oct_model_info *info = oct_model_get_info(m->model);
-    const double prefill = (double)o->prefill / r->prefill_s, decode = 1 / r->decode_s;
-    const double kv_token = (double)info->kv_bytes_per_block / info->block_tokens;
-    const double context = (double)o->context + (double)o->decode / 2;
-    const double bytes = (double)info->step_weight_bytes + kv_token * context;
-    const double of_peak =
-        r->int8_peak > 0 ? prefill * (double)info->linear_macs / r->int8_peak : 0;
-    const double of_read = bytes * decode / r->read;
-    if (o->json) {
-        printf("{\"device\": \"%s\", \"threads\": %u, \"scheme\": \"%s\", \"prefill\": %llu, "
-               "\"prefill_tokens_per_s\": %.2f, "
-               "\"prefill_of_int8_peak\": %.4f, \"context\": %llu, \"decode_tokens_per_s\": %.2f, "
-               "\"decode_of_read\": %.4f, \"step_bytes\": %.0f, \"int8_peak_tops\": %.4f, "
-               "\"read_gb_per_s\": %.3f}\n",
-               m->device->info.name, n_threads, info->scheme, (unsigned long long)o->prefill,
-               prefill, of_peak, (unsigned long long)o->context, decode, of_read, bytes,
-               2 * r->int8_peak / 1e12, r->read / 1e9);
-        return;
-    }
-    printf("%s, %s\n", m->device->info.name, info->scheme);
-    printf("  prefill %llu tokens: %.1f tokens/s, %.1f %% of the int8 peak (%.3f TOPS)\n",
-           (unsigned long long)o->prefill, prefill, 100 * of_peak, 2 * r->int8_peak / 1e12);
-    printf("  decode at %llu tokens: %.1f tokens/s, %.1f MB a step, %.1f %% of the read bandwidth "
-           "(%.1f GB/s)\n",
-           (unsigned long long)o->context, decode, bytes / 1e6, 100 * of_read, r->read / 1e9);
-}
-
-static int run_step(step_options *o, const char *path) {
-    opened m = {0};
-    oct_err err = {0};
-    step_result r = {0};
-    const uint64_t longest =
-        o->context + o->decode > o->prefill ? o->context + o->decode : o->prefill;
-    const uint32_t n_threads = oct_pool_count((unsigned)o->open.threads);
-    oct_model_options mo = {
-        .max_rows = 512, .max_seqs = 1, .max_logits = 1, .max_model_len = (uint32_t)longest + 1};
-    /* The ceilings first: an open device may have bound this thread, and new ones inherit that. */
-    uint32_t mask;
-    int status = read_mask(&o->open, &mask);
-    if (status >= 0) return status;
-    r.int8_peak = oct_peak_int8_macs(mask) * n_threads;
-    oct_status st = oct_peak_read(oct_system_allocator(), n_threads, READ_BYTES, &r.read, &err);
-    if (st != OCT_OK) return cli_fail(cli_status_of(st), "%s", err.text);
-    status = open_model(&o->open, path, &mo, &m);
-    if (status < 0) {
-        st = measure(o, &m, &r, &err);
-        status = st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of(st), "%s", err.text);
-        if (st == OCT_OK) print_step(o, &m, n_threads, &r);
-    }
-    opened_close(&m);
+static int read_lists(const char *batch, const char *context, step_options *o) {
+    int status = step_read_list("context", context ? context : "128", 1 << 20, &o->context);
+    if (status < 0 && batch) status = step_read_list("batch", batch, 65536, &o->batch);
+    if (status < 0 && !batch && o->context.n > 1)
+        status = cli_fail(EXIT_USAGE, "--context: several lengths are for `step` with --batch");
     return status;
 }
 
 static int bench_run(const cli_command *self, int argc, char **argv) {
+    if (argc > 0 && strcmp(argv[0], "throughput") == 0) return throughput_run(argc - 1, argv + 1);
+    if (argc > 0 && strcmp(argv[0], "latency") == 0) return latency_run(argc - 1, argv + 1);
     step_options o = {.open = OPEN_OPTIONS_DEFAULT, .prefill = 512, .decode = 64, .repeats = 5};
+    const char *batch = NULL, *context = NULL;
     experts_options e = EXPERTS_OPTIONS_DEFAULT;
     kv_options kv;
     bool csv = false;
@@ -226,10 +129,13 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
         cli_switch("csv", &csv, "kernels: comma-separated rows"),
         cli_switch("json", &o.json, "step, load, experts, kv: JSON objects"),
         cli_count("prefill", &o.prefill, 1, 1 << 20, "step: tokens of a prompt"),
-        cli_count("context", &o.context, 1, 1 << 20,
-                  "step, kv: tokens in the cache when decoding begins; 128 and 4096 unless given"),
+        cli_string("batch", &batch, "N,...",
+                   "step: a line for each so many sequences that decode side by side"),
+        cli_string("context", &context, "N,...",
+                   "step, kv: tokens in the cache when decoding begins, several with --batch;\n128 "
+                   "and 4096 unless given"),
         cli_count("decode", &o.decode, 1, 65536, "step: tokens decoded"),
-        cli_count("repeats", &o.repeats, 1, MAX_REPEATS,
+        cli_count("repeats", &o.repeats, 1, STEP_MAX_REPEATS,
                   "step, load, experts, kv: counted runs, after one that is not"),
         cli_count("hidden", &e.hidden, 16, 65536, "experts: width of a row"),
         cli_count("inner", &e.inner, 16, 65536, "experts: inner width of an expert"),
@@ -246,9 +152,10 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 2, &n_pos);
     if (status >= 0) return status;
     if (n_pos == 1 && strcmp(pos[0], "kernels") == 0) return run_kernels(&o.open, csv);
-    kv.context = o.context ? o.context : 4096;
-    if (o.context == 0) o.context = 128;
-    if (n_pos == 2 && strcmp(pos[0], "step") == 0) return run_step(&o, pos[1]);
+    const int bad = read_lists(batch, context, &o);
+    if (bad >= 0) return bad;
+    kv.context = context ? o.context.at[0] : 4096;
+    if (n_pos == 2 && strcmp(pos[0], "step") == 0) return step_run(&o, pos[1]);
     if (n_pos == 2 && strcmp(pos[0], "load") == 0) {
         const load_options l = {.repeats = o.repeats, .json = o.json};
         return load_run(&o.open, &l, pos[1]);
@@ -259,18 +166,22 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     kv.json = o.json;
     kv.repeats = o.repeats;
     if (n_pos == 1 && strcmp(pos[0], "kv") == 0) return kv_run(&o.open, &kv);
-    return cli_fail(EXIT_USAGE, "bench: want `kernels`, `step MODEL`, `load MODEL`, `experts` or "
-                                "`kv`; see octet bench --help");
+    return cli_fail(EXIT_USAGE,
+                    "bench: want `kernels`, `step MODEL`, `throughput MODEL`, `latency MODEL`, "
+                    "`load MODEL`, `experts` or `kv`; see octet bench --help");
 }
 
 const cli_command bench_command = {
     .name = "bench",
     .summary = "speed of kernels, steps, loading and caches beside this machine's limits",
-    .usage = "kernels | step MODEL | load MODEL | experts | kv",
+    .usage = "kernels | step MODEL | throughput MODEL | latency MODEL | load MODEL | experts | kv",
     .examples = "  octet bench kernels\n  octet bench step model-w8a8c8 --threads 1 --prefill 512\n"
+                "  octet bench step model-w8a8c8 --batch 1,16,64 --context 1024 --prefill 8192\n"
+                "  octet bench throughput model-w8a8c8 --num-prompts 64\n"
                 "  octet bench load model-w8a8 --threads 2 --json\n"
                 "  octet bench experts --threads 2\n  octet bench kv --threads 1 --context 4096",
     .notes = "kernels measures the CPU: of the device's flags --threads and --cpu-mask count.\n"
-             "The model's flags are for step and load.",
+             "The model's flags are for step and load.\n"
+             "throughput and latency have flags of their own: octet bench throughput --help.",
     .run = bench_run,
 };

@@ -2,7 +2,11 @@
 #ifndef OCT_APPS_BENCH_BENCH_H
 #define OCT_APPS_BENCH_BENCH_H
 
+#include "open.h"
+
 /* Sorts v[n]; n is at least 1. */
 double bench_median(double *v, unsigned n);
+/* The sets that --cpu-mask leaves, as the CPU device reads it: -1, or the exit status. */
+int bench_read_mask(const open_options *o, uint32_t *mask);
 
 #endif

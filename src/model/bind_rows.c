@@ -258,7 +258,9 @@ oct_status oct_bind_weight(oct_binder *b, const oct_bind_rows *rows, uint32_t n_
     OCT_TRY(oct_device_check_memory(m->device, code, "weights", bytes, err));
     m->info.weight_bytes += bytes;
     OCT_TRY(load(b, mat->weight, rows, err));
-    m->info.step_weight_bytes +=
+    const uint64_t read =
         desc.n * desc.k * oct_bind_element(desc.dtype) * (n_experts ? m->config.n_experts_used : 1);
+    m->info.step_weight_bytes += read;
+    if (n_experts) m->info.step_expert_bytes += read;
     return OCT_OK;
 }

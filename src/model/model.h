@@ -88,6 +88,7 @@ typedef struct oct_model_info {
     uint32_t kv_kind;            /* OCTET_KV_... of most layers */
     uint64_t weight_bytes;       /* on the device */
     uint64_t step_weight_bytes;  /* read by one decode step */
+    uint64_t step_expert_bytes;  /* of these: of the experts that one row uses */
     uint64_t linear_macs;        /* multiply-adds of one row, logits left out */
     uint64_t kv_bytes_per_block; /* all layers */
     uint32_t max_rows, max_seqs, max_logits;
