@@ -49,6 +49,11 @@ static uint32_t group_panels(uint32_t rows) {
     return (uint32_t)SCRATCH_CELLS / (rows * OCT_PANEL_OUTPUTS) / GROUP_UNIT * GROUP_UNIT;
 }
 
+uint32_t oct_kern_linear_rows_i8(const oct_kern *k, uint32_t m, uint32_t width) {
+    if (m == 0) return 0;
+    return block_rows(m, k->row_unit, most_rows_i8(k->row_unit, k->row_bytes_i8(width)));
+}
+
 void oct_kern_linear_i8(const oct_kern *k, const oct_linear_i8_args *args, uint32_t panel_begin,
                         uint32_t panel_end, void *scratch) {
     const oct_linear_i8_weight *w = args->weight;
@@ -57,7 +62,7 @@ void oct_kern_linear_i8(const oct_kern *k, const oct_linear_i8_args *args, uint3
     if (args->m == 0 || panel_begin >= panel_end) return;
     const uint32_t kpad = oct_pack_kpad(w->k);
     const size_t panel_bytes = oct_pack_panel_bytes_i8(w->k), row_bytes = k->row_bytes_i8(w->k);
-    const uint32_t rows = block_rows(args->m, k->row_unit, most_rows_i8(k->row_unit, row_bytes));
+    const uint32_t rows = oct_kern_linear_rows_i8(k, args->m, w->k);
     const uint32_t col = panel_begin * OCT_PANEL_OUTPUTS;
     const uint32_t n = min_u32(panel_end * OCT_PANEL_OUTPUTS, w->n) - col;
 

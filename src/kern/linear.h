@@ -40,6 +40,10 @@ typedef struct oct_linear_i8_args {
     int add;    /* out += instead of out = */
 } oct_linear_i8_args;
 
+/* m int8 rows of width values are computed in blocks of as many rows, the last of them fewer: each
+ * reads the panels once. For callers that hand rows out; 0 for no rows. */
+uint32_t oct_kern_linear_rows_i8(const oct_kern *k, uint32_t m, uint32_t width);
+
 /* Computes the outputs 16 * panel_begin .. min(n, 16 * panel_end) - 1 of every row. */
 void oct_kern_linear_i8(const oct_kern *k, const oct_linear_i8_args *args, uint32_t panel_begin,
                         uint32_t panel_end, void *scratch);

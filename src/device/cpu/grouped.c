@@ -1,12 +1,17 @@
 /*
  * device/cpu/grouped.c - operations on rows grouped by expert: quantize_grouped, linear_grouped.
  *
- * A product first prepares the grouped rows one behind the other (shared out by rows), then every
- * thread computes its panels of every expert that has rows: the share of the panels is the one
- * under which the weight was written, so a thread reads what lies near it whichever experts a step
- * happens to use, and the work is even however unevenly the rows fell. Results do not depend on the
+ * A product of few rows first prepares the grouped rows one behind the other (shared out by rows),
+ * then every thread computes its panels of every expert that has rows: the share of the panels is
+ * the one under which the weight was written, so a thread reads what lies near it whichever experts
+ * a step happens to use, and the work is even however unevenly the rows fell.
+ *
+ * The int8 rows of a prompt are cut into pieces, each a block of one expert's rows, and who is free
+ * takes the next piece and prepares it himself: what he prepared is still in his cache when the
+ * panels pass, while all rows in every thread would come from memory. Results do not depend on the
  * split (kern/linear.h).
  */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/checked.h"
@@ -15,6 +20,11 @@
 
 /* Preparing fewer bytes than this is quicker than waking the others for it. */
 enum { PREP_ALONE_BYTES = 64 * 1024 };
+
+/* Rows are handed out in pieces when there are as many for each expert in use, so that reading its
+ * panels far from where they were written is paid for, and as many pieces for each thread, so that
+ * the last of them are no long wait. */
+enum { PIECE_ROWS = 96, PIECES_PER_THREAD = 4 };
 
 /* ---- quantize_grouped ------------------------------------------------------------------------ */
 
@@ -84,6 +94,11 @@ int32_t oct_cpu_quantize_grouped(octet_device *dev, const octet_quantize_grouped
 
 /* ---- linear_grouped -------------------------------------------------------------------------- */
 
+/* Grouped rows row .. row + n - 1, which are of one expert. */
+typedef struct piece {
+    uint32_t expert, row, n;
+} piece;
+
 typedef struct product_job {
     const oct_kern *kern;
     const oct_cpu_weight *w;
@@ -97,56 +112,67 @@ typedef struct product_job {
     size_t ldq;
     const float *x;
     size_t ldx;
-    char *operand; /* [n_rows][row_bytes] */
+    char *operand; /* [n_rows][row_bytes]; with pieces [n_threads][operand_bytes] */
     size_t row_bytes;
-    float *row_scale; /* [n_rows], int8 */
+    float *row_scale; /* [n_rows], int8; with pieces behind the rows of each thread */
+
+    const piece *pieces; /* NULL: threads share the panels */
+    uint32_t n_pieces;
+    size_t piece_rows, operand_bytes; /* of the largest; behind its rows are their scales */
+    atomic_uint next_piece;
 
     float *out;
     size_t ldo;
     int add;
 } product_job;
 
-static void prepare_share(void *ctx, oct_share share) {
-    const product_job *j = ctx;
+/* Grouped rows begin .. end-1, to the first of which operand and row_scale belong. */
+static void prepare_rows(const product_job *j, size_t begin, size_t end, char *operand,
+                         float *row_scale) {
     const uint32_t k = j->w->k;
-    size_t begin, end;
-    oct_share_of(share, j->groups.n_rows, 1, &begin, &end);
-    for (size_t i = begin; i < end; i++) {
+    for (size_t i = begin; i < end; i++, operand += j->row_bytes) {
         const size_t row = oct_cpu_groups_row(&j->groups, i);
-        char *to = j->operand + i * j->row_bytes;
         if (j->q) {
-            j->kern->prep_rows_i8(j->q + row * j->ldq, j->ldq, 1, k, to);
-            j->row_scale[i] = j->scale[row];
+            j->kern->prep_rows_i8(j->q + row * j->ldq, j->ldq, 1, k, operand);
+            row_scale[i - begin] = j->scale[row];
         } else {
-            memcpy(to, j->x + row * j->ldx, k * sizeof(float));
+            memcpy(operand, j->x + row * j->ldx, k * sizeof(float));
         }
     }
 }
 
-/* Panels panel .. panel_end-1 of one expert's rows. */
-static void expert_i8(const product_job *j, const oct_cpu_weight *w, size_t row, uint32_t n_rows,
-                      uint32_t panel, uint32_t panel_end, void *scratch) {
+static void prepare_share(void *ctx, oct_share share) {
+    const product_job *j = ctx;
+    size_t begin, end;
+    oct_share_of(share, j->groups.n_rows, 1, &begin, &end);
+    prepare_rows(j, begin, end, j->operand + begin * j->row_bytes, j->row_scale + begin);
+}
+
+/* Panels panel .. panel_end-1 of grouped rows of one expert, prepared. */
+static void rows_i8(const product_job *j, const oct_cpu_weight *w, const piece *p, const char *rows,
+                    const float *row_scale, uint32_t panel, uint32_t panel_end, void *scratch) {
     const oct_linear_i8_weight weight = oct_cpu_weight_i8(w);
-    const oct_linear_i8_args args = {.rows = j->operand + row * j->row_bytes,
-                                     .rs = j->row_scale + row,
-                                     .m = n_rows,
+    const oct_linear_i8_args args = {.rows = rows,
+                                     .rs = row_scale,
+                                     .m = p->n,
                                      .weight = &weight,
-                                     .out = j->out + row * j->ldo,
+                                     .out = j->out + p->row * j->ldo,
                                      .ldo = j->ldo,
                                      .add = j->add};
     oct_kern_linear_i8(j->kern, &args, panel, panel_end, scratch);
 }
 
-static void expert_float(const product_job *j, const oct_cpu_weight *w, size_t row, uint32_t n_rows,
-                         uint32_t panel, uint32_t panel_end, void *scratch) {
+static void rows_float(const product_job *j, const oct_cpu_weight *w, const piece *p,
+                       uint32_t panel, uint32_t panel_end, void *scratch) {
     const oct_linear_float_weight weight = oct_cpu_weight_float(w);
-    const float *rows = j->operand ? (const float *)(const void *)(j->operand + row * j->row_bytes)
-                                   : j->x + row * j->ldx;
+    const float *rows = j->operand
+                            ? (const float *)(const void *)(j->operand + p->row * j->row_bytes)
+                            : j->x + p->row * j->ldx;
     const oct_linear_float_args args = {.rows = rows,
                                         .ldr = j->operand ? j->w->k : j->ldx,
-                                        .m = n_rows,
+                                        .m = p->n,
                                         .weight = &weight,
-                                        .out = j->out + row * j->ldo,
+                                        .out = j->out + p->row * j->ldo,
                                         .ldo = j->ldo,
                                         .add = j->add};
     oct_kern_linear_float(j->kern, &args, panel, panel_end, scratch);
@@ -160,13 +186,74 @@ static void product_share(void *ctx, oct_share share) {
     oct_share_of(share, j->n_panels, 1, &panel, &panel_end);
     if (panel >= panel_end) return;
     for (uint32_t e = 0; e < j->groups.n_experts; e++) {
-        const uint32_t n = (uint32_t)(first[e + 1] - first[e]);
-        if (n == 0) continue;
+        const piece p = {e, (uint32_t)first[e], (uint32_t)(first[e + 1] - first[e])};
+        if (p.n == 0) continue;
         const oct_cpu_weight w = oct_cpu_weight_expert(j->w, e);
-        (w.type == OCT_PACK_I8 ? expert_i8 : expert_float)(
-            j, &w, (size_t)first[e], n, (uint32_t)panel, (uint32_t)panel_end, scratch);
+        if (w.type == OCT_PACK_I8)
+            rows_i8(j, &w, &p, j->operand + p.row * j->row_bytes, j->row_scale + p.row,
+                    (uint32_t)panel, (uint32_t)panel_end, scratch);
+        else
+            rows_float(j, &w, &p, (uint32_t)panel, (uint32_t)panel_end, scratch);
     }
 }
+
+/* ---- pieces ---- */
+
+static void piece_share(void *ctx, oct_share share) {
+    product_job *j = ctx;
+    void *scratch = j->scratch + (size_t)share.index * OCT_KERN_LINEAR_SCRATCH;
+    char *operand = j->operand + share.index * j->operand_bytes;
+    float *row_scale = (float *)(void *)(operand + j->piece_rows * j->row_bytes);
+    uint32_t i;
+    while ((i = atomic_fetch_add_explicit(&j->next_piece, 1, memory_order_relaxed)) < j->n_pieces) {
+        const piece *p = &j->pieces[i];
+        const oct_cpu_weight w = oct_cpu_weight_expert(j->w, p->expert);
+        prepare_rows(j, p->row, (size_t)p->row + p->n, operand, row_scale);
+        rows_i8(j, &w, p, operand, row_scale, 0, j->n_panels, scratch);
+    }
+}
+
+static uint32_t rows_at_once(const product_job *j, uint32_t n) {
+    return oct_kern_linear_rows_i8(j->kern, n, j->w->k);
+}
+
+/* Whether the rows are handed out in pieces, and of how many. */
+static bool count_pieces(octet_device *dev, product_job *j) {
+    const int32_t *first = j->groups.first;
+    const unsigned n_threads = oct_pool_n_threads(dev->pool);
+    uint64_t n_used = 0, n_pieces = 0;
+    if (!j->q) return false;
+    for (uint32_t e = 0; e < j->groups.n_experts; e++) {
+        const uint32_t n = (uint32_t)(first[e + 1] - first[e]), rows = rows_at_once(j, n);
+        if (n == 0) continue;
+        n_used++;
+        n_pieces += n / rows + (n % rows != 0);
+        j->piece_rows = oct_max_size(j->piece_rows, oct_min_size(rows, n));
+    }
+    j->n_pieces = (uint32_t)n_pieces; /* no more than rows */
+    return n_threads == 1 || (j->groups.n_rows >= n_used * PIECE_ROWS &&
+                              n_pieces >= (uint64_t)n_threads * PIECES_PER_THREAD);
+}
+
+static int32_t cut_pieces(octet_device *dev, product_job *j) {
+    const int32_t *first = j->groups.first;
+    piece *p =
+        oct_cpu_scratch(dev, OCT_CPU_SCRATCH_ITEMS, (uint64_t)j->n_pieces * sizeof *j->pieces);
+    if (!p) return OCTET_E_NOMEM;
+    j->pieces = p;
+    for (uint32_t e = 0; e < j->groups.n_experts; e++) {
+        const uint32_t end = (uint32_t)first[e + 1],
+                       rows = rows_at_once(j, end - (uint32_t)first[e]);
+        for (uint32_t row = (uint32_t)first[e]; row < end; row += rows)
+            *p++ = (piece){e, row, (uint32_t)oct_min_size(rows, end - row)};
+    }
+    j->operand_bytes = (j->piece_rows * (j->row_bytes + sizeof(float)) + 63) / 64 * 64;
+    j->operand = oct_cpu_scratch(dev, OCT_CPU_SCRATCH_OPERAND,
+                                 oct_pool_n_threads(dev->pool) * (uint64_t)j->operand_bytes);
+    return j->operand ? OCTET_OK : OCTET_E_NOMEM;
+}
+
+/* ---- the operation ---- */
 
 static int32_t open_input(octet_device *dev, const octet_linear_grouped_op *op, product_job *j) {
     const uint32_t k = j->w->k;
@@ -224,10 +311,11 @@ int32_t oct_cpu_linear_grouped(octet_device *dev, const octet_linear_grouped_op 
                                 "linear_grouped", &j.groups));
     CPU_TRY(oct_cpu_rows(dev, op->out, op->n_rows, w->n, "linear_grouped: out", &j.out));
     CPU_TRY(open_input(dev, op, &j));
-    CPU_TRY(prepare(dev, &j));
+    const bool in_pieces = count_pieces(dev, &j);
+    CPU_TRY(in_pieces ? cut_pieces(dev, &j) : prepare(dev, &j));
     j.scratch = oct_cpu_scratch(dev, OCT_CPU_SCRATCH_THREADS,
                                 (uint64_t)oct_pool_n_threads(dev->pool) * OCT_KERN_LINEAR_SCRATCH);
     if (!j.scratch) return OCTET_E_NOMEM;
-    oct_pool_run(dev->pool, product_share, &j);
+    oct_pool_run(dev->pool, in_pieces ? piece_share : product_share, &j);
     return OCTET_OK;
 }

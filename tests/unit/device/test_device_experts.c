@@ -251,6 +251,67 @@ static void grouped_int8_is_the_plain_sum(void **st) {
     }
 }
 
+/* A prompt's rows are handed out in pieces: an expert of more than a block of rows, experts of a
+ * hundred, and one without any. */
+enum { PE = 18, PN = 21, PK = 67, P_IN = 200, P_LONG = 701, P_EACH = 98 };
+enum { P_ROWS = P_LONG + (PE - 2) * P_EACH };
+
+typedef struct prompt {
+    int8_t q[P_IN][PK], w[PE][PN][PK];
+    float rs[P_IN], cs[PE][PN];
+    int32_t first[PE + 1], row[P_ROWS];
+    float want[P_ROWS][PN], got[P_ROWS][PN];
+} prompt;
+
+static void fill_prompt(prompt *p) {
+    for (int i = 0; i < P_IN * PK; i++) p->q[i / PK][i % PK] = (int8_t)(rnd() % 256 - 128);
+    for (int i = 0; i < PE * PN * PK; i++)
+        p->w[i / (PN * PK)][i / PK % PN][i % PK] = (int8_t)(rnd() % 256 - 128);
+    for (int i = 0; i < P_IN; i++) p->rs[i] = rndf() + 1.5f;
+    for (int i = 0; i < PE * PN; i++) p->cs[i / PN][i % PN] = rndf() + 1.5f;
+    for (int i = 0; i < P_ROWS; i++) p->row[i] = (int32_t)(rnd() % P_IN);
+    for (int e = 0; e < PE; e++)
+        p->first[e + 1] = p->first[e] + (e == 1 ? 0 : e == 2 ? P_LONG : P_EACH);
+    for (int e = 0; e < PE; e++)
+        for (int i = p->first[e]; i < p->first[e + 1]; i++)
+            for (int j = 0; j < PN; j++) {
+                int32_t sum = 0;
+                for (int k = 0; k < PK; k++) sum += p->q[p->row[i]][k] * p->w[e][j][k];
+                p->want[i][j] = ((float)sum * p->rs[p->row[i]]) * p->cs[e][j];
+            }
+}
+
+static void grouped_int8_of_a_prompt(void **st) {
+    (void)st;
+    static prompt p;
+    fill_prompt(&p);
+    for (unsigned n_threads = 1; n_threads <= 5; n_threads++) { /* five have too few pieces */
+        fixture f = open_with(n_threads);
+        const octet_weight_desc d = {
+            .struct_bytes = sizeof d, .dtype = OCTET_I8, .n = PN, .k = PK, .n_experts = PE};
+        const octet_weight_rows rows = {.struct_bytes = sizeof rows,
+                                        .n_rows = (uint64_t)PE * PN,
+                                        .data = p.w,
+                                        .col_scale = p.cs[0]};
+        octet_weight w = 0;
+        good(&f, f.d->ops->weight_create(f.d->dev, &d, &w));
+        good(&f, f.d->ops->weight_write(f.d->dev, w, &rows));
+        const octet_linear_grouped_op op = {
+            .struct_bytes = sizeof op,
+            .n_rows = P_ROWS,
+            .n_in = P_IN,
+            .weight = w,
+            .first = put(&f, p.first, sizeof p.first),
+            .row = put(&f, p.row, sizeof p.row),
+            .qx = {put(&f, p.q, sizeof p.q), put(&f, p.rs, sizeof p.rs), PK},
+            .out = {put(&f, NULL, sizeof p.got), PN}};
+        good(&f, f.d->ops->linear_grouped(f.s, &op));
+        get(&f, p.got, op.out.data, sizeof p.got);
+        assert_memory_equal(p.got, p.want, sizeof p.got);
+        finish(&f);
+    }
+}
+
 /* Rows that are grouped already: no index. */
 static void grouped_float_is_the_plain_sum(void **st) {
     (void)st;
@@ -461,6 +522,7 @@ int main(void) {
         cmocka_unit_test(route_out_of_contract_is_refused),
         cmocka_unit_test(permute_is_stable),
         cmocka_unit_test(grouped_int8_is_the_plain_sum),
+        cmocka_unit_test(grouped_int8_of_a_prompt),
         cmocka_unit_test(grouped_float_is_the_plain_sum),
         cmocka_unit_test(grouped_out_of_contract_is_refused),
         cmocka_unit_test(each_expert_has_its_own_scale),
