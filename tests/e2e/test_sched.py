@@ -18,7 +18,7 @@ class Priority(Case):
                                                 ignore_eos=True)
             ended.append((priority, status, body["choices"][0]["text"]))
 
-        threads = [threading.Thread(target=ask, args=(0, 6000))]
+        threads = [threading.Thread(target=ask, args=(0, 12000))]
         threads[0].start()
         begun.wait(0.1)
         for p in (9, 5, -7):
@@ -43,6 +43,10 @@ class Waiting(Case):
         self.assertEqual(status, 400, body)
         self.assertIn("64", body["error"]["message"])
         seen, lock = [], threading.Lock()
+        busy = threading.Thread(target=self.server.complete, kwargs={
+            "prompt": "a", "max_tokens": 12000, "ignore_eos": True})
+        busy.start()
+        time.sleep(0.1)
 
         def ask():
             status, head, _ = self.server.request(
@@ -53,7 +57,7 @@ class Waiting(Case):
         threads = [threading.Thread(target=ask) for _ in range(12)]
         for t in threads:
             t.start()
-        for t in threads:
+        for t in threads + [busy]:
             t.join()
         self.assertLessEqual(set(seen), {(200, None), (503, "1")})
         self.assertIn((200, None), seen)
