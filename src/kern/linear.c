@@ -21,6 +21,7 @@ enum {
     LEAST_ROWS = 96,
     FLOAT_ROWS = 192,
     OPERAND_BYTES = 512 * 1024,
+    TILE_UNIT = 32, /* row unit of tile registers: such a core has 2 MiB of second level cache */
     SCRATCH_CELLS = OCT_KERN_LINEAR_SCRATCH / 4,
     GROUP_UNIT = 4, /* panels; no variant works on more at a time */
 };
@@ -40,7 +41,8 @@ static uint32_t block_rows(uint32_t m, uint32_t unit, uint32_t most) {
 }
 
 static uint32_t most_rows_i8(uint32_t unit, size_t row_bytes) {
-    const size_t rows = OPERAND_BYTES / row_bytes / unit * unit;
+    const size_t bytes = unit >= TILE_UNIT ? 2 * OPERAND_BYTES : OPERAND_BYTES;
+    const size_t rows = bytes / row_bytes / unit * unit;
     return rows < LEAST_ROWS ? LEAST_ROWS : rows > MOST_ROWS ? MOST_ROWS : (uint32_t)rows;
 }
 

@@ -10,12 +10,16 @@
  *
  * Two by two needs one load for each product. K is cut so that the weights of two panels stay in
  * the first level cache while the rows pass; the cut costs a load and a store of the sums.
+ * Meanwhile the weights that come next are asked for, spread over the steps: for experts of a layer
+ * they lie in memory, and reading them would take as long again as the products of a hundred rows.
  *
  * The tiles are set up at the start of a product and given back at its end, so that nothing is left
  * in a thread that waits. Rows left over by 32 are a product of their own with smaller tiles:
  * setting up in the inner loops would cost more than reading the weights twice.
  */
 #include "kern/x86/amx_tiles.h"
+
+#include <stdbool.h>
 
 #include "kern/pack.h"
 #include "kern/x86/kern_x86.h"
@@ -51,8 +55,23 @@ typedef struct block {
     uint32_t steps; /* of STEP_K */
     int32_t *c0, *c1;
     size_t ldc_bytes;
-    int first; /* the sums start at zero */
+    int first;                     /* the sums start at zero */
+    const int8_t *ahead0, *ahead1; /* what to ask for of the next two panels */
+    uint32_t ahead_lines;          /* of each of them, a step */
+    uint32_t ahead_left;           /* of each of them, in all */
 } block;
+
+/* Into the second level: the first is full of the weights at hand. Not through the intrinsic: gcc
+ * 12 takes a loop of nothing else for an empty one. */
+static inline void prefetch_line(const int8_t *at) { __asm__ volatile("prefetcht1 %0" ::"m"(*at)); }
+
+static inline void ask_ahead(const block *o, uint32_t step) {
+    const size_t at = (size_t)step * o->ahead_lines * 64;
+    for (size_t line = at; line < at + (size_t)o->ahead_lines * 64; line += 64) {
+        prefetch_line(o->ahead0 + line);
+        prefetch_line(o->ahead1 + line);
+    }
+}
 
 /* Two row tiles x two panels. */
 static void two_by_two(const block *o) {
@@ -69,6 +88,7 @@ static void two_by_two(const block *o) {
         _tile_loadd(3, o->c1 + J, o->ldc_bytes);
     }
     for (uint32_t s = 0; s < o->steps; s++) {
+        ask_ahead(o, s);
         _tile_loadd(6, b0 + (size_t)s * TILE_BYTES, 64);
         _tile_loadd(4, o->a0 + (size_t)s * STEP_K, o->row_bytes);
         _tile_dpbssd(0, 4, 6);
@@ -170,55 +190,98 @@ static void few_rows(const char *rows, size_t row_bytes, uint32_t m, const int8_
     }
 }
 
+/* A product's weights: panels, and what is read after them (NULL: nothing). */
+typedef struct weights {
+    const int8_t *panels;
+    uint32_t kpad;
+    size_t panel_bytes;
+    uint32_t n_panels;
+    const int8_t *next;
+} weights;
+
+static inline uint32_t steps_from(const weights *w, uint32_t k0) {
+    return (w->kpad - k0 < CHUNK ? w->kpad - k0 : CHUNK) / STEP_K;
+}
+
+/* Lines to ask for while two panels from p on are worked on from k0 on: those of the two that come
+ * next, shared out over the steps of n_blocks pairs of row tiles. */
+static void plan_ahead(block *o, const weights *w, uint32_t k0, uint32_t p, uint32_t n_blocks) {
+    uint32_t steps = o->steps;
+    if (w->n_panels - p > 2) {
+        o->ahead0 = o->b + 2 * w->panel_bytes;
+    } else if (k0 + CHUNK < w->kpad) {
+        o->ahead0 = w->panels + (size_t)(k0 + CHUNK) * J;
+        steps = steps_from(w, k0 + CHUNK);
+    } else if (w->next) {
+        o->ahead0 = w->next;
+        steps = steps_from(w, 0);
+    } else {
+        return;
+    }
+    o->ahead1 = o->ahead0 + w->panel_bytes;
+    o->ahead_left = steps * TILE_ROWS;
+    o->ahead_lines = (o->ahead_left + o->steps * n_blocks - 1) / (o->steps * n_blocks);
+}
+
+/* A block asked for its part. */
+static void step_ahead(block *o) {
+    const uint32_t asked = o->steps * o->ahead_lines;
+    o->ahead0 += (size_t)asked * 64;
+    o->ahead1 += (size_t)asked * 64;
+    o->ahead_left -= asked < o->ahead_left ? asked : o->ahead_left;
+    if (o->ahead_left == 0) o->ahead_lines = 0;
+}
+
 /* m rows in pairs of tiles with 16 and second rows: m is a multiple of 16 + second. */
 static void many_rows(const char *rows, size_t row_bytes, uint32_t m, uint32_t second,
-                      const int8_t *panels, uint32_t kpad, size_t panel_bytes, uint32_t n_panels,
-                      int32_t *c, size_t ldc) {
+                      const weights *w, bool ahead, int32_t *c, size_t ldc) {
     const uint8_t r = (uint8_t)second;
+    const uint32_t block_rows = TILE_ROWS + second;
     oct_amx_configure((const uint8_t[8]){16, 16, r, r, 16, r, 16, 16});
-    for (uint32_t k0 = 0; k0 < kpad; k0 += CHUNK) {
-        const uint32_t steps = (kpad - k0 < CHUNK ? kpad - k0 : CHUNK) / STEP_K;
-        for (uint32_t p = 0; p < n_panels; p += 2)
-            for (uint32_t i = 0; i < m; i += TILE_ROWS + second) {
-                const char *a = rows + i * row_bytes + k0;
-                int32_t *to = c + i * ldc + (size_t)p * J;
-                const block o = {.a0 = a,
-                                 .a1 = a + TILE_ROWS * row_bytes,
-                                 .row_bytes = row_bytes,
-                                 .b = panels + p * panel_bytes + (size_t)k0 * J,
-                                 .panel_bytes = panel_bytes,
-                                 .steps = steps,
-                                 .c0 = to,
-                                 .c1 = to + TILE_ROWS * ldc,
-                                 .ldc_bytes = ldc * sizeof *c,
-                                 .first = k0 == 0};
-                if (n_panels - p >= 2)
+    for (uint32_t k0 = 0; k0 < w->kpad; k0 += CHUNK)
+        for (uint32_t p = 0; p < w->n_panels; p += 2) {
+            block o = {.row_bytes = row_bytes,
+                       .b = w->panels + p * w->panel_bytes + (size_t)k0 * J,
+                       .panel_bytes = w->panel_bytes,
+                       .steps = steps_from(w, k0),
+                       .ldc_bytes = ldc * sizeof *c,
+                       .first = k0 == 0,
+                       .ahead0 = w->panels,
+                       .ahead1 = w->panels};
+            if (ahead) plan_ahead(&o, w, k0, p, m / block_rows);
+            for (uint32_t i = 0; i < m; i += block_rows) {
+                o.a0 = rows + i * row_bytes + k0;
+                o.a1 = o.a0 + TILE_ROWS * row_bytes;
+                o.c0 = c + i * ldc + (size_t)p * J;
+                o.c1 = o.c0 + TILE_ROWS * ldc;
+                if (w->n_panels - p >= 2)
                     two_by_two(&o);
                 else
                     two_by_one(&o);
+                step_ahead(&o);
             }
-    }
+        }
 }
 
 /* Tiles are configured by the loops, whose shapes they follow. */
-static void all_rows(const char *rows, size_t row_bytes, uint32_t m, const int8_t *panels,
-                     uint32_t kpad, size_t panel_bytes, uint32_t n_panels, int32_t *c, size_t ldc) {
+static void all_rows(const char *rows, size_t row_bytes, uint32_t m, const weights *w, int32_t *c,
+                     size_t ldc) {
     const uint32_t whole = m / (2 * TILE_ROWS) * (2 * TILE_ROWS), left = m - whole;
     const char *tail = rows + whole * row_bytes;
     int32_t *c_tail = c + whole * ldc;
-    if (whole > 0)
-        many_rows(rows, row_bytes, whole, TILE_ROWS, panels, kpad, panel_bytes, n_panels, c, ldc);
+    if (whole > 0) many_rows(rows, row_bytes, whole, TILE_ROWS, w, true, c, ldc);
     if (left > TILE_ROWS)
-        many_rows(tail, row_bytes, left, left - TILE_ROWS, panels, kpad, panel_bytes, n_panels,
-                  c_tail, ldc);
+        many_rows(tail, row_bytes, left, left - TILE_ROWS, w, whole == 0, c_tail, ldc);
     else if (left > 0)
-        few_rows(tail, row_bytes, left, panels, kpad, panel_bytes, n_panels, c_tail, ldc);
+        few_rows(tail, row_bytes, left, w->panels, w->kpad, w->panel_bytes, w->n_panels, c_tail,
+                 ldc);
 }
 
 OCT_DECL_GEMM_I8(oct_gemm_i8_amx) {
     (void)colsum;
     OCT_AMX_FENCE();
-    all_rows(rows, row_bytes, m, panels, kpad, panel_bytes, n_panels, c, ldc);
+    const weights w = {panels, kpad, panel_bytes, n_panels, NULL};
+    all_rows(rows, row_bytes, m, &w, c, ldc);
     _tile_release();
     OCT_AMX_FENCE();
 }
@@ -236,9 +299,11 @@ OCT_DECL_PRODUCT_I8(oct_product_i8_amx) {
                                       .cs = e->cs + col,
                                       .fbias = e->fbias ? e->fbias + col : NULL,
                                       .add = e->add};
+        const int8_t *at = panels + col / J * panel_bytes;
+        const weights w = {at, kpad, panel_bytes, (width + J - 1) / J,
+                           left > width ? at + side * panel_bytes : NULL};
         OCT_AMX_FENCE();
-        all_rows(rows, row_bytes, m, panels + col / J * panel_bytes, kpad, panel_bytes,
-                 (width + J - 1) / J, c, ldc);
+        all_rows(rows, row_bytes, m, &w, c, ldc);
         OCT_AMX_FENCE();
         oct_epilogue_i8_avx512(c, ldc, m, width, &part, y + col, ldy);
     }
