@@ -127,7 +127,7 @@ static oct_status read_sizes(source *s, oct_model_config *c) {
     OCT_TRY(get_size(s, "attention.key_length", OCT_MAX_HEAD_DIM, &c->head_dim));
     value_dim = c->head_dim;
     OCT_TRY(get_size(s, "attention.value_length", OCT_MAX_HEAD_DIM, &value_dim));
-    if (c->head_dim < 1 || c->head_dim > OCT_MAX_HEAD_DIM || value_dim != c->head_dim)
+    if (c->head_dim > OCT_MAX_HEAD_DIM || value_dim != c->head_dim)
         return OCT_FAIL(s->err, OCT_E_UNSUPPORTED,
                         "%s: heads of %u keys and %u values (want equal, 1 to %d)", s->where,
                         c->head_dim, value_dim, OCT_MAX_HEAD_DIM);

@@ -85,7 +85,7 @@ static oct_status read_sizes(const source *s, const oct_family_row *row, oct_mod
                         s->where, c->hidden, c->n_heads);
     c->head_dim = row->default_head_dim ? row->default_head_dim : c->hidden / c->n_heads;
     OCT_TRY(oct_config_int(s, s->obj, "head_dim", 1, OCT_MAX_HEAD_DIM, &c->head_dim));
-    if (c->head_dim < 1 || c->head_dim > OCT_MAX_HEAD_DIM)
+    if (c->head_dim > OCT_MAX_HEAD_DIM)
         return OCT_FAIL(s->err, OCT_E_CORRUPT,
                         "%s: hidden_size / num_attention_heads is %u (want 1 to %d)", s->where,
                         c->head_dim, OCT_MAX_HEAD_DIM);

@@ -96,7 +96,8 @@ static const char *check_group(walk *w) {
     return NULL;
 }
 
-/* Reads "{n}", "{n,}", "{,m}" or "{n,m}" at i. False: not a counted repeat. */
+/* Reads "{n}", "{n,}" or "{n,m}" at i. False: not a counted repeat. "{,m}" is one to some engines
+ * and text to others. */
 static bool read_count(walk *w, bool *many, const char **bad) {
     size_t k = 1;
     unsigned n[2] = {0, 0};
@@ -117,6 +118,7 @@ static bool read_count(walk *w, bool *many, const char **bad) {
     }
     if (look(w, k) != '}' || !any) return false;
     if (n[0] > MAX_COUNT || n[1] > MAX_COUNT) *bad = "a repeat count above 1000";
+    if (look(w, 1) == ',') *bad = "a repeat without a lower bound";
     *many = comma ? open_end || n[1] > 1 : n[0] > 1;
     w->i += k + 1;
     return true;

@@ -70,7 +70,6 @@ static bool next_word(oct_str *s, oct_str *word) {
     uint32_t point;
     for (; at < s->len; at += len) {
         oct_utf8_next((oct_str){s->ptr + at, s->len - at}, &point, &len);
-        if (len == 0) len = 1;
         if (oct_tmpl_is_space(point)) break;
     }
     *word = (oct_str){s->ptr, at};
@@ -242,7 +241,6 @@ static void replace_empty(tmpl_text *t, oct_str s, oct_str to, int64_t max) {
     while (s.len && max != 0) {
         oct_tmpl_text_add(t, to);
         oct_utf8_next(s, &point, &len);
-        if (len == 0) len = 1;
         oct_tmpl_text_add(t, (oct_str){s.ptr, len});
         s = (oct_str){s.ptr + len, s.len - len};
         max -= max > 0;
@@ -338,11 +336,15 @@ static bool find(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, const char *name, 
 
 static bool m_find(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_val *out) {
     int64_t at;
-    return find(c, s, a, "find", false, &at) && (*out = tmpl_int(at), true);
+    if (!find(c, s, a, "find", false, &at)) return false;
+    *out = tmpl_int(at);
+    return true;
 }
 static bool m_rfind(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_val *out) {
     int64_t at;
-    return find(c, s, a, "rfind", true, &at) && (*out = tmpl_int(at), true);
+    if (!find(c, s, a, "rfind", true, &at)) return false;
+    *out = tmpl_int(at);
+    return true;
 }
 static bool m_index(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_val *out) {
     int64_t at;
@@ -475,7 +477,9 @@ static bool count_equal(tmpl_ctx *c, tmpl_val l, const tmpl_args *a, const char 
 
 static bool m_list_count(tmpl_ctx *c, tmpl_val l, const tmpl_args *a, tmpl_val *out) {
     int64_t n, first;
-    return count_equal(c, l, a, "count", &n, &first) && (*out = tmpl_int(n), true);
+    if (!count_equal(c, l, a, "count", &n, &first)) return false;
+    *out = tmpl_int(n);
+    return true;
 }
 static bool m_list_index(tmpl_ctx *c, tmpl_val l, const tmpl_args *a, tmpl_val *out) {
     int64_t n, first;

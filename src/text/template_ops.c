@@ -321,7 +321,7 @@ static bool str_item(tmpl_ctx *c, tmpl_val s, int64_t i, tmpl_val *out, bool *fo
     if (!*found) return true;
     const uint32_t at = oct_tmpl_offset(s, (uint32_t)i);
     oct_utf8_next((oct_str){s.u.s + at, s.len - at}, &point, &len);
-    *out = oct_tmpl_str((oct_str){s.u.s + at, len ? len : 1});
+    *out = oct_tmpl_str((oct_str){s.u.s + at, len});
     out->flags = s.flags & TMPL_SAFE;
     return true;
 }

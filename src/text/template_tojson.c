@@ -54,7 +54,6 @@ static void write_str(writer *w, oct_str s) {
         if (ch >= 0x7F) {
             if (!w->style->ensure_ascii) continue;
             oct_utf8_next((oct_str){s.ptr + at, s.len - at}, &p, &len);
-            if (len == 0) len = 1;
         }
         if (at > from) oct_tmpl_text_add(&w->t, (oct_str){s.ptr + from, at - from});
         write_escaped(&w->t, p);

@@ -21,7 +21,7 @@ uint32_t oct_tmpl_count(tmpl_val s) { return (uint32_t)oct_utf8_count((oct_str){
 static size_t next(tmpl_val s, size_t at, uint32_t *point) {
     size_t len;
     oct_utf8_next((oct_str){s.u.s + at, s.len - at}, point, &len);
-    return len ? len : 1;
+    return len;
 }
 
 uint32_t oct_tmpl_offset(tmpl_val s, uint32_t point) {

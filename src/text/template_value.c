@@ -323,7 +323,6 @@ static bool iterate_str(tmpl_ctx *c, tmpl_val s, tmpl_list *out) {
     if (!oct_tmpl_step(c, s.len / 16)) return false;
     for (size_t at = 0; at < s.len; at += len) {
         oct_utf8_next((oct_str){s.u.s + at, s.len - at}, &point, &len);
-        if (len == 0) len = 1;
         if (!oct_tmpl_list_add(c, out, oct_tmpl_str((oct_str){s.u.s + at, len}))) return false;
     }
     return true;

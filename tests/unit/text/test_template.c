@@ -48,6 +48,19 @@ static void lists_of_the_template_may_grow(void **state) {
     refused("{{ l.append(1) }}", "{\"l\": [1]}", "not allowed");
     refused("{{ l.pop() }}", "{\"l\": [1]}", "not allowed");
     renders("{% set m = l[:] %}{{ m.append(2) }}{{ m }}{{ l }}", "{\"l\": [1]}", "None[1, 2][1]");
+    renders("{% set m = [1] %}{{ m.extend('ab') }}{{ m.extend([]) }}{{ m }}{{ m.pop(true) }}", NULL,
+            "NoneNone[1, 'a', 'b']a");
+    refused("{% set m = [1] %}{{ m.extend(5) }}", NULL, "not iterable");
+    refused("{% set m = [1] %}{{ m.extend() }}", NULL, "extend");
+    refused("{{ l.extend([1]) }}", "{\"l\": [1]}", "not allowed");
+    refused("{% set m = [1] %}{{ m.append() }}", NULL, "append");
+    refused("{% set m = [1] %}{{ m.pop('x') }}", NULL, "pop");
+    refused("{% set m = [1] %}{{ m.pop(1, 2) }}", NULL, "pop");
+    refused("{% set m = [1] %}{{ m.pop(1) }}", NULL, "pop index out of range");
+    refused("{% set m = [1] %}{{ m.pop(-2) }}", NULL, "pop index out of range");
+    refused("{{ [].pop() }}", NULL, "pop");
+    refused("{{ [1].index(5) }}", NULL, "the value is not in the list");
+    refused("{{ 's'.rsplit(none, 1) }}", NULL, "not supported");
 }
 
 static void from_json_reads_what_tojson_wrote(void **state) {
@@ -55,6 +68,7 @@ static void from_json_reads_what_tojson_wrote(void **state) {
     renders("{{ ('{\"a\": [1, 2.5, null, true, \"é\"]}'|from_json).a[4] }}", NULL, "é");
     refused("{{ '{'|from_json }}", NULL, "from_json");
     refused("{{ 5|from_json }}", NULL, "wants a string");
+    refused("{{ '5'|from_json(1) }}", NULL, "from_json");
 }
 
 static void strftime_is_local_and_english(void **state) {

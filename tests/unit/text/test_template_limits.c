@@ -20,12 +20,12 @@ static int unload(void **state) {
 }
 
 /* Renders once; true when the limits sufficed. */
-static bool suffices(const oct_template *t, const oct_template_limits *limits, oct_str want) {
-    const oct_template_input in = {.kwargs = json_object_get(all, "vars")};
+static bool renders_as(const oct_template *t, const oct_template_input *in,
+                       const oct_template_limits *limits, oct_str want) {
     oct_err err = {.code = OCT_OK};
     oct_buf out;
     oct_buf_init(&out, oct_system_allocator(), 0);
-    const oct_status st = oct_template_render(t, &in, limits, &out, &err);
+    const oct_status st = oct_template_render(t, in, limits, &out, &err);
     if (st == OCT_OK)
         assert_true(oct_str_eq(oct_buf_view(&out), want));
     else if (st != OCT_E_INVALID || !strstr(err.text, "limit"))
@@ -34,6 +34,11 @@ static bool suffices(const oct_template *t, const oct_template_limits *limits, o
         assert_int_equal(out.len, 0);
     oct_buf_fini(&out);
     return st == OCT_OK;
+}
+
+static bool suffices(const oct_template *t, const oct_template_limits *limits, oct_str want) {
+    const oct_template_input in = {.kwargs = json_object_get(all, "vars")};
+    return renders_as(t, &in, limits, want);
 }
 
 /* Calls try with every template that renders; seed differs from one to the next. */
@@ -83,8 +88,26 @@ static void any_output(const oct_template *t, oct_str source, oct_str want, size
     while (!suffices(t, &limits, want)) limits.max_output_bytes += 1 + want.len / 8;
 }
 
+/* All that a render is given counts. */
+static void memory_for_the_input(void) {
+    static const oct_template_var vars[] = {{"bos_token", "<s>"}, {"pad_token", NULL}};
+    json_t *list = json_of("[{\"role\": \"user\", \"content\": [1.5, null, true, \"text\"]}]");
+    const oct_template_input in = {
+        .messages = list, .tools = list, .documents = list, .vars = vars, .n_vars = 2};
+    oct_template *t;
+    const oct_str source = OCT_STR("{{ bos_token }}{{ tools == documents }}{{ messages|length }}");
+    assert_int_equal(oct_template_create(oct_system_allocator(), source.ptr, source.len, &t, NULL),
+                     OCT_OK);
+    oct_template_limits limits = {.max_memory_bytes = 16};
+    while (!renders_as(t, &in, &limits, OCT_STR("<s>True1"))) limits.max_memory_bytes += 16;
+    assert_true(limits.max_memory_bytes > 1000);
+    oct_template_release(t);
+    json_decref(list);
+}
+
 static void memory_ends_anywhere(void **state) {
     (void)state;
+    memory_for_the_input();
     each(any_memory);
 }
 

@@ -154,6 +154,69 @@ static void pre_tokenizers(void **state) {
     oct_tokenizer_destroy(tok);
 }
 
+static void patterns(void **state) {
+    (void)state;
+    static const struct {
+        const char *regex, *word; /* NULL: taken */
+    } rows[] = {
+        {"\\\\x{41}+", NULL},
+        {"(?:a)", NULL},
+        {"(?=a)a", NULL},
+        {"(?!b)a", NULL},
+        {"(?>a)", NULL},
+        {"(?<=a)b", NULL},
+        {"(?<!a)b", NULL},
+        {"(?i:a)", NULL},
+        {"a{2}", NULL},
+        {"a{1,}", NULL},
+        {"a{0,1}b", NULL},
+        {"a+?", NULL},
+        {"a++", NULL},
+        {"\\\\P{L}", NULL},
+        {"\\\\pL+", NULL},
+        {"[^a\\\\s]+", NULL},
+        {"a??b", NULL},
+        {"(?:ab){1}", NULL},
+        {"(?:a?){1}b", NULL},
+        {"\\\\", "a \\ at its end"},
+        {"a\\\\kb", "a back-reference"},
+        {"a\\\\g1", "a back-reference"},
+        {"[]a]", "a ] at the start"},
+        {"[a[b]]", "a class inside"},
+        {"[a\\\\h]", "read differently"},
+        {"(?<n>a)", "unknown kind"},
+        {"(?<", "unknown kind"},
+        {"(?i)a", "unknown kind"},
+        {"(?", "unknown kind"},
+        {"a+*", "nested quantifier"},
+        {"a**", "nested quantifier"},
+        {"a+?+", "nested quantifier"},
+        {"a+??", "nested quantifier"},
+        {"a+?{2}", "nested quantifier"},
+        {"(?:a{2,})+", "nested quantifier"},
+        {"(?:a{1,3}){2}", "nested quantifier"},
+        {"a{1,5000}", "above 1000"},
+        {"a{2}+", "counted repeat"},
+        {"\\\\p{L", "invalid"},
+        {"a{x}", NULL},
+        {"a{1x}", NULL},
+        {"a{1,2,3}", NULL},
+        {"a{}", NULL},
+        {"a{1", NULL},
+        {"a{,3}b", "without a lower bound"},
+    };
+    for (size_t i = 0; i < OCT_COUNT(rows); i++) {
+        char pre[256];
+        snprintf(pre, sizeof pre,
+                 "{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":\"%s\"}}",
+                 rows[i].regex);
+        if (rows[i].word)
+            refused((parts){.pre = pre}, OCT_E_UNSUPPORTED, rows[i].word);
+        else
+            oct_tokenizer_destroy(made((parts){.pre = pre}));
+    }
+}
+
 static void decoders(void **state) {
     (void)state;
     const oct_status no = OCT_E_UNSUPPORTED;
@@ -349,10 +412,10 @@ static void configs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(normalizers), cmocka_unit_test(pre_tokenizers),
-        cmocka_unit_test(decoders),    cmocka_unit_test(post_processors),
-        cmocka_unit_test(models),      cmocka_unit_test(added),
-        cmocka_unit_test(configs),
+        cmocka_unit_test(normalizers),     cmocka_unit_test(pre_tokenizers),
+        cmocka_unit_test(patterns),        cmocka_unit_test(decoders),
+        cmocka_unit_test(post_processors), cmocka_unit_test(models),
+        cmocka_unit_test(added),           cmocka_unit_test(configs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
