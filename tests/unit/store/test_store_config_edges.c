@@ -384,6 +384,116 @@ static void CF4_heads_and_names(void **state) {
     refused(MODEL("llama") ",\"eos_token_id\":4294967296}", OCT_E_CORRUPT, "eos_token_id");
 }
 
+/* Whatever else is right: a text where a number or a flag belongs is told by its key. */
+static void CF4_every_key_of_json(void **state) {
+    (void)state;
+#define ONES "[1,1,1,1,1,1,1,1]"
+    static const struct {
+        const char *type,
+            *rope;        /* what comes before the key in rope_scaling; NULL: a key of the top */
+        const char *keys; /* separated by blanks */
+    } rows[] = {
+        {"llama", NULL,
+         "rope_theta partial_rotary_factor rotary_dim rms_norm_eps tie_word_embeddings head_dim "
+         "attention_bias mlp_bias num_key_value_heads max_position_embeddings num_hidden_layers "
+         "hidden_size intermediate_size num_attention_heads vocab_size hidden_act rope_scaling"},
+        {"qwen2", NULL, "qkv_bias use_sliding_window sliding_window max_window_layers"},
+        {"qwen3", NULL, "use_qk_norm layer_types"},
+        {"gemma2", NULL, "query_pre_attn_scalar attn_logit_softcapping final_logit_softcapping"},
+        {"gemma3_text", NULL, "rope_local_base_freq sliding_window_pattern"},
+        {"granite", NULL,
+         "embedding_multiplier attention_multiplier residual_multiplier logits_scaling"},
+        {"llama", "\"type\":\"linear\"", "factor rope_theta partial_rotary_factor"},
+        {"llama", "\"type\":\"dynamic\"", "factor"},
+        {"llama", "\"type\":\"yarn\",\"factor\":2",
+         "beta_fast beta_slow truncate mscale mscale_all_dim attention_factor "
+         "original_max_position_embeddings"},
+        {"llama", "\"type\":\"llama3\",\"factor\":2", "low_freq_factor"},
+        {"llama", "\"type\":\"llama3\",\"factor\":2,\"low_freq_factor\":1", "high_freq_factor"},
+        {"phi3", "\"type\":\"longrope\"", "short_factor"},
+        {"phi3", "\"type\":\"longrope\",\"short_factor\":" ONES, "long_factor"},
+        {"phi3", "\"type\":\"longrope\",\"short_factor\":" ONES ",\"long_factor\":" ONES,
+         "factor attention_factor"},
+    };
+    for (size_t i = 0; i < OCT_COUNT(rows); i++) {
+        char keys[512], *rest = keys;
+        snprintf(keys, sizeof keys, "%s", rows[i].keys);
+        for (char *key; (key = strsep(&rest, " "));) {
+            char text[1024];
+            /* Of a key that is there twice the last one counts. */
+            if (rows[i].rope)
+                snprintf(text, sizeof text,
+                         "{\"model_type\":\"%s\"," SIZES ",\"rope_scaling\":{%s,\"%s\":\"x\"}}",
+                         rows[i].type, rows[i].rope, key);
+            else
+                snprintf(text, sizeof text, "{\"model_type\":\"%s\"," SIZES ",\"%s\":\"x\"}",
+                         rows[i].type, key);
+            oct_model_config c;
+            oct_err err = {0};
+            const oct_status st = oct_model_config_parse(oct_str_of(text), "config.json", &c, &err);
+            if (st == OCT_OK) print_error("taken: %s\n", text);
+            assert_true(st == OCT_E_CORRUPT || st == OCT_E_UNSUPPORTED);
+            expect_text(&err, key);
+        }
+    }
+}
+
+static void CF4_every_key_of_gguf(void **state) {
+    (void)state;
+    static const struct {
+        const char *arch, *keys;
+    } rows[] = {
+        {"llama", "attention.key_length attention.value_length rope.freq_base rope.dimension_count "
+                  "rope.scale_linear rope.scaling.factor attention.layer_norm_rms_epsilon"},
+        {"gemma2", "attn_logit_softcapping final_logit_softcapping attention.sliding_window"},
+        {"gemma3", "rope.freq_base_swa"},
+        {"granite", "embedding_scale attention.scale residual_scale logit_scale"},
+    };
+    static const char *const yarn[] = {"yarn_beta_fast", "yarn_beta_slow", "attn_factor",
+                                       "yarn_attn_factor", "original_context_length"};
+    gguf_text g;
+    char full[128];
+    for (size_t i = 0; i < OCT_COUNT(rows); i++) {
+        char keys[512], *rest = keys;
+        snprintf(keys, sizeof keys, "%s", rows[i].keys);
+        for (char *key; (key = strsep(&rest, " "));) {
+            begin(&g, rows[i].arch, 1);
+            snprintf(full, sizeof full, "%s.%s", rows[i].arch, key);
+            text_key(&g, full, "x");
+            tensor(&g, EMBED, 64, 8, 0);
+            refused_gguf(&g, OCT_E_CORRUPT, full);
+        }
+    }
+    for (size_t i = 0; i < OCT_COUNT(yarn); i++) {
+        begin(&g, "llama", 1);
+        text_key(&g, "llama.rope.scaling.type", "yarn");
+        f32_key(&g, "llama.rope.scaling.factor", 2);
+        snprintf(full, sizeof full, "llama.rope.scaling.%s", yarn[i]);
+        text_key(&g, full, "x");
+        tensor(&g, EMBED, 64, 8, 0);
+        refused_gguf(&g, OCT_E_CORRUPT, full);
+    }
+    static const char *const moe[] = {"expert_feed_forward_length",
+                                      "expert_shared_feed_forward_length"};
+    for (size_t i = 0; i < OCT_COUNT(moe); i++) {
+        begin(&g, "qwen2moe", 1);
+        u32_key(&g, "qwen2moe.expert_count", 4);
+        u32_key(&g, "qwen2moe.expert_used_count", 2);
+        snprintf(full, sizeof full, "qwen2moe.%s", moe[i]);
+        text_key(&g, full, "x");
+        tensor(&g, EMBED, 64, 8, 0);
+        refused_gguf(&g, OCT_E_CORRUPT, full);
+    }
+    static const char *const ids[] = {"bos", "eos", "eot", "eom"};
+    for (size_t i = 0; i < OCT_COUNT(ids); i++) {
+        begin(&g, "llama", 1);
+        snprintf(full, sizeof full, "tokenizer.ggml.%s_token_id", ids[i]);
+        text_key(&g, full, "x");
+        tensor(&g, EMBED, 64, 8, 0);
+        refused_gguf(&g, OCT_E_CORRUPT, full);
+    }
+}
+
 static void overrides(void **state) {
     (void)state;
     static const struct {
@@ -423,9 +533,10 @@ static void overrides(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        TEST(gguf_rotary_tensors), TEST(gguf_longrope), TEST(gguf_scaling),
-        TEST(gguf_vocabulary),     TEST(CF5_rope),      TEST(gguf_families_at_their_edges),
-        TEST(CF4_heads_and_names), TEST(overrides),
+        TEST(gguf_rotary_tensors),   TEST(gguf_longrope), TEST(gguf_scaling),
+        TEST(gguf_vocabulary),       TEST(CF5_rope),      TEST(gguf_families_at_their_edges),
+        TEST(CF4_heads_and_names),   TEST(overrides),     TEST(CF4_every_key_of_json),
+        TEST(CF4_every_key_of_gguf),
     };
     return cmocka_run_group_tests_name("edges of configurations", tests, NULL, NULL);
 }

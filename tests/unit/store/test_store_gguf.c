@@ -90,6 +90,12 @@ static void reads_values_and_tensors(void **state) {
     assert_false(oct_gguf_u64(g, "a.i8", &u) || oct_gguf_u64(g, "a.bool", &u) ||
                  oct_gguf_u64(g, "a.ints", &u) || oct_gguf_str(g, "a.u32", &s) ||
                  oct_gguf_u64(g, "none", &u));
+    /* What is not there, or of another kind, is nothing. */
+    assert_false(oct_gguf_value_i64(oct_gguf_value_at(g, 0), 1u << 30, &i));
+    assert_false(oct_gguf_value_f64(oct_gguf_value_at(g, 0), 1u << 30, &d));
+    assert_null(oct_gguf_f32_array(g, "a.strings", &n));
+    assert_null(oct_gguf_str_array(g, "general.architecture", &n));
+    assert_int_equal(n, 0);
     const oct_str *strings = oct_gguf_str_array(g, "a.strings", &n);
     assert_true(strings && n == 2 && oct_str_is(strings[0], "x") && strings[1].len == 0);
     const int32_t *ints = oct_gguf_i32_array(g, "a.ints", &n);

@@ -89,6 +89,16 @@ static void ST2_header_text(void **state) {
     refuse("{\"a\":", 0, "byte");
     refuse("{\"\xff\":1}", 0, "UTF-8");
     refuse("{\"\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", 1, "name of 0 bytes");
+    static const char *const narrow[] = {"F4", "F6_E2M3", "F6_E3M2"};
+    for (size_t i = 0; i < OCT_COUNT(narrow); i++) {
+        char header[128], word[64];
+        snprintf(header, sizeof header,
+                 "{\"a\":{\"dtype\":\"%s\",\"shape\":[2],\"data_offsets\":[0,1]}}", narrow[i]);
+        snprintf(word, sizeof word, "dtype %s is not supported", narrow[i]);
+        refuse(header, 1, word);
+    }
+    refuse("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,-1]}}", 1,
+           "data_offsets must be two whole numbers");
     refuse("{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", 1, "byte");
     refuse("{\"a\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]},"
            "\"a\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}",

@@ -71,6 +71,37 @@ static void from_json_reads_what_tojson_wrote(void **state) {
     refused("{{ '5'|from_json(1) }}", NULL, "from_json");
 }
 
+static void text_that_is_no_unicode_and_large_numbers(void **state) {
+    (void)state;
+    static const char *const halves[] = {"\\ud83d",        "\\ud83dabcdef",  "\\ud83d\\n0000",
+                                         "\\ud83d\\u12g4", "\\ud83d\\u0041", "\\ud83d\\ue000",
+                                         "\\udc00",        "\\ud83d\\x41ab"};
+    for (size_t i = 0; i < OCT_COUNT(halves); i++) {
+        char source[64];
+        snprintf(source, sizeof source, "{{ '%s' }}", halves[i]);
+        refused(source, NULL, "invalid escape in a string");
+    }
+    renders("{{ '\\ud83d\\ude00\\18\\1 \\q' }}", NULL, "\xF0\x9F\x98\x80\0018\001 \\q");
+    refused("{{ 9223372036854775808 }}", NULL, "integer too large");
+    refused("{{ 99999999999999999999 }}", NULL, "integer too large");
+    refused("{{ 1.0000000000000000000000000000000000000000000000000000000000000000001 }}", NULL,
+            "number too long");
+    refused("{{ '9223372036854775808'|int }}", NULL, "integer too large");
+    refused("{{ '-9223372036854775809'|int }}", NULL, "integer too large");
+    refused("{{ 1e19|int }}", NULL, "integer too large");
+    refused("{{ -1e19|int }}", NULL, "integer too large");
+    refused("{{ 10 ** 19 }}", NULL, "integer too large");
+    refused("{{ 'x' is nope and '%s' }}", NULL, "nope");
+    refused("{{ '5'|int(0, 40) }}", NULL, "a base from 2 to 36");
+    refused("{{ '5'|int(0, 'x') }}", NULL, "a base from 2 to 36");
+    refused("{{ strftime_now(5) }}", NULL, "strftime_now");
+    refused("{{ '%*d' % (99999999, 1) }}", NULL, "limit");
+    refused("{{ '%99999999999d' % 1 }}", NULL, "limit");
+    refused("{{ '{:99999999999}'.format(1) }}", NULL, "limit");
+    refused("{{ '{:.99999999999f}'.format(1.5) }}", NULL, "limit");
+    refused("{{ '{99999999999}'.format(1) }}", NULL, "limit");
+}
+
 static void strftime_is_local_and_english(void **state) {
     (void)state;
     oct_template *t;
@@ -552,6 +583,7 @@ int main(void) {
         cmocka_unit_test(vectors),
         cmocka_unit_test(lists_of_the_template_may_grow),
         cmocka_unit_test(from_json_reads_what_tojson_wrote),
+        cmocka_unit_test(text_that_is_no_unicode_and_large_numbers),
         cmocka_unit_test(strftime_is_local_and_english),
         cmocka_unit_test(absent_tokens_are_undefined),
         cmocka_unit_test(content_form_is_found),
