@@ -4,11 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
-#include "model/dummy.h"
+#include "embed/open.h"
 #include "store/presets.h"
 
 static const char *load_format_help(void) {
@@ -112,123 +111,63 @@ static void set_log_level(const open_options *o) {
         if (strcmp(o->log_level, names[i]) == 0) oct_log_set_level((oct_log_level)i);
 }
 
-/* The vocabulary of a GGUF file as text/ wants it. */
-static oct_status tokenizer_of_gguf(const oct_gguf *g, oct_tokenizer **out, oct_err *err) {
-    static const struct {
-        const char *key;
-        size_t at;
-    } ids[] = {{"tokenizer.ggml.bos_token_id", offsetof(oct_vocab_desc, bos_id)},
-               {"tokenizer.ggml.eos_token_id", offsetof(oct_vocab_desc, eos_id)},
-               {"tokenizer.ggml.unknown_token_id", offsetof(oct_vocab_desc, unk_id)},
-               {"tokenizer.ggml.padding_token_id", offsetof(oct_vocab_desc, pad_id)}};
-    static const struct {
-        const char *key;
-        size_t at;
-    } switches[] = {
-        {"tokenizer.ggml.add_bos_token", offsetof(oct_vocab_desc, add_bos)},
-        {"tokenizer.ggml.add_eos_token", offsetof(oct_vocab_desc, add_eos)},
-        {"tokenizer.ggml.add_space_prefix", offsetof(oct_vocab_desc, add_space_prefix)}};
-    oct_vocab_desc d = {.bos_id = -1,
-                        .eos_id = -1,
-                        .unk_id = -1,
-                        .pad_id = -1,
-                        .add_bos = -1,
-                        .add_eos = -1,
-                        .add_space_prefix = -1};
-    uint64_t n_tokens = 0, n_merges = 0, n_types = 0, n_scores = 0;
-
-    if (!oct_gguf_str(g, "tokenizer.ggml.model", &d.model))
-        return OCT_FAIL(err, OCT_E_CORRUPT, "tokenizer.ggml.model: missing");
-    oct_gguf_str(g, "tokenizer.ggml.pre", &d.pre);
-    oct_gguf_str(g, "tokenizer.chat_template", &d.chat_template);
-    d.tokens = oct_gguf_str_array(g, "tokenizer.ggml.tokens", &n_tokens);
-    d.merges = oct_gguf_str_array(g, "tokenizer.ggml.merges", &n_merges);
-    d.types = oct_gguf_i32_array(g, "tokenizer.ggml.token_type", &n_types);
-    d.scores = oct_gguf_f32_array(g, "tokenizer.ggml.scores", &n_scores);
-    if (!d.tokens) return OCT_FAIL(err, OCT_E_CORRUPT, "tokenizer.ggml.tokens: missing");
-    if ((d.types && n_types != n_tokens) || (d.scores && n_scores != n_tokens))
-        return OCT_FAIL(
-            err, OCT_E_CORRUPT,
-            "tokenizer.ggml: lists of unlike length (got %llu tokens, %llu types, %llu scores)",
-            (unsigned long long)n_tokens, (unsigned long long)n_types,
-            (unsigned long long)n_scores);
-    d.n_tokens = n_tokens;
-    d.n_merges = n_merges;
-    for (size_t i = 0; i < OCT_COUNT(ids); i++)
-        oct_gguf_i64(g, ids[i].key, (int64_t *)((char *)&d + ids[i].at));
-    for (size_t i = 0; i < OCT_COUNT(switches); i++) {
-        bool on;
-        if (oct_gguf_bool(g, switches[i].key, &on)) *(int *)((char *)&d + switches[i].at) = on;
-    }
-    return oct_tokenizer_create(oct_system_allocator(), &d, out, err);
-}
-
 static int fail_with(oct_status st, const oct_err *err, const char *path) {
     return cli_fail(cli_status_of(st), "%s", err->text[0] ? err->text : path);
-}
-
-static bool has_tokenizer(const char *folder) {
-    char file[4096];
-    struct stat st;
-    return snprintf(file, sizeof file, "%s/tokenizer.json", folder) < (int)sizeof file &&
-           stat(file, &st) == 0;
-}
-
-static oct_status tokenizer_of_path(const char *path, oct_tokenizer **out, oct_err *err) {
-    oct_gguf *g;
-    oct_status st;
-    if (!oct_gguf_is(path)) {
-        st = oct_tokenizer_open(oct_system_allocator(), path, out, err);
-    } else if ((st = oct_gguf_open(oct_system_allocator(), path, &g, err)) == OCT_OK) {
-        st = tokenizer_of_gguf(g, out, err);
-        oct_gguf_close(g);
-    }
-    if (st != OCT_OK) oct_err_prefix(err, "%s", path);
-    return st;
 }
 
 static int fail_with_file(oct_status st, const oct_err *err) {
     return cli_fail(st == OCT_E_NOMEM ? EXIT_SYSTEM : EXIT_MODEL, "%s", err->text);
 }
 
+static void model_progress(void *ctx, uint64_t done, uint64_t total) { bar_show(ctx, done, total); }
+
+/* The CPU's mask is a setting of its device. settings[512] takes both. */
+static int read_settings(const open_options *o, char *settings, size_t bytes) {
+    const char *given = o->device_settings ? o->device_settings : "";
+    const char *mask = o->cpu_mask ? o->cpu_mask : "";
+    if (strlen(given) > 400)
+        return cli_fail(EXIT_USAGE, "--device-settings: too long (got %zu bytes, want at most 400)",
+                        strlen(given));
+    snprintf(settings, bytes, "%s%s%s%.32s", given, given[0] && o->cpu_mask ? "," : "",
+             o->cpu_mask ? "mask=" : "", mask);
+    return -1;
+}
+
+static oct_open_options words_of(const open_options *o) {
+    return (oct_open_options){.device = o->device,
+                              .quantization = o->quantization,
+                              .kv_cache_dtype = o->kv_cache_dtype,
+                              .kv_skip_layers = o->kv_skip_layers,
+                              .load_format = o->load_format,
+                              .hf_overrides = o->hf_overrides,
+                              .tokenizer = o->tokenizer,
+                              .seed = o->seed,
+                              .n_threads = (uint32_t)o->threads,
+                              .max_model_len = (uint32_t)o->max_model_len,
+                              .block_size = (uint32_t)o->block_size,
+                              .unbound = !o->cpu_binding,
+                              .overlap = o->overlap,
+                              .strict = o->strict};
+}
+
 int open_tokenizer(const open_options *o, const char *path, oct_tokenizer **out) {
     oct_err err = {0};
-    *out = NULL;
     set_log_level(o);
-    const oct_status st = tokenizer_of_path(o->tokenizer ? o->tokenizer : path, out, &err);
+    const oct_status st = oct_open_tokenizer(o->tokenizer ? o->tokenizer : path, out, &err);
     return st == OCT_OK ? -1 : fail_with_file(st, &err);
 }
 
 oct_status open_own_tokenizer(const open_options *o, const oct_checkpoint *ckpt,
                               oct_tokenizer **out, oct_err *err) {
-    const char *path = oct_checkpoint_path(ckpt);
-    const oct_gguf *g = oct_checkpoint_gguf(ckpt);
-    *out = NULL;
-    if (o->tokenizer) return tokenizer_of_path(o->tokenizer, out, err);
-    if (!g) return has_tokenizer(path) ? tokenizer_of_path(path, out, err) : OCT_OK;
-    const oct_status st = tokenizer_of_gguf(g, out, err);
-    if (st != OCT_OK) oct_err_prefix(err, "%s", path);
-    return st;
+    const oct_open_options w = words_of(o);
+    return oct_open_own_tokenizer(&w, ckpt, out, err);
 }
 
 oct_status open_weights(const open_options *o, const char *path, oct_checkpoint **out,
                         oct_err *err) {
-    const oct_allocator *mem = oct_system_allocator();
-    const bool preset = oct_preset_is(path), dummy = strcmp(o->load_format, "dummy") == 0;
-    *out = NULL;
+    const oct_open_options w = words_of(o);
     set_log_level(o);
-    if (dummy) return oct_dummy_open(mem, path, o->hf_overrides, o->seed, out, err);
-    if (preset)
-        return OCT_FAIL(err, OCT_E_INVALID,
-                        "%s: a preset has no weights; --load-format dummy makes some up", path);
-    OCT_TRY(oct_checkpoint_open_with(mem, path, o->hf_overrides, out, err));
-    const bool gguf = oct_checkpoint_gguf(*out) != NULL;
-    if (strcmp(o->load_format, "auto") == 0 || gguf == (strcmp(o->load_format, "gguf") == 0))
-        return OCT_OK;
-    oct_checkpoint_close(*out);
-    *out = NULL;
-    return OCT_FAIL(err, OCT_E_INVALID, "--load-format %s: %s is %s", o->load_format, path,
-                    gguf ? "a GGUF file" : "a folder of safetensors");
+    return oct_open_weights(&w, path, out, err);
 }
 
 int open_checkpoint(const open_options *o, const char *path, opened *out) {
@@ -236,49 +175,55 @@ int open_checkpoint(const open_options *o, const char *path, opened *out) {
     oct_status st = open_weights(o, path, &out->ckpt, &err);
     if (st == OCT_E_INVALID) return cli_fail(EXIT_USAGE, "%s", err.text);
     if (st == OCT_OK) st = open_own_tokenizer(o, out->ckpt, &out->tokenizer, &err);
-    return st == OCT_OK ? -1 : fail_with_file(st, &err);
+    return st == OCT_OK ? -1 : fail_with(st, &err, path);
 }
 
 int open_device(const open_options *o, opened *out) {
     char settings[512];
+    oct_open_options w = words_of(o);
     oct_err err = {0};
     set_log_level(o);
-    const char *given = o->device_settings ? o->device_settings : "";
-    const char *mask = o->cpu_mask ? o->cpu_mask : "";
-    if (strlen(given) > 400)
-        return cli_fail(EXIT_USAGE, "--device-settings: too long (got %zu bytes, want at most 400)",
-                        strlen(given));
-    snprintf(settings, sizeof settings, "%s%s%s%.32s", given, given[0] && o->cpu_mask ? "," : "",
-             o->cpu_mask ? "mask=" : "", mask);
-    const oct_device_options od = {.n_threads = (uint32_t)o->threads,
-                                   .bind_threads = o->cpu_binding ? 1 : 2,
-                                   .overlap = o->overlap,
-                                   .settings = settings[0] ? settings : NULL};
-    const oct_status st =
-        oct_device_open(oct_system_allocator(), o->device, &od, &out->device, &err);
+    const int status = read_settings(o, settings, sizeof settings);
+    if (status >= 0) return status;
+    w.settings = settings;
+    const oct_status st = oct_open_device(&w, &out->device, &err);
     return st == OCT_OK ? -1 : fail_with(st, &err, o->device);
 }
 
-static void model_progress(void *ctx, uint64_t done, uint64_t total) { bar_show(ctx, done, total); }
-
 int open_model_options(const open_options *o, oct_model_options *mo) {
+    const oct_open_options w = words_of(o);
     oct_err err = {0};
-    if (oct_kv_choice_parse(o->kv_cache_dtype, &mo->kv, &err) != OCT_OK)
-        return cli_fail(EXIT_USAGE, "%s", err.text);
-    mo->kv_skip_layers = o->kv_skip_layers;
-    uint64_t block = o->block_size;
-    if (block % 32 != 0) {
-        block = (block + 31) / 32 * 32;
-        oct_warn("--block-size: rounded up to %llu, a multiple of 32", (unsigned long long)block);
-    }
-    const bool on_load = strstr(o->quantization, "int8") && strcmp(o->quantization, "w8a8_int8") &&
-                         strcmp(o->quantization, "blockwise_int8");
-    mo->quant = on_load ? OCT_QUANT_INT8 : OCT_QUANT_AS_STORED;
-    mo->scheme = on_load ? NULL : o->quantization;
-    mo->strict = o->strict;
-    if (o->max_model_len) mo->max_model_len = (uint32_t)o->max_model_len;
-    mo->block_tokens = (uint32_t)block;
-    return -1;
+    const oct_status st = oct_open_model_options(&w, mo, &err);
+    return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
+}
+
+int open_engine(const open_options *o, const char *path, octet_engine_options *eo,
+                octet_engine **out) {
+    bar b = {"loading weights", -1};
+    char settings[512], sentence[OCT_ERR_TEXT];
+    set_log_level(o);
+    const int status = read_settings(o, settings, sizeof settings);
+    if (status >= 0) return status;
+    eo->flags |= (o->cpu_binding ? 0 : OCTET_ENGINE_UNBOUND) |
+                 (o->strict ? OCTET_ENGINE_STRICT : 0) | (o->overlap ? 0 : OCTET_ENGINE_NO_ASYNC);
+    eo->n_threads = (uint32_t)o->threads;
+    eo->max_model_len = (uint32_t)o->max_model_len;
+    eo->block_size = (uint32_t)o->block_size;
+    eo->kv_cache_bytes = o->kv_cache_memory;
+    eo->seed = o->seed;
+    eo->device = o->device;
+    eo->device_settings = settings;
+    eo->quantization = o->quantization;
+    eo->kv_cache_dtype = o->kv_cache_dtype;
+    eo->kv_cache_dtype_skip_layers = o->kv_skip_layers;
+    eo->load_format = o->load_format;
+    eo->hf_overrides = o->hf_overrides;
+    eo->tokenizer = o->tokenizer;
+    eo->progress = o->quiet ? NULL : model_progress;
+    eo->progress_ctx = &b;
+    const int32_t code = octet_engine_open(path, eo, out, sentence, sizeof sentence);
+    bar_end(&b);
+    return code == OCTET_OK ? -1 : cli_fail(cli_status_of((oct_status)code), "%s", sentence);
 }
 
 int open_model(const open_options *o, const char *path, oct_model_options *mo, opened *out) {

@@ -5,6 +5,8 @@
 #ifndef OCT_APPS_OPEN_H
 #define OCT_APPS_OPEN_H
 
+#include <octet/octet.h>
+
 #include "cli.h"
 #include "device/device.h"
 #include "model/model.h"
@@ -61,6 +63,10 @@ int open_model_options(const open_options *o, oct_model_options *mo);
 /* device, checkpoint, tokenizer and model; limits (max_rows, ...) come from mo, flags win. */
 int open_model(const open_options *o, const char *path, oct_model_options *mo, opened *out);
 void opened_close(opened *o);
+/* The same through the library's own door: what the flags say goes into *eo, whose other members
+ * are the command's; an engine that runs comes out. -1, or the exit status. */
+int open_engine(const open_options *o, const char *path, octet_engine_options *eo,
+                octet_engine **out);
 
 /* A bar on stderr when that is a terminal: "label  42 % [#####     ]". */
 typedef struct bar {

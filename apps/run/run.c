@@ -1,13 +1,13 @@
 /*
  * apps/run/run.c - `octet run MODEL [PROMPT]`: one answer, or a chat in the terminal.
  *
- * The engine's callback prints; this thread reads lines and waits. Ctrl-C stops the answer that is
- * being given; at the prompt it clears the line, and Ctrl-D leaves.
+ * A user of the library's door (octet/octet.h) like any other program. This thread reads lines,
+ * polls and prints. Ctrl-C stops the answer that is being given; at the prompt it clears the line,
+ * and Ctrl-D leaves.
  */
 #include <editline/readline.h>
 #include <errno.h>
-#include <jansson.h>
-#include <pthread.h>
+#include <octet/octet.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,11 +16,9 @@
 #include <unistd.h>
 
 #include "commands.h"
-#include "engine/engine.h"
 #include "open.h"
-#include "text/chat.h"
 
-enum { MAX_HISTORY = 1000, TICK_NS = 20 * 1000 * 1000 };
+enum { MAX_HISTORY = 1000, TICK_MS = 20, SENTENCE_BYTES = 512 };
 
 typedef struct run_options {
     open_options open;
@@ -33,18 +31,12 @@ typedef struct run_options {
 
 typedef struct chat {
     const run_options *o;
-    opened m;
-    oct_template *template; /* NULL: plain continuation */
-    oct_engine *engine;
-    json_t *messages;
-    oct_buf answer; /* written by the engine thread until finished */
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool finished;
-    oct_finish finish;
-    char error[OCT_ERR_TEXT];
-    uint32_t n_prompt, n_completion;
-    oct_request_times times;
+    octet_engine *engine;
+    octet_engine_info info;
+    octet_message *messages; /* [n]; role static, content its own */
+    size_t n, cap;
+    oct_buf answer;
+    char sentence[SENTENCE_BYTES]; /* of the last failure */
 } chat;
 
 static volatile sig_atomic_t interrupted;
@@ -53,129 +45,86 @@ static void on_interrupt(int sig) {
     interrupted = 1;
 }
 
-/* On the engine thread. A terminal that takes nothing slows nobody else here. */
-static void on_output(void *user, const oct_output *out) {
-    chat *c = user;
-    if (out->text.len) {
-        fwrite(out->text.ptr, 1, out->text.len, stdout);
-        fflush(stdout);
-        oct_buf_str(&c->answer, out->text);
-    }
-    if (out->finish == OCT_FINISH_NONE) return;
-    pthread_mutex_lock(&c->lock);
-    c->finished = true;
-    c->finish = out->finish;
-    snprintf(c->error, sizeof c->error, "%s", out->error);
-    c->n_prompt = out->n_prompt;
-    c->n_completion = out->n_completion;
-    c->times = out->times;
-    pthread_cond_signal(&c->changed);
-    pthread_mutex_unlock(&c->lock);
-}
-
-static void wait_for_answer(chat *c, oct_request *r) {
-    pthread_mutex_lock(&c->lock);
-    while (!c->finished) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += TICK_NS;
-        if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
-        pthread_cond_timedwait(&c->changed, &c->lock, &until);
-        if (interrupted) oct_request_cancel(r);
-    }
-    pthread_mutex_unlock(&c->lock);
-}
-
-static void print_stats(const chat *c) {
-    const double first = (double)(c->times.first_token_ns - c->times.arrival_ns) / 1e9;
-    const double rest = (double)(c->times.last_token_ns - c->times.first_token_ns) / 1e9;
-    if (!c->o->stats || !c->times.first_token_ns) return;
+static void print_stats(const chat *c, const octet_output *out) {
+    const double first = (double)(out->first_token_ns - out->arrival_ns) / 1e9;
+    const double rest = (double)(out->last_token_ns - out->first_token_ns) / 1e9;
+    if (!c->o->stats || !out->first_token_ns) return;
     fprintf(stderr, "%s[%u tokens in, first after %.0f ms; %u out, %.1f tokens/s]%s\n",
-            isatty(STDERR_FILENO) ? "\033[2m" : "", c->n_prompt, first * 1e3, c->n_completion,
-            rest > 0 ? (c->n_completion - 1) / rest : 0.0, isatty(STDERR_FILENO) ? "\033[0m" : "");
+            isatty(STDERR_FILENO) ? "\033[2m" : "", out->n_prompt, first * 1e3, out->n_completion,
+            rest > 0 ? (out->n_completion - 1) / rest : 0.0,
+            isatty(STDERR_FILENO) ? "\033[0m" : "");
 }
 
-static oct_status render(chat *c, const char *prompt, oct_buf *text, oct_err *err) {
-    const oct_tokenizer *t = c->m.tokenizer;
-    const oct_template_var vars[] = {{"bos_token", oct_tokenizer_bos_text(t).ptr},
-                                     {"eos_token", oct_tokenizer_eos_text(t).ptr}};
-    oct_template_var set[OCT_COUNT(vars)];
-    size_t n_set = 0;
-    if (!c->template) {
-        oct_buf_cstr(text, prompt);
-        return OCT_OK;
-    }
-    for (size_t i = 0; i < OCT_COUNT(vars); i++)
-        if (vars[i].value && vars[i].value[0]) set[n_set++] = vars[i];
-    const oct_chat_request req = {
-        .messages = c->messages, .add_generation_prompt = true, .vars = set, .n_vars = n_set};
-    return oct_chat_render(c->template, &req, NULL, text, err);
-}
-
-/* Asks, and prints the answer while it is made. */
-static oct_status ask(chat *c, const char *prompt, oct_err *err) {
-    const run_options *o = c->o;
-    const oct_generation_config *g = oct_checkpoint_generation(c->m.ckpt);
-    const uint32_t longest = oct_engine_get_info(c->engine)->max_model_len;
-    oct_request *handle = NULL;
-    oct_buf text;
-    oct_ids ids;
-
-    oct_buf_init(&text, oct_system_allocator(), 0);
-    oct_ids_init(&ids, oct_system_allocator());
-    oct_status st = render(c, prompt, &text, err);
-    if (st == OCT_OK)
-        st = oct_tokenizer_encode(
-            c->m.tokenizer, oct_buf_view(&text),
-            OCT_ENCODE_PARSE_SPECIAL | (c->template ? 0 : OCT_ENCODE_ADD_SPECIAL), &ids, err);
-    if (st == OCT_OK && (ids.len == 0 || ids.len >= longest))
-        st = OCT_FAIL(err, OCT_E_INVALID,
-                      "the conversation has %zu tokens; the maximum context length is %u (/clear "
-                      "begins anew)",
-                      ids.len, longest);
-    oct_request_spec spec = OCT_REQUEST_SPEC_DEFAULT;
-    spec.prompt = ids.data;
-    spec.n_prompt = (uint32_t)ids.len;
-    const uint64_t room = longest - ids.len;
-    spec.max_tokens = (uint32_t)(o->max_tokens && o->max_tokens < room ? o->max_tokens : room);
-    spec.sampling.temperature = (float)(o->temperature >= 0  ? o->temperature
-                                        : g->has_temperature ? g->temperature
-                                                             : 0.7);
-    spec.sampling.top_p = (float)o->top_p;
-    spec.sampling.top_k = (int32_t)o->top_k;
-    spec.sampling.min_p = (float)o->min_p;
-    if (g->has_repetition_penalty) spec.sampling.repetition_penalty = (float)g->repetition_penalty;
-    spec.sampling.has_seed = o->open.seed_given;
-    spec.sampling.seed = o->open.seed;
-    spec.on_output = on_output;
-    spec.user = c;
-
-    interrupted = 0;
-    c->finished = false;
-    oct_buf_clear(&c->answer);
-    if (st == OCT_OK) st = oct_engine_submit(c->engine, &spec, &handle, err);
-    if (st == OCT_OK) {
-        wait_for_answer(c, handle);
-        putchar('\n');
+/* Prints the answer while it is made. A code of octet/status.h. */
+static int32_t print_answer(chat *c, octet_request *r) {
+    octet_output out = {.struct_bytes = sizeof out};
+    while (out.finish == OCTET_RUNNING) {
+        const int32_t code = octet_poll(r, TICK_MS, &out);
+        if (code != OCTET_OK) return code;
+        fwrite(out.text, 1, out.text_bytes, stdout);
         fflush(stdout);
-        print_stats(c);
-        if (c->finish == OCT_FINISH_ERROR) st = OCT_FAIL(err, OCT_E_DEVICE, "%s", c->error);
+        oct_buf_add(&c->answer, out.text, out.text_bytes);
+        if (interrupted) octet_cancel(r);
     }
-    interrupted = 0;
-    oct_request_release(handle);
-    oct_buf_fini(&text);
-    oct_ids_fini(&ids);
-    return st;
+    putchar('\n');
+    fflush(stdout);
+    print_stats(c, &out);
+    if (out.finish != OCTET_FINISH_ERROR) return OCTET_OK;
+    snprintf(c->sentence, sizeof c->sentence, "%s", out.error);
+    return OCTET_E_DEVICE;
 }
 
-static void say_as(chat *c, const char *role, oct_str text) {
-    json_array_append_new(c->messages, json_pack("{s:s, s:s%}", "role", role, "content",
-                                                 text.ptr ? text.ptr : "", text.len));
+/* Continues the conversation, or the text of its last message where there is no template. */
+static int32_t ask(chat *c) {
+    const run_options *o = c->o;
+    octet_request_spec spec = {.struct_bytes = sizeof spec};
+    octet_request *r;
+    int32_t code = octet_request_defaults(c->engine, &spec);
+    if (c->info.has_chat_template && !o->raw) {
+        spec.messages = c->messages;
+        spec.n_messages = (uint32_t)c->n;
+    } else {
+        spec.text = c->messages[c->n - 1].content;
+    }
+    spec.max_tokens = (uint32_t)o->max_tokens;
+    if (o->temperature >= 0) spec.temperature = (float)o->temperature;
+    spec.top_p = (float)o->top_p;
+    spec.top_k = (int32_t)o->top_k;
+    spec.min_p = (float)o->min_p;
+    if (o->open.seed_given) spec.flags |= OCTET_REQUEST_SEEDED;
+    spec.seed = o->open.seed;
+
+    interrupted = 0;
+    oct_buf_clear(&c->answer);
+    if (code == OCTET_OK) code = octet_submit(c->engine, &spec, &r, c->sentence, SENTENCE_BYTES);
+    if (code == OCTET_OK) {
+        code = print_answer(c, r);
+        octet_request_release(r);
+    }
+    interrupted = 0;
+    return code;
+}
+
+static void drop_last(chat *c) { free((char *)c->messages[--c->n].content); }
+
+/* False: no memory. */
+static bool say_as(chat *c, const char *role, const char *text) {
+    if (c->n == c->cap) {
+        const size_t cap = c->cap ? 2 * c->cap : 16;
+        octet_message *more = realloc(c->messages, cap * sizeof *more);
+        if (!more) return false;
+        c->messages = more;
+        c->cap = cap;
+    }
+    char *kept = strdup(text);
+    if (!kept) return false;
+    c->messages[c->n++] = (octet_message){role, kept};
+    return true;
 }
 
 static void begin_anew(chat *c) {
-    json_array_clear(c->messages);
-    if (c->o->system) say_as(c, "system", oct_str_of(c->o->system));
+    while (c->n > 0) drop_last(c);
+    if (c->o->system) say_as(c, "system", c->o->system);
 }
 
 /* ---- the terminal --------------------------------------------------------------------------- */
@@ -220,7 +169,6 @@ static int converse(chat *c) {
     if (isatty(STDIN_FILENO))
         fprintf(stderr, "/clear begins anew, Ctrl-C stops an answer, Ctrl-D leaves\n");
     for (char *line; (line = next_line()) || interrupted;) {
-        oct_err err = {0};
         if (!line) { /* Ctrl-C at the prompt */
             interrupted = 0;
             putchar('\n');
@@ -233,12 +181,14 @@ static int converse(chat *c) {
             free(line);
             break;
         } else if (line[0]) {
-            say_as(c, "user", oct_str_of(line));
-            if (ask(c, line, &err) == OCT_OK) {
-                say_as(c, "assistant", oct_buf_view(&c->answer));
+            const bool said = say_as(c, "user", line);
+            const int32_t code = said ? ask(c) : OCTET_E_NOMEM;
+            if (code == OCTET_OK) {
+                say_as(c, "assistant", oct_buf_cs(&c->answer));
             } else {
-                json_array_remove(c->messages, json_array_size(c->messages) - 1);
-                fprintf(stderr, "octet: %s\n", err.text);
+                if (said) drop_last(c);
+                fprintf(stderr, "octet: %s%s\n", c->sentence,
+                        code == OCTET_E_INVALID ? " (/clear begins anew)" : "");
             }
         }
         free(line);
@@ -253,76 +203,42 @@ static int converse(chat *c) {
 
 /* ---- the command ---------------------------------------------------------------------------- */
 
-static int start_engine(chat *c) {
-    const oct_model_info *info = oct_model_get_info(c->m.model);
-    const oct_model_config *cfg = oct_checkpoint_config(c->m.ckpt);
-    const oct_generation_config *g = oct_checkpoint_generation(c->m.ckpt);
-    static int32_t eos[2 * OCT_MAX_EOS];
-    uint32_t n_eos = 0;
-    oct_err err = {0};
-    uint64_t blocks = (info->max_model_len - 1) / info->block_tokens + 1;
-    if (c->o->open.kv_cache_memory &&
-        c->o->open.kv_cache_memory / info->kv_bytes_per_block < blocks)
-        blocks = c->o->open.kv_cache_memory / info->kv_bytes_per_block;
-
-    for (uint32_t i = 0; i < cfg->n_eos; i++) eos[n_eos++] = cfg->eos_ids[i];
-    for (uint32_t i = 0; i < g->n_eos; i++) eos[n_eos++] = g->eos_ids[i];
-    const int32_t own = oct_tokenizer_eos(c->m.tokenizer);
-    if (n_eos == 0 && own >= 0) eos[n_eos++] = own;
-    const oct_engine_options eo = {
-        .n_blocks = (uint32_t)blocks, .max_num_seqs = 1, .eos_ids = eos, .n_eos = n_eos};
-    oct_status st = oct_model_kv_create(c->m.model, (uint32_t)blocks, &err);
-    if (st == OCT_OK)
-        st = oct_engine_create(oct_system_allocator(), c->m.model, c->m.tokenizer, &eo, &c->engine,
-                               &err);
-    if (st == OCT_OK) st = oct_engine_start(c->engine, &err);
-    return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
+static int open_chat(chat *c, const char *path) {
+    octet_engine_options eo = {
+        .struct_bytes = sizeof eo, .max_num_seqs = 1, .max_num_batched_tokens = 512};
+    const int status = open_engine(&c->o->open, path, &eo, &c->engine);
+    if (status >= 0) return status;
+    c->info.struct_bytes = sizeof c->info;
+    if (octet_engine_get_info(c->engine, &c->info) != OCTET_OK)
+        return cli_fail(EXIT_INTERNAL, "run: no word from the engine");
+    if (!c->info.has_tokenizer)
+        return cli_fail(EXIT_MODEL, "%s: tokenizer.json: missing; a chat needs it", path);
+    if (c->info.template_error[0] && !c->o->raw)
+        return cli_fail(EXIT_MODEL, "%s (--raw continues text without one)",
+                        c->info.template_error);
+    return -1;
 }
 
-static int open_template(chat *c) {
-    const oct_str source = oct_tokenizer_chat_template(c->m.tokenizer, NULL);
-    oct_err err = {0};
-    if (c->o->raw || !source.ptr) return -1;
-    if (oct_template_create(oct_system_allocator(), source.ptr, source.len, &c->template, &err) ==
-        OCT_OK)
-        return -1;
-    return cli_fail(EXIT_MODEL, "chat template: %s (--raw continues text without one)", err.text);
+static int answer_once(chat *c, const char *prompt) {
+    const int32_t code = say_as(c, "user", prompt) ? ask(c) : OCTET_E_NOMEM;
+    if (code == OCTET_OK) return EXIT_CLEAN;
+    return cli_fail(code == OCTET_E_INVALID ? EXIT_USAGE : EXIT_INTERNAL, "%s", c->sentence);
 }
 
 static int run_chat(const run_options *o, const char *path, const char *prompt) {
-    chat c = {.o = o,
-              .messages = json_array(),
-              .lock = PTHREAD_MUTEX_INITIALIZER,
-              .changed = PTHREAD_COND_INITIALIZER};
-    oct_model_options mo = {.max_rows = 512, .max_seqs = 1, .max_logits = 1};
-    oct_err err = {0};
-
+    chat c = {.o = o, .sentence = "no memory"};
     oct_buf_init(&c.answer, oct_system_allocator(), 0);
-    int status = open_model(&o->open, path, &mo, &c.m);
-    if (status < 0 && !c.m.tokenizer)
-        status = cli_fail(EXIT_MODEL, "%s: tokenizer.json: missing; a chat needs it", path);
-    if (status < 0) status = open_template(&c);
-    if (status < 0) status = start_engine(&c);
+    int status = open_chat(&c, path);
     if (status < 0) {
         const struct sigaction act = {.sa_handler = on_interrupt}; /* reads end with EINTR */
         sigaction(SIGINT, &act, NULL);
         begin_anew(&c);
-        if (!prompt) {
-            status = converse(&c);
-        } else {
-            say_as(&c, "user", oct_str_of(prompt));
-            const oct_status st = ask(&c, prompt, &err);
-            status = st == OCT_OK ? EXIT_CLEAN
-                                  : cli_fail(st == OCT_E_INVALID ? EXIT_USAGE : EXIT_INTERNAL, "%s",
-                                             err.text);
-        }
+        status = prompt ? answer_once(&c, prompt) : converse(&c);
     }
-    if (c.engine) oct_engine_stop(c.engine, 0);
-    oct_engine_destroy(c.engine);
-    oct_template_release(c.template);
-    json_decref(c.messages);
+    octet_engine_close(c.engine);
+    while (c.n > 0) drop_last(&c);
+    free(c.messages);
     oct_buf_fini(&c.answer);
-    opened_close(&c.m);
     return status;
 }
 

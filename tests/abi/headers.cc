@@ -3,6 +3,8 @@
 
 #include <octet/device.h>
 
+#include <octet/octet.h>
+
 extern "C" octet_device_plugin_fn octet_device_plugin_v1;
 int abi_headers_cxx(const octet_device_ops *ops);
 int abi_headers_cxx(const octet_device_ops *ops) {

@@ -6,6 +6,8 @@
  */
 #include <octet/device.h>
 
+#include <octet/octet.h>
+
 _Static_assert(sizeof(void *) == 8, "64-bit pointers");
 
 #define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), "size of " #type)
@@ -392,3 +394,91 @@ AT(octet_device_ops, combine, 352);
 AT(octet_device_ops, softcap, 360);
 AT(octet_device_ops, weight_load, 368);
 AT(octet_device_ops, feed, 376);
+
+/* ---- octet/octet.h ---- */
+
+SIZE(octet_engine_options, 128);
+AT(octet_engine_options, struct_bytes, 0);
+AT(octet_engine_options, flags, 4);
+AT(octet_engine_options, n_threads, 8);
+AT(octet_engine_options, max_model_len, 12);
+AT(octet_engine_options, max_num_seqs, 16);
+AT(octet_engine_options, max_num_batched_tokens, 20);
+AT(octet_engine_options, max_num_queued_reqs, 24);
+AT(octet_engine_options, block_size, 28);
+AT(octet_engine_options, kv_cache_bytes, 32);
+AT(octet_engine_options, seed, 40);
+AT(octet_engine_options, device, 48);
+AT(octet_engine_options, device_settings, 56);
+AT(octet_engine_options, quantization, 64);
+AT(octet_engine_options, kv_cache_dtype, 72);
+AT(octet_engine_options, kv_cache_dtype_skip_layers, 80);
+AT(octet_engine_options, load_format, 88);
+AT(octet_engine_options, hf_overrides, 96);
+AT(octet_engine_options, tokenizer, 104);
+AT(octet_engine_options, progress, 112);
+AT(octet_engine_options, progress_ctx, 120);
+
+SIZE(octet_engine_info, 72);
+AT(octet_engine_info, struct_bytes, 0);
+AT(octet_engine_info, max_model_len, 4);
+AT(octet_engine_info, n_vocab, 8);
+AT(octet_engine_info, n_blocks, 12);
+AT(octet_engine_info, block_tokens, 16);
+AT(octet_engine_info, has_tokenizer, 20);
+AT(octet_engine_info, has_chat_template, 24);
+AT(octet_engine_info, reserved, 28);
+AT(octet_engine_info, weight_bytes, 32);
+AT(octet_engine_info, device, 40);
+AT(octet_engine_info, family, 48);
+AT(octet_engine_info, scheme, 56);
+AT(octet_engine_info, template_error, 64);
+
+SIZE(octet_message, 16);
+AT(octet_message, role, 0);
+AT(octet_message, content, 8);
+
+SIZE(octet_request_spec, 136);
+AT(octet_request_spec, struct_bytes, 0);
+AT(octet_request_spec, flags, 4);
+AT(octet_request_spec, messages, 8);
+AT(octet_request_spec, text, 16);
+AT(octet_request_spec, ids, 24);
+AT(octet_request_spec, n_messages, 32);
+AT(octet_request_spec, n_ids, 36);
+AT(octet_request_spec, max_tokens, 40);
+AT(octet_request_spec, min_tokens, 44);
+AT(octet_request_spec, temperature, 48);
+AT(octet_request_spec, top_p, 52);
+AT(octet_request_spec, min_p, 56);
+AT(octet_request_spec, top_k, 60);
+AT(octet_request_spec, repetition_penalty, 64);
+AT(octet_request_spec, frequency_penalty, 68);
+AT(octet_request_spec, presence_penalty, 72);
+AT(octet_request_spec, choice, 76);
+AT(octet_request_spec, seed, 80);
+AT(octet_request_spec, stop, 88);
+AT(octet_request_spec, stop_ids, 96);
+AT(octet_request_spec, n_stop, 104);
+AT(octet_request_spec, n_stop_ids, 108);
+AT(octet_request_spec, cache_salt, 112);
+AT(octet_request_spec, on_ready, 120);
+AT(octet_request_spec, user, 128);
+
+SIZE(octet_output, 96);
+AT(octet_output, struct_bytes, 0);
+AT(octet_output, finish, 4);
+AT(octet_output, text, 8);
+AT(octet_output, text_bytes, 16);
+AT(octet_output, tokens, 24);
+AT(octet_output, logprobs, 32);
+AT(octet_output, n_tokens, 40);
+AT(octet_output, status, 44);
+AT(octet_output, error, 48);
+AT(octet_output, n_prompt, 56);
+AT(octet_output, n_completion, 60);
+AT(octet_output, n_cached, 64);
+AT(octet_output, reserved, 68);
+AT(octet_output, arrival_ns, 72);
+AT(octet_output, first_token_ns, 80);
+AT(octet_output, last_token_ns, 88);
