@@ -135,7 +135,7 @@ class Limits(Case):
             c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             c.connect(("127.0.0.1", s.port))
             body = json.dumps({"prompt": "a", "max_tokens": 32000, "ignore_eos": True,
-                               "stream": True, "logprobs": 5}).encode()
+                               "stream": True, "logprobs": 20}).encode()
             c.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             end = time.monotonic() + (300 if SANITIZED else 60)  # until 4 MiB lie unsent
             while True:
