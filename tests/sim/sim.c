@@ -40,6 +40,7 @@ static bool world_init(sim_world *w, uint64_t seed) {
     w->n_blocks = 2 + below(w, one_in(w, 2) ? 12 : SIM_BLOCKS - 2);
     w->n_families = 1 + below(w, 6);
     w->n_salts = one_in(w, 2) ? 1 : 1 + below(w, 4);
+    w->overlap = one_in(w, 2);
     w->opt.max_num_seqs = 1 + below(w, 24);
     w->opt.max_num_batched_tokens = w->opt.max_num_seqs + below(w, one_in(w, 2) ? 4 : 100);
     w->opt.max_logits = w->opt.max_num_seqs + below(w, 8);
@@ -72,7 +73,7 @@ static void world_fini(sim_world *w) {
 static void add_token(sim_world *w, sim_seq *s, uint32_t pos) {
     const bool common = pos < s->n_common;
     const uint64_t from = common ? mix(s->family * 1000003u + pos) : mix(w->rng += 77);
-    s->tokens[pos] = (int32_t)(from % (common ? 1000 : 3));
+    s->tokens[pos] = s->drawn[pos] = (int32_t)(from % (common ? 1000 : 3));
     const uint64_t before = pos > 0 ? s->text[pos - 1] : s->salt;
     s->text[pos] = mix(before * 31 + (uint64_t)s->tokens[pos] + 1);
 }
@@ -94,7 +95,7 @@ static void copy_prompt(sim_world *w, sim_seq *s) {
     s->q.extra_logits_end = 0;
     s->salt = o->salt;
     for (uint32_t p = 0; p < o->q.n_prompt; p++) {
-        s->tokens[p] = o->tokens[p];
+        s->tokens[p] = s->drawn[p] = o->tokens[p];
         s->text[p] = o->text[p];
     }
 }
@@ -122,13 +123,29 @@ static void arrive(sim_world *w) {
         oct_sched_add(w->sched, &s->q);
         s->live = true;
         s->ran = false;
-        s->n_lost = 0;
+        s->n_lost = s->n_flying = 0;
+        s->one_by_one = one_in(w, 4);
         s->n_cached = 0;
         return;
     }
 }
 
+/* What steps on their way write to stays held until they are collected. */
+static void hold(sim_world *w, struct sim_part *p) {
+    const sim_seq *s = p->s;
+    for (uint32_t b = p->first / w->block_tokens; b <= (p->first + p->n_rows - 1) / w->block_tokens;
+         b++) {
+        p->held[p->n_held++] = s->storage[b];
+        w->held[s->storage[b]]++;
+        oct_sched_hold(w->sched, s->storage[b]);
+    }
+    p->s = NULL;
+}
+
 static void leave(sim_world *w, sim_seq *s) {
+    for (uint32_t f = 0; s->live && f < w->n_flights; f++)
+        for (uint32_t k = 0; k < w->flights[f].n; k++)
+            if (w->flights[f].parts[k].s == s) hold(w, &w->flights[f].parts[k]);
     oct_sched_remove(w->sched, &s->q);
     s->live = false;
 }
@@ -183,7 +200,8 @@ static bool check_refs(sim_world *w) {
         }
     }
     for (oct_kv_block b = 0; b < w->n_blocks; b++)
-        CHECK(oct_kv_pool_n_refs(w->pool, b) == holders[b]);
+        CHECK(oct_kv_pool_n_refs(w->pool, b) == (uint32_t)holders[b] + w->held[b]);
+    for (oct_kv_block b = 0; b < w->n_blocks; b++) n_held += holders[b] == 0 && w->held[b] > 0;
     CHECK(n_held + oct_kv_pool_n_free(w->pool) == w->n_blocks);
     return true;
 }
@@ -300,7 +318,7 @@ static bool before(const sim_seq *a, const sim_seq *b) {
 /* Why s may be passed by others: it is long, it would be left undone, or one of its group is
  * computing its prompt. */
 static bool may_be_passed(const sim_world *w, const sim_seq *s, const oct_sched_plan *plan) {
-    if (w->opt.max_partial_prefills > 0) return true;
+    if (w->opt.max_partial_prefills > 0 || plan->n_starved > 0) return true;
     uint32_t n_single = 0; /* rows that went before all prompts */
     for (uint32_t k = 0; k < plan->n_items; k++)
         n_single += plan->items[k].n_rows == 1 && plan->items[k].samples;
@@ -326,8 +344,12 @@ static bool check_order(sim_world *w, const oct_sched_plan *plan) {
         alive = alive || s->live;
         if (s->live && s->q.state == OCT_SCHED_RUNNING && (!first || before(s, first))) first = s;
     }
-    CHECK(!alive || plan->n_items > 0);
-    CHECK(!first || first->q.item != OCT_SCHED_NO_ITEM); /* the first always progresses */
+    if (w->n_flights == 0) { /* beside another step it may have nothing to compute yet */
+        CHECK(!alive || plan->n_items > 0);
+        CHECK(!first || first->q.item != OCT_SCHED_NO_ITEM); /* the first always progresses */
+        CHECK(plan->n_starved == 0);
+    }
+    CHECK(w->n_flights == 0 || plan->n_preempted == 0);
     for (uint32_t i = 0; i < SIM_SEQS; i++) {
         sim_seq *s = &w->seqs[i];
         const bool runs = s->live && s->q.state == OCT_SCHED_RUNNING;
@@ -386,7 +408,7 @@ static bool check_plan(sim_world *w, const oct_sched_plan *plan) {
     for (uint32_t i = 0; i < SIM_SEQS; i++) {
         const sim_seq *s = &w->seqs[i];
         if (s->live && s->q.state == OCT_SCHED_RUNNING && s->n_cached >= s->q.n_prompt &&
-            s->q.n_tokens - s->n_cached == 1)
+            s->q.n_tokens - s->n_cached == 1 && plan->n_starved == 0)
             CHECK(s->q.item != OCT_SCHED_NO_ITEM);
     }
     return true;
@@ -400,50 +422,97 @@ static bool write_rows(sim_world *w, const oct_sched_item *it) {
     for (uint32_t p = it->first; p < it->first + it->n_rows; p++) {
         const oct_kv_block b = s->storage[p / w->block_tokens];
         CHECK(oct_kv_pool_n_refs(w->pool, b) == 1 && !oct_kv_pool_is_kept(w->pool, b));
-        w->blocks[b].at[p % w->block_tokens] = (sim_place){s->text[p], s->tokens[p], w->weights};
+        w->blocks[b].at[p % w->block_tokens] = (sim_place){s->text[p], s->drawn[p], w->weights};
         w->blocks[b].good = false;
     }
     s->n_cached = it->first + it->n_rows;
     return true;
 }
 
-static void collect_item(sim_world *w, const oct_sched_item *it) {
-    sim_seq *s = (sim_seq *)it->seq;
-    const uint32_t end = it->first + it->n_rows;
+/* The token behind row `end` was drawn. */
+static void collect_part(sim_world *w, sim_seq *s, uint32_t end, bool samples) {
     if (end > s->q.extra_logits_begin) s->q.extra_logits_begin = end;
-    if (!it->samples) return;
-    if (one_in(w, 60)) { /* what was drawn is not finite */
+    if (!samples) return;
+    if (one_in(w, 60)) { /* and is not finite */
         w->n.n_failed++;
         leave(w, s);
         return;
     }
     for (uint32_t b = 0; b < end / w->block_tokens; b++) w->blocks[s->storage[b]].good = true;
     oct_sched_collected(w->sched, &s->q, end);
-    add_token(w, s, s->q.n_tokens);
-    s->q.n_tokens++;
-    if (s->q.n_tokens == s->q.max_tokens || one_in(w, 50)) {
+    if (s->n_flying > 0) {
+        s->tokens[end] = s->drawn[end];
+        s->n_flying--;
+    } else {
+        add_token(w, s, s->q.n_tokens++);
+    }
+    if (s->q.n_tokens - s->n_flying == s->q.max_tokens || one_in(w, 50)) {
         w->n.n_finished++;
         leave(w, s);
     }
 }
 
-static bool run_plan(sim_world *w, const oct_sched_plan *plan) {
-    const bool fails = one_in(w, 100); /* the device refuses the step */
-    for (uint32_t k = 0; k < plan->n_items; k++) {
-        const oct_sched_item it = plan->items[k];
+/* The oldest step is done; when it failed, what is behind it failed with it. */
+static void collect(sim_world *w) {
+    static sim_flight f; /* out of the list first, so that nobody who leaves is held for it */
+    f = w->flights[0];
+    w->flights[0] = w->flights[1];
+    w->n_flights--;
+    for (uint32_t k = 0; k < f.n; k++)
+        for (uint32_t i = 0; i < f.parts[k].n_held; i++) {
+            w->held[f.parts[k].held[i]]--;
+            oct_sched_let_go(w->sched, f.parts[k].held[i]);
+        }
+    for (uint32_t k = 0; k < f.n; k++) {
+        const struct sim_part *p = &f.parts[k];
+        if (!p->s) continue;
+        if (f.fails) {
+            leave(w, p->s);
+            w->n.n_failed++;
+        } else {
+            collect_part(w, p->s, p->first + p->n_rows, p->samples);
+        }
+    }
+    if (f.fails && w->n_flights > 0) {
+        w->flights[0].fails = true;
+        collect(w);
+    }
+}
+
+/* Tokens that the step will draw count as there, unknown, where the row behind them may be planned.
+ */
+static void fly(sim_world *w, const sim_flight *f) {
+    for (uint32_t k = 0; k < f->n; k++) {
+        sim_seq *s = f->parts[k].s;
+        if (!s || !f->parts[k].samples || s->one_by_one) continue;
+        if (s->q.n_tokens + 1 >= s->q.max_tokens) continue;
+        add_token(w, s, s->q.n_tokens);
+        s->tokens[s->q.n_tokens++] = -1;
+        s->n_flying++;
+    }
+}
+
+static bool submit(sim_world *w, const oct_sched_plan *plan) {
+    sim_flight *f = &w->flights[w->n_flights];
+    oct_sched_item items[SIM_SEQS];
+    const uint32_t n = plan->n_items;
+    memcpy(items, plan->items, n * sizeof *items);
+    *f = (sim_flight){.fails = one_in(w, 100)}; /* the device refuses the step */
+    for (uint32_t k = 0; k < n; k++) {
         if (one_in(w, 300)) { /* memory for its rows was refused: planned, and never run */
-            leave(w, (sim_seq *)it.seq);
+            leave(w, (sim_seq *)items[k].seq);
             w->n.n_failed++;
             continue;
         }
-        TRY(write_rows(w, &it));
-        if (fails) {
-            leave(w, (sim_seq *)it.seq);
-            w->n.n_failed++;
-        } else {
-            collect_item(w, &it);
-        }
+        TRY(write_rows(w, &items[k]));
+        f->parts[f->n++] = (struct sim_part){.s = (sim_seq *)items[k].seq,
+                                             .first = items[k].first,
+                                             .n_rows = items[k].n_rows,
+                                             .samples = items[k].samples};
     }
+    if (f->n == 0) return true;
+    w->n_flights++;
+    if (w->overlap) fly(w, f);
     return true;
 }
 
@@ -465,10 +534,16 @@ static bool one_step(sim_world *w, uint32_t rate) {
     if (one_in(w, 200)) reload(w);
     if (one_in(w, 10)) oct_sched_set_cost(w->sched, below(w, 1200), below(w, 100));
     TRY(check_ledger(w));
-    const oct_sched_plan *plan = oct_sched_next(w->sched);
+    const bool beside = w->n_flights > 0;
+    w->n.n_beside += beside;
+    const oct_sched_plan *plan =
+        beside ? oct_sched_next_beside(w->sched) : oct_sched_next(w->sched);
+    const bool starved = plan->n_starved > 0;
     TRY(check_plan(w, plan));
     TRY(check_ledger(w));
-    TRY(run_plan(w, plan));
+    if (plan->n_items > 0) TRY(submit(w, plan));
+    if (beside && w->n_flights > 0) collect(w);
+    while (w->n_flights > 0 && (starved || !w->overlap)) collect(w);
     TRY(check_ledger(w));
     oct_sched_check(w->sched);
     w->step++;
@@ -480,7 +555,7 @@ bool sim_run(sim_world *w, uint64_t seed, uint32_t n_steps) {
     const uint32_t rate = (const uint32_t[]){5, 30, 60}[below(w, 3)];
     for (uint32_t i = 0; i < n_steps; i++) TRY(one_step(w, rate));
     uint32_t n_left = 0; /* no more arrivals: all end, in bounded time */
-    while (oldest(w)) {
+    while (oldest(w) || w->n_flights > 0) {
         TRY(one_step(w, 0));
         CHECK(n_left++ < SIM_SEQS * SIM_TABLE * SIM_BLOCK_TOKENS * 2u);
     }

@@ -23,7 +23,7 @@ enum {
 
 typedef struct sim_counts {
     uint64_t n_steps, n_finished, n_aborted, n_failed, n_preempted, n_mixed;
-    uint64_t n_passed, n_hits, n_hit_blocks, n_evicted, n_resets;
+    uint64_t n_passed, n_beside, n_hits, n_hit_blocks, n_evicted, n_resets;
 } sim_counts;
 
 typedef struct sim_seq {
@@ -35,7 +35,10 @@ typedef struct sim_seq {
     uint64_t family;
     uint32_t n_common; /* tokens of the family's text */
     oct_kv_block storage[SIM_TABLE];
+    bool one_by_one;   /* its next row waits until the token before it is known */
+    uint32_t n_flying; /* of q.n_tokens: not known yet, and -1 in tokens */
     int32_t tokens[SIM_TABLE * SIM_BLOCK_TOKENS];
+    int32_t drawn[SIM_TABLE * SIM_BLOCK_TOKENS]; /* as the device knows them */
     uint64_t text[SIM_TABLE * SIM_BLOCK_TOKENS]; /* of tokens [0, i], salt included */
 } sim_seq;
 
@@ -54,6 +57,19 @@ typedef struct sim_block {
     uint64_t serial; /* its entry when last seen; 0: none */
 } sim_block;
 
+/* A step that was submitted and is not collected. */
+typedef struct sim_flight {
+    bool fails;
+    uint32_t n;
+    struct sim_part {
+        sim_seq *s; /* NULL: it left, and the blocks that its rows write to are held */
+        uint32_t first, n_rows;
+        bool samples;
+        uint32_t n_held;
+        oct_kv_block held[SIM_TABLE];
+    } parts[SIM_SEQS];
+} sim_flight;
+
 typedef struct sim_world {
     uint64_t seed, rng, n_groups;
     uint32_t step, block_tokens, n_blocks, weights, n_salts, n_families;
@@ -63,6 +79,10 @@ typedef struct sim_world {
     oct_sched *sched;
     sim_seq seqs[SIM_SEQS];
     sim_block blocks[SIM_BLOCKS];
+    bool overlap; /* a step is planned while one is on its way */
+    uint32_t n_flights;
+    sim_flight flights[2];    /* the older one first */
+    uint8_t held[SIM_BLOCKS]; /* for steps on their way */
     sim_counts n;
     char failed[256]; /* the first promise that was broken; "": none so far */
 } sim_world;
