@@ -154,6 +154,34 @@ static void a_prompt_whose_logits_are_wanted_is_cut_to_the_budget(void **s) {
     small_fini(&t);
 }
 
+/* The first one will need its blocks: letting the other in would only throw it out again. */
+static void nobody_is_let_in_on_blocks_that_others_will_need(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 10, limits(4, 12, 4));
+    small_add(&t, 0, 33, 36);
+    small_add(&t, 1, 4, 8);
+    uint32_t n_preempted = 0;
+    for (int i = 0; i < 3; i++) {
+        const oct_sched_plan *p = oct_sched_next(t.sched);
+        n_preempted += p->n_preempted;
+        draw(p);
+    }
+    assert_int_equal(t.q[1].state, OCT_SCHED_RUNNING); /* nine and one: that fits */
+    small_add(&t, 2, 4, 8);
+    draw(oct_sched_next(t.sched));
+    assert_int_equal(t.q[2].state, OCT_SCHED_WAITING);
+    assert_int_equal(n_preempted, 0);
+    small_fini(&t);
+    small_init(&t, 10, limits(4, 12, 4));
+    small_add(&t, 0, 33, 36);
+    draw(oct_sched_next(t.sched));
+    small_add(&t, 1, 6, 8); /* seven blocks are free, six of them promised, two wanted */
+    draw(oct_sched_next(t.sched));
+    assert_int_equal(t.q[1].state, OCT_SCHED_WAITING);
+    small_fini(&t);
+}
+
 static void contradicting_options_are_refused(void **s) {
     (void)s;
     oct_kv_pool *pool;
@@ -527,6 +555,7 @@ int main(void) {
         cmocka_unit_test(KV2_the_newest_is_preempted),
         cmocka_unit_test(KV1_what_can_never_fit_is_known),
         cmocka_unit_test(a_prompt_whose_logits_are_wanted_is_cut_to_the_budget),
+        cmocka_unit_test(nobody_is_let_in_on_blocks_that_others_will_need),
         cmocka_unit_test(contradicting_options_are_refused),
         cmocka_unit_test(a_known_beginning_is_not_computed_again),
         cmocka_unit_test(KV7_what_was_not_collected_is_not_found),
