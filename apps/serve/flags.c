@@ -149,6 +149,8 @@ static unsigned ignored_flags(serve_options *o, cli_flag *out) {
     } ignored = {.one = 1};
     const cli_flag all[] = {
         cli_string("model", &o->model, "MODEL", "another way to name the model"),
+        cli_string("prefix-caching-hash-algo", &ignored.text, "NAME",
+                   "no effect: cached blocks are compared by their tokens"),
         cli_switch("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),
         cli_switch("trust-remote-code", &ignored.trust_code,
                    "no effect: no code of a model is run"),
