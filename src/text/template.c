@@ -59,6 +59,7 @@ bool oct_tmpl_fail_undef(tmpl_ctx *c, tmpl_val undef) {
 }
 
 bool oct_tmpl_raise(tmpl_ctx *c, oct_str text) {
+    if (text.len == 0) text = oct_str_of("the template refuses and does not say why");
     if (c->status == OCT_OK) c->status = OCT_FAIL(c->err, OCT_E_INVALID, "%.*s", OCT_STR_ARG(text));
     return false;
 }

@@ -116,6 +116,7 @@ static bool fill_dict(tmpl_ctx *c, const tmpl_args *a, const char *what, tmpl_di
         if (!oct_tmpl_step(c, from->n)) return false;
     } else if (a->n_pos) {
         tmpl_list pairs, pair;
+        if (a->pos[0].kind == TMPL_UNDEF) return oct_tmpl_fail_undef(c, a->pos[0]);
         if (!oct_tmpl_iterate(c, a->pos[0], &pairs)) return false;
         for (uint32_t i = 0; i < pairs.n; i++) {
             if (!oct_tmpl_iterate(c, pairs.at[i], &pair)) return false;
@@ -190,7 +191,7 @@ bool oct_tmpl_call(tmpl_ctx *c, tmpl_val fn, const tmpl_args *a, tmpl_val *out) 
     case TMPL_MACRO:
         return oct_tmpl_call_macro(c, fn.u.macro, a, out);
     case TMPL_JOINER:
-        return call_joiner(fn.u.cycler, out);
+        return oct_tmpl_bind(c, a, "joiner", "", 0, NULL) && call_joiner(fn.u.cycler, out);
     case TMPL_UNDEF:
         return oct_tmpl_fail_undef(c, fn);
     default:

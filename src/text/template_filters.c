@@ -202,13 +202,31 @@ static bool float_text(oct_str s, double *out) {
     return *end == '\0';
 }
 
-static bool int_text(oct_str s, int base, int64_t *out, bool *overflow) {
+/* Base 0: as the prefix says, and no other number than zero begins with 0. -1: neither. */
+static int base_of(const char *digits) {
+    if (digits[0] != '0') return 10;
+    switch (digits[1] | 32) {
+    case 'x':
+        return 16;
+    case 'o':
+        return 8;
+    case 'b':
+        return 2;
+    default:
+        return digits[strspn(digits, "0")] == '\0' ? 10 : -1;
+    }
+}
+
+/* False: no integer of that base, or no base. */
+static bool int_text(oct_str s, int64_t base, int64_t *out, bool *overflow) {
     char text[64];
     *overflow = false;
     if (!plain_number(s, text)) return false;
     const char *at = text;
     const bool minus = *at == '-';
     if (*at == '-' || *at == '+') at++;
+    if (base == 0) base = base_of(at);
+    if (base < 2 || base > 36) return false;
     if (at[0] == '0' && (base == 16 || base == 8 || base == 2) &&
         (at[1] | 32) == (base == 16  ? 'x'
                          : base == 8 ? 'o'
@@ -221,7 +239,7 @@ static bool int_text(oct_str s, int base, int64_t *out, bool *overflow) {
                       : (*at | 32) >= 'a' && (*at | 32) <= 'z' ? (*at | 32) - 'a' + 10
                                                                : 99;
         if (d >= base) return false;
-        *overflow |= __builtin_mul_overflow(v, (int64_t)base, &v) ||
+        *overflow |= __builtin_mul_overflow(v, base, &v) ||
                      __builtin_sub_overflow(v, (int64_t)d, &v); /* downward: reaches INT64_MIN */
     }
     *overflow |= !minus && v == INT64_MIN;
@@ -242,13 +260,12 @@ static bool f_int(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out) {
     double f;
     bool overflow;
     if (!oct_tmpl_bind(c, a, "int", "default,base", 0, v)) return false;
-    if (v[1].kind != TMPL_ABSENT && (!tmpl_as_int(v[1], &base) || base < 2 || base > 36))
-        return oct_tmpl_fail(c, "int() wants a base from 2 to 36");
+    if (v[1].kind != TMPL_ABSENT && !tmpl_as_int(v[1], &base)) base = -1;
     const tmpl_val fallback = v[0].kind == TMPL_ABSENT ? tmpl_int(0) : v[0];
     if (in.kind == TMPL_UNDEF) return oct_tmpl_fail_undef(c, in);
     if (tmpl_as_int(in, &n)) return (*out = tmpl_int(n)), true;
     if (in.kind == TMPL_STR) {
-        if (int_text(tmpl_strv(in), (int)base, &n, &overflow))
+        if (int_text(tmpl_strv(in), base, &n, &overflow))
             return overflow ? oct_tmpl_fail(c, "integer too large") : (*out = tmpl_int(n), true);
         if (!float_text(tmpl_strv(in), &f)) return (*out = fallback), true;
     } else if (in.kind == TMPL_FLOAT) {

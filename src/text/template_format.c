@@ -182,6 +182,20 @@ static bool count_arg(percent *p, oct_str s, size_t *at, uint32_t *out) {
     return true;
 }
 
+/* %c: a number is a code point, a string is one character. */
+static bool put_char(percent *p, tmpl_text *t, const spec *sp, tmpl_val v) {
+    int64_t n;
+    char utf8[4];
+    if (v.kind == TMPL_STR && v.len > 0 && oct_tmpl_offset(v, 1) == v.len)
+        return put_text(t, sp, v);
+    if (v.kind == TMPL_STR || !tmpl_as_int(v, &n))
+        return oct_tmpl_fail_type(p->c, "%%c requires int or char");
+    const size_t len = n >= 0 && n <= 0x10ffff ? oct_utf8_encode((uint32_t)n, utf8) : 0;
+    if (len == 0) return oct_tmpl_fail(p->c, "%%c arg not a character (got %lld)", (long long)n);
+    pad(t, sp, (oct_str){utf8, len}, 0, false);
+    return true;
+}
+
 static bool convert(percent *p, tmpl_text *t, spec *sp, tmpl_val v) {
     int64_t n;
     tmpl_val s = tmpl_none();
@@ -190,6 +204,8 @@ static bool convert(percent *p, tmpl_text *t, spec *sp, tmpl_val v) {
         return oct_tmpl_to_str(p->c, v, &s) && put_text(t, sp, s);
     case 'r':
         return repr(p->c, v, &s) && put_text(t, sp, s);
+    case 'c':
+        return put_char(p, t, sp, v);
     case 'd':
     case 'i':
     case 'u':
@@ -250,10 +266,11 @@ static bool percent_one(percent *p, tmpl_text *t, oct_str s, size_t *at) {
         if (!count_arg(p, s, at, &n)) return false;
         sp.precision = (int)n;
     }
+    if (*at < s.len && strchr("hlL", s.ptr[*at])) ++*at; /* C's length, which means nothing here */
     if (*at >= s.len) return oct_tmpl_fail(p->c, "incomplete format");
     sp.type = s.ptr[(*at)++];
     if (sp.type == '%') return oct_tmpl_text_pad(t, '%', 1), true;
-    if (sp.type == 's' || sp.type == 'r') sp.align = sp.left ? '<' : '>';
+    if (strchr("src", sp.type)) sp.align = sp.left ? '<' : '>';
     if (v.kind == TMPL_ABSENT && !next_arg(p, &v)) return false;
     return convert(p, t, &sp, v);
 }
@@ -337,8 +354,11 @@ static bool put_spec(tmpl_ctx *c, tmpl_text *t, spec *sp, tmpl_val v) {
             return oct_tmpl_fail(c, "the format code does not fit the value");
         return put_text(t, sp, v);
     }
-    if (v.kind != TMPL_BOOL && tmpl_as_int(v, &n) && (!sp->type || strchr("dxXo", sp->type)))
+    if (tmpl_as_int(v, &n) && (!sp->type || strchr("dxXo", sp->type))) {
+        if (sp->precision >= 0)
+            return oct_tmpl_fail(c, "precision not allowed in an integer format specifier");
         return put_int(t, sp, n);
+    }
     if (tmpl_is_num(v) && sp->type && strchr("fFeEgG%", sp->type))
         return put_float(t, sp, tmpl_as_f64(v));
     if (sp->type || (v.kind == TMPL_FLOAT && sp->precision >= 0))
@@ -365,6 +385,13 @@ static bool put_field(fields *f, tmpl_text *t, oct_str s) {
     if (conversion == 's' && !oct_tmpl_to_str(f->c, v, &v)) return false;
     if (conversion && conversion != 'r' && conversion != 's')
         return oct_tmpl_fail(f->c, "unknown conversion '%c' in a format", conversion);
+    if (rest.len == 0 &&
+        (!tmpl_is_num(v) ||
+         v.kind == TMPL_BOOL)) /* true is an integer only where a format says how */
+        return oct_tmpl_to_str(f->c, v, &v) && put_text(t, &sp, v);
+    if (v.kind != TMPL_STR && v.kind != TMPL_BOOL && !tmpl_is_num(v))
+        return oct_tmpl_fail_type(f->c, "unsupported format string passed to %s.__format__",
+                                  oct_tmpl_type_name(v));
     return put_spec(f->c, t, &sp, v);
 }
 

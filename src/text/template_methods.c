@@ -189,9 +189,10 @@ bool oct_tmpl_splitlines(tmpl_ctx *c, tmpl_val s, bool keep, tmpl_list *to) {
 
 static bool m_splitlines(tmpl_ctx *c, tmpl_val s, const tmpl_args *a, tmpl_val *out) {
     tmpl_val keep;
+    bool kept;
     return oct_tmpl_bind(c, a, "splitlines", "keepends", 0, &keep) &&
-           oct_tmpl_list_new(c, 0, TMPL_LIST, out) &&
-           oct_tmpl_splitlines(c, s, oct_tmpl_truth(keep), out->u.list);
+           oct_tmpl_flag(c, keep, &kept) && oct_tmpl_list_new(c, 0, TMPL_LIST, out) &&
+           oct_tmpl_splitlines(c, s, kept, out->u.list);
 }
 
 /* startswith and endswith take a string or a tuple of them. */

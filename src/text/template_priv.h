@@ -438,6 +438,8 @@ bool oct_tmpl_splitlines(tmpl_ctx *c, tmpl_val s, bool keep, tmpl_list *to);
 /* template_seq.c: filters on sequences, ends with a NULL name. sort is stable and orders vals by
  * keys, both [n]. */
 extern const tmpl_filter oct_tmpl_seq_filters[];
+/* An argument that Python reads as an integer and uses as yes or no (reverse=); absent: no. */
+bool oct_tmpl_flag(tmpl_ctx *c, tmpl_val v, bool *out);
 bool oct_tmpl_sort(tmpl_ctx *c, tmpl_val *keys, tmpl_val *vals, uint32_t n, bool reverse);
 
 #endif

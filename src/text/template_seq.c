@@ -126,20 +126,30 @@ static bool to_list(tmpl_ctx *c, const tmpl_val *at, uint32_t n, tmpl_val *out) 
     return oct_tmpl_step(c, n / 16);
 }
 
+bool oct_tmpl_flag(tmpl_ctx *c, tmpl_val v, bool *out) {
+    int64_t n = 0;
+    if (v.kind != TMPL_ABSENT && !tmpl_as_int(v, &n))
+        return oct_tmpl_fail_type(c, "'%s' object cannot be interpreted as an integer",
+                                  oct_tmpl_type_name(v));
+    *out = n != 0;
+    return true;
+}
+
 static bool f_sort(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out) {
     tmpl_val v[3];
     keyed k;
+    bool reverse;
     if (!oct_tmpl_bind(c, a, "sort", "reverse,case_sensitive,attribute", 0, v)) return false;
     if (v[2].kind == TMPL_STR && memchr(v[2].u.s, ',', v[2].len))
         return oct_tmpl_fail(c, "sort() by several attributes is not supported");
-    return make_keys(c, in, v[2], v[1], &k) &&
-           oct_tmpl_sort(c, k.keys, k.vals, k.n, oct_tmpl_truth(v[0])) &&
-           to_list(c, k.vals, k.n, out);
+    return oct_tmpl_flag(c, v[0], &reverse) && make_keys(c, in, v[2], v[1], &k) &&
+           oct_tmpl_sort(c, k.keys, k.vals, k.n, reverse) && to_list(c, k.vals, k.n, out);
 }
 
 static bool f_dictsort(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out) {
     tmpl_val v[3], pairs;
     keyed k;
+    bool reverse;
     if (!oct_tmpl_bind(c, a, "dictsort", "case_sensitive,by,reverse", 0, v)) return false;
     if (in.kind == TMPL_UNDEF) return oct_tmpl_fail_undef(c, in);
     if (in.kind != TMPL_DICT) return oct_tmpl_fail_type(c, "dictsort() wants a mapping");
@@ -151,9 +161,8 @@ static bool f_dictsort(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *o
     if (!oct_tmpl_list_new(c, d->n, TMPL_LIST, &pairs)) return false;
     for (uint32_t i = 0; i < d->n; i++, pairs.u.list->n++)
         if (!oct_tmpl_pair(c, d->keys[i], d->vals[i], &pairs.u.list->at[i])) return false;
-    return make_keys(c, pairs, tmpl_int(by_value), v[0], &k) &&
-           oct_tmpl_sort(c, k.keys, k.vals, k.n, oct_tmpl_truth(v[2])) &&
-           to_list(c, k.vals, k.n, out);
+    return oct_tmpl_flag(c, v[2], &reverse) && make_keys(c, pairs, tmpl_int(by_value), v[0], &k) &&
+           oct_tmpl_sort(c, k.keys, k.vals, k.n, reverse) && to_list(c, k.vals, k.n, out);
 }
 
 static bool f_unique(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *out) {

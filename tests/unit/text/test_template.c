@@ -256,6 +256,25 @@ static void TP2_raise_exception(void **state) {
     assert_string_equal(r.err.text, "Roles must \"alternate\", é!");
     oct_buf_fini(&r.text);
     refused("text before {{ raise_exception(x) }}", "{\"x\": 5}", "5");
+    refused("{{ raise_exception(x) }}", NULL, "does not say why");
+    refused("{{ raise_exception('') }}", NULL, "does not say why");
+}
+
+/* What mutants of templates showed to differ from Jinja2 3.1.6. */
+static void arguments_are_judged_as_python_does(void **state) {
+    (void)state;
+    refused("{{ [1]|sort(reverse=x) }}", NULL, "cannot be interpreted as an integer");
+    refused("{{ 'ab'|sort(',') }}", NULL, "cannot be interpreted as an integer");
+    refused("{{ 'a'.splitlines(x) }}", NULL, "cannot be interpreted as an integer");
+    refused("{{ namespace(x) }}", NULL, "'x' is undefined");
+    refused("{{ '{:,}'.format(x) }}", NULL, "unsupported format string");
+    refused("{{ '{:5}'.format(none) }}", NULL, "unsupported format string");
+    renders(
+        "{{ '12'|int(0, x) }},{{ '12'|int(0, 99) }},{{ '0x1f'|int(0, 0) }},{{ '012'|int(7, 0) }}",
+        NULL, "12,12,31,12");
+    refused("{{ joiner()(1) }}", NULL, "joiner");
+    renders("{{ '%0lo|%hd|%3c|%c' % (8, 3, 'é', 233) }}", NULL, "10|3|  é|é");
+    renders("{{ '{:5}|{}|{!s:>6}'.format(true, true, true) }}", NULL, "    1|True|  True");
 }
 
 static double cpu_seconds(void) {
@@ -591,6 +610,7 @@ int main(void) {
         cmocka_unit_test(TP1_too_long_or_deep),
         cmocka_unit_test(long_chains_are_fine),
         cmocka_unit_test(TP2_raise_exception),
+        cmocka_unit_test(arguments_are_judged_as_python_does),
         cmocka_unit_test(TP3_loops),
         cmocka_unit_test(TP4_bombs),
         cmocka_unit_test(TP4_own_limits),
