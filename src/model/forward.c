@@ -209,7 +209,7 @@ static oct_status attention_part(oct_model *m, uint32_t l, pass *p, oct_err *err
                                     .q_norm = oct_const_ref(m, layer->q_norm.weight),
                                     .k_norm = oct_const_ref(m, layer->k_norm.weight),
                                     .norm_eps = (float)c->rms_eps,
-                                    .n_rope_rows = m->n_rope_rows,
+                                    .n_rope_rows = m->info.max_model_len, /* made as needed */
                                     .rope = {rope->buffer, 0},
                                     .kv = layer->kv,
                                     .batch = st->batch,

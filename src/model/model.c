@@ -163,6 +163,7 @@ static oct_status ensure_batch(oct_model *m, uint64_t bytes, oct_err *err) {
         return OCT_FAIL(err, OCT_E_NOMEM, "model: no host memory for a batch of %llu bytes",
                         (unsigned long long)want);
     }
+    oct_capture_forget(m);
     ops->buffer_destroy(m->device->dev, m->batch_buffer);
     free_batch_slots(m);
     for (int i = 0; i < OCT_MODEL_SLOTS; i++) {
@@ -377,6 +378,7 @@ void oct_model_destroy(oct_model *m) {
     if (!m) return;
     const octet_device_ops *ops = m->device->ops;
     octet_device *dev = m->device->dev;
+    oct_capture_forget(m);
     if (m->stream) ops->stream_destroy(m->stream);
     for (uint32_t l = 0; m->layers && l < m->config.n_layers; l++) {
         const oct_layer *layer = &m->layers[l];
@@ -473,9 +475,36 @@ static void put(unsigned char *host, octet_ref at, const void *src, uint64_t byt
     if (bytes) memcpy(host + at.offset, src, bytes);
 }
 
-/* The batch as the device will find it. */
-static void fill_batch(const oct_model *m, const oct_model_batch *b, const batch_places *p,
-                       unsigned char *host) {
+/* Rows of padding: they belong to no sequence, write nothing, and whatever is drawn from them is
+ * not looked at. */
+static void fill_padding(const oct_model_batch *b, const oct_model_batch *shape,
+                         const batch_places *p, unsigned char *host) {
+    int32_t *tokens = (int32_t *)(void *)(host + p->tokens.offset);
+    int32_t *from = (int32_t *)(void *)(host + p->token_from.offset);
+    int32_t *pos = (int32_t *)(void *)(host + p->row_pos.offset);
+    int32_t *slot = (int32_t *)(void *)(host + p->row_slot.offset);
+    int32_t *logits_row = (int32_t *)(void *)(host + p->logits_row.offset);
+    octet_sample_row *sample = (octet_sample_row *)(void *)(host + p->sample.offset);
+    for (uint32_t r = b->n_rows; r < shape->n_rows; r++) {
+        tokens[r] = pos[r] = 0;
+        slot[r] = -1;
+        if (shape->token_from) from[r] = -1;
+        logits_row[r] = (int32_t)r; /* as many rows as logits: only decodes are padded */
+        sample[r] = (octet_sample_row){.temperature = 1,
+                                       .top_p = 1,
+                                       .repetition_penalty = 1,
+                                       .flags = OCTET_SAMPLE_GREEDY,
+                                       .mask = -1};
+    }
+    for (uint32_t s = b->n_seqs; s < shape->n_seqs; s++) {
+        ((int32_t *)(void *)(host + p->seq_row.offset))[s + 1] = (int32_t)b->n_rows;
+        ((int32_t *)(void *)(host + p->seq_kv_len.offset))[s] = 0;
+    }
+}
+
+/* The batch as the device will find it, laid out for the counts of shape. */
+static void fill_batch(const oct_model *m, const oct_model_batch *b, const oct_model_batch *shape,
+                       const batch_places *p, unsigned char *host) {
     const uint64_t mask_words = (m->info.n_vocab + 31) / 32;
     put(host, p->tokens, b->tokens, 4ull * b->n_rows);
     if (b->token_from) put(host, p->token_from, b->token_from, 4ull * b->n_rows);
@@ -483,12 +512,18 @@ static void fill_batch(const oct_model *m, const oct_model_batch *b, const batch
     put(host, p->row_slot, b->row_slot, 4ull * b->n_rows);
     put(host, p->seq_row, b->seq_row, 4ull * (b->n_seqs + 1));
     put(host, p->seq_kv_len, b->seq_kv_len, 4ull * b->n_seqs);
-    put(host, p->block_table, b->block_table, 4ull * b->n_seqs * b->table_stride);
+    octet_ref table = p->block_table;
+    for (uint32_t s = 0; s < b->n_seqs; s++, table.offset += 4ull * shape->table_stride) {
+        put(host, table, b->block_table + (size_t)s * b->table_stride, 4ull * b->table_stride);
+        memset(host + table.offset + 4ull * b->table_stride, 0,
+               4ull * (shape->table_stride - b->table_stride));
+    }
     put(host, p->logits_row, b->logits_row, 4ull * b->n_logits);
     if (b->sample) put(host, p->sample, b->sample, sizeof *b->sample * (uint64_t)b->n_logits);
     put(host, p->seen, b->seen, sizeof *b->seen * (uint64_t)b->n_seen);
     put(host, p->bias, b->bias, sizeof *b->bias * (uint64_t)b->n_bias);
     put(host, p->masks, b->masks, 4ull * b->n_masks * mask_words);
+    if (shape->n_rows > b->n_rows) fill_padding(b, shape, p, host);
 }
 
 /* What is drawn comes first, at the same place in every step: the next one may read it there. */
@@ -542,16 +577,17 @@ static oct_step step_of(const oct_model *m, const oct_model_batch *b, const batc
 }
 
 /* All of a step, from the host's memory and back to it. */
-static oct_status queue_step(oct_model *m, const oct_model_batch *b, oct_slot *slot, oct_err *err) {
+static oct_status queue_step(oct_model *m, const oct_model_batch *b, const oct_model_batch *shape,
+                             bool record, oct_slot *slot, oct_err *err) {
     const octet_device_ops *ops = m->device->ops;
-    const batch_places p = lay_batch(m, b);
+    const batch_places p = lay_batch(m, shape);
     uint64_t result_bytes = 0;
-    const oct_step step = step_of(m, b, &p, &result_bytes);
-    fill_batch(m, b, &p, slot->batch);
+    const oct_step step = step_of(m, shape, &p, &result_bytes);
+    fill_batch(m, b, shape, &p, slot->batch);
     OCT_TRY(oct_device_check(
         m->device, ops->write(m->stream, (octet_ref){m->batch_buffer, 0}, slot->batch, p.bytes),
         "write", err));
-    OCT_TRY(oct_model_forward(m, &step, err));
+    OCT_TRY(record ? oct_capture_run(m, shape, &step, err) : oct_model_forward(m, &step, err));
     if (step.sample)
         OCT_TRY(oct_device_check(
             m->device,
@@ -567,13 +603,16 @@ oct_status oct_model_submit(oct_model *m, const oct_model_batch *b, oct_err *err
     uint32_t end_pos = 0;
     OCT_TRY(check_batch(m, b, &end_pos, err));
     OCT_TRY(ensure_rope(m, end_pos, err));
-    OCT_TRY(ensure_batch(m, lay_batch(m, b).bytes, err));
-    const oct_status st = queue_step(m, b, slot, err);
+    oct_model_batch shape;
+    const bool record = oct_capture_shape(m, b, &shape);
+    OCT_TRY(ensure_batch(m, lay_batch(m, &shape).bytes, err));
+    const oct_status st = queue_step(m, b, &shape, record, slot, err);
     if (st != OCT_OK) { /* what was queued reads the slot's memory, and errors may wait */
         (void)settle_stream(m);
         return st;
     }
     slot->n_logits = b->n_logits;
+    slot->n_laid = shape.n_logits;
     slot->max_top = b->max_top;
     slot->sampled = b->sample && b->n_logits;
     slot->late = 0;
@@ -594,7 +633,7 @@ oct_status oct_model_collect(oct_model *m, oct_model_result *result, oct_err *er
     OCT_TRY(oct_device_check(m->device, code, "step", err));
     if (!slot->sampled) return OCT_OK;
     octet_ref out, top_id, top_logprob;
-    (void)lay_result(0, slot->n_logits, slot->max_top, &out, &top_id, &top_logprob);
+    (void)lay_result(0, slot->n_laid, slot->max_top, &out, &top_id, &top_logprob);
     result->n = slot->n_logits;
     result->max_top = slot->max_top;
     result->out = (const void *)(slot->result + out.offset);
@@ -602,6 +641,8 @@ oct_status oct_model_collect(oct_model *m, oct_model_result *result, oct_err *er
     result->top_logprob = (const void *)(slot->result + top_logprob.offset);
     return OCT_OK;
 }
+
+uint64_t oct_model_n_replays(const oct_model *m) { return m->n_replays; }
 
 bool oct_model_can_overlap(const oct_model *m) {
     return oct_device_can_overlap(m->device) && !m->tap;

@@ -54,6 +54,23 @@ const char *oct_kv_kind_name(uint32_t kind);
 
 enum { OCT_MODEL_BLOCK_TOKENS = 32 }; /* of a cache block */
 
+/* Which steps are recorded and replayed, where the device can. Results never depend on it. */
+typedef enum oct_capture_mode {
+    OCT_CAPTURE_NONE,
+    OCT_CAPTURE_DECODE, /* steps of one row a sequence, all of them sampled */
+    OCT_CAPTURE_ALL,    /* others too, once their shape has come again */
+} oct_capture_mode;
+
+typedef struct oct_capture_options {
+    oct_capture_mode mode;
+    /* [n_sizes] Decode steps are padded up to the next of these; none: recorded as they are.
+     * Borrowed for the model's life. */
+    const uint32_t *sizes;
+    uint32_t n_sizes;
+    uint32_t max_size;  /* decode steps of more sequences are not recorded; 0: no limit */
+    uint32_t n_warmups; /* steps of a shape that are computed by calls before it is recorded */
+} oct_capture_options;
+
 typedef struct oct_model_options {
     oct_model_quant quant;
     oct_kv_choice kv;
@@ -72,6 +89,7 @@ typedef struct oct_model_options {
     bool prefill_kv_float;  /* prompts attend to their own unquantised K/V (promise 1 is then not
                                made) */
     bool quiet;             /* no progress, no summary in the log */
+    oct_capture_options capture;
     /* Called while weights are bound: done of total bytes. May be NULL. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *progress_ctx;
@@ -154,6 +172,8 @@ OCT_MUST_CHECK oct_status oct_model_collect(oct_model *m, oct_model_result *resu
 /* True when the device can take a row's token from the step before: tokens that were drawn need not
  * pass through the host. */
 bool oct_model_can_overlap(const oct_model *m);
+/* How many steps were replayed so far. */
+uint64_t oct_model_n_replays(const oct_model *m);
 /* After a step that failed, with nothing pending: whether the device still takes work, told by a
  * small transfer. OCT_E_DEVICE: it is lost. */
 OCT_MUST_CHECK oct_status oct_model_probe(oct_model *m, oct_err *err);

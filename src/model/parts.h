@@ -98,8 +98,20 @@ typedef struct oct_slot {
     octet_event *done;            /* behind the transfer of the result */
     int32_t late;                 /* an error of its that was noticed before collect */
     uint32_t n_logits, max_top;
+    uint32_t n_laid; /* rows that the result is laid out for: n_logits and padding */
     bool sampled;
 } oct_slot;
+
+enum { OCT_MODEL_RECORDINGS = 64 };
+
+/* A step that was recorded, and what must be equal in another one to be computed by it. */
+typedef struct oct_recording {
+    uint32_t n_rows, n_seqs, n_logits, max_seq_rows, table_stride, max_top;
+    bool feed;
+    octet_graph *graph; /* NULL: not recorded yet */
+    uint32_t n_seen;
+    uint64_t last_used; /* 0: a free entry */
+} oct_recording;
 
 struct oct_model {
     const oct_allocator *mem;
@@ -144,6 +156,9 @@ struct oct_model {
     uint32_t n_pending; /* submitted, not collected */
     uint32_t newest;    /* slot of the step that was submitted last */
 
+    oct_recording recordings[OCT_MODEL_RECORDINGS];
+    uint64_t n_recorded_steps, n_replays;
+
     oct_tap_fn *tap;
     void *tap_ctx;
     float *tap_rows;
@@ -179,6 +194,14 @@ typedef struct oct_step {
     octet_sample_op sample_op;
 } oct_step;
 OCT_MUST_CHECK oct_status oct_model_forward(oct_model *m, const oct_step *step, oct_err *err);
+
+/* capture.c. Whether the step may be recorded, and the counts that it then has: b's, padded. */
+bool oct_capture_shape(const oct_model *m, const oct_model_batch *b, oct_model_batch *shape);
+/* Queues the step of that shape by its recording, or records it, or calls oct_model_forward. */
+OCT_MUST_CHECK oct_status oct_capture_run(oct_model *m, const oct_model_batch *shape,
+                                          const oct_step *step, oct_err *err);
+/* Buffers have moved: what was recorded is worth nothing. */
+void oct_capture_forget(oct_model *m);
 
 /* The input of a group: float rows where somebody reads them, and whose quantised rows are in s.q
  * (NULL: nobody's). */

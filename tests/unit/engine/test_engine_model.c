@@ -31,7 +31,9 @@ typedef struct answer {
 typedef struct setup {
     uint32_t n_blocks, max_chunk_tokens, n_threads;
     bool together;
-    bool overlap; /* steps are queued beside each other, on a device with a thread for it */
+    oct_capture_mode capture;
+    uint32_t sizes[4]; /* that decode steps are padded to */
+    bool overlap;      /* steps are queued beside each other, on a device with a thread for it */
 } setup;
 
 static int32_t prompts[N][MAX_PROMPT];
@@ -63,7 +65,7 @@ static oct_request_spec spec_of(int i, answer *a) {
     s.sampling.temperature = i % 2 ? 0.9f : 0.0f;
     s.sampling.has_seed = true;
     s.sampling.seed = 1000 + (uint64_t)i;
-    s.sampling.repetition_penalty = i % 3 ? 1.0f : 1.1f;
+    s.sampling.repetition_penalty = i == 4 ? 1.1f : 1.0f;
     s.user = a;
     s.on_output = on_output;
     return s;
@@ -94,8 +96,13 @@ static void run_engine(oct_model *model, const setup *how, answer out[N], oct_en
 static void run(const char *folder, const setup *how, answer out[N], oct_engine_stats *stats) {
     const oct_allocator *mem = oct_system_allocator();
     const oct_device_options od = {.n_threads = how->n_threads, .overlap = how->overlap};
-    const oct_model_options mo = {
-        .max_rows = 128, .max_seqs = how->together ? 16 : 1, .quiet = true};
+    const oct_model_options mo = {.max_rows = 128,
+                                  .max_seqs = how->together ? 16 : 1,
+                                  .quiet = true,
+                                  .capture = {.mode = how->capture,
+                                              .sizes = how->sizes,
+                                              .n_sizes = how->sizes[0] ? 4 : 0,
+                                              .n_warmups = 1}};
     oct_checkpoint *ckpt;
     oct_device *device;
     oct_model *model;
@@ -106,6 +113,7 @@ static void run(const char *folder, const setup *how, answer out[N], oct_engine_
     need(oct_model_load(mem, device, ckpt, &mo, &model, &err), &err);
     need(oct_model_kv_create(model, how->n_blocks, &err), &err);
     run_engine(model, how, out, stats);
+    assert_true((oct_model_n_replays(model) > 0) == (how->capture != OCT_CAPTURE_NONE));
     oct_model_destroy(model);
     oct_device_close(device);
     oct_checkpoint_close(ckpt);
@@ -122,6 +130,19 @@ static void the_same_answer(const char *folder) {
         {.n_blocks = 64, .n_threads = 2, .together = true, .max_chunk_tokens = 7, .overlap = true},
         {.n_blocks = 64, .n_threads = 1, .together = true, .max_chunk_tokens = 1},
         {.n_blocks = 64, .n_threads = 1, .together = true, .max_chunk_tokens = 33, .overlap = true},
+        {.n_blocks = 64, .n_threads = 1, .together = true, .capture = OCT_CAPTURE_DECODE},
+        {.n_blocks = 64,
+         .n_threads = 2,
+         .together = true,
+         .overlap = true,
+         .capture = OCT_CAPTURE_ALL,
+         .max_chunk_tokens = 9},
+        {.n_blocks = 64,
+         .n_threads = 1,
+         .together = true,
+         .overlap = true,
+         .capture = OCT_CAPTURE_DECODE,
+         .sizes = {16, 2, 5, 11}},
         {.n_blocks = 16, .n_threads = 2, .together = true},
         {.n_blocks = 16, .n_threads = 2, .together = true, .overlap = true},
     };
