@@ -57,6 +57,13 @@ static oct_status resolve_options(oct_engine *e, const oct_engine_options *o, oc
     if (r->max_logprobs > b->max_top)
         return OCT_FAIL(err, OCT_E_INVALID, "engine: %u logprobs for a token (the model gives %u)",
                         r->max_logprobs, b->max_top);
+    if (o->draft.n_tokens > OCT_MAX_DRAFT_TOKENS ||
+        (o->draft.n_tokens > 0 &&
+         (o->draft.lookup_min == 0 || o->draft.lookup_min > o->draft.lookup_max)))
+        return OCT_FAIL(err, OCT_E_INVALID,
+                        "engine: guesses of %u tokens (want at most %d) after %u to %u equal ones",
+                        o->draft.n_tokens, OCT_MAX_DRAFT_TOKENS, o->draft.lookup_min,
+                        o->draft.lookup_max);
     /* Every running sequence must find room for one token in a step, and for its logits. */
     r->max_num_seqs = at_most(r->max_num_seqs, at_most(r->max_num_batched_tokens, b->max_logits));
     if ((uint64_t)o->n_blocks * b->block_tokens > INT32_MAX)
@@ -82,7 +89,8 @@ static void fill_info(oct_engine *e) {
         .max_logprobs = e->opt.max_logprobs,
         .max_num_queued_tokens = e->opt.max_num_queued_tokens,
         .prefix_caching = !e->opt.no_prefix_caching,
-        .async_scheduling = e->backend.can_overlap && !e->opt.no_async_scheduling,
+        .async_scheduling = e->backend.can_overlap && !e->opt.no_async_scheduling &&
+                            e->opt.draft.n_tokens == 0, /* guesses are made of known tokens */
         .by_priority = e->opt.by_priority,
     };
 }
@@ -399,6 +407,7 @@ static void submit(oct_engine *e, const oct_sched_plan *plan) {
 /* Plans and submits a step, then collects the one before it. */
 static void run_step(oct_engine *e) {
     const bool beside = e->n_steps > 0;
+    if (e->opt.draft.n_tokens > 0) oct_drafts_guess(e);
     const oct_sched_plan *plan =
         beside ? oct_sched_next_beside(e->sched) : oct_sched_next(e->sched);
     const bool starved = plan->n_starved > 0;

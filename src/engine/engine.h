@@ -43,6 +43,15 @@ typedef enum oct_logprobs_mode {
     OCT_PROCESSED_LOGITS,
 } oct_logprobs_mode;
 
+enum { OCT_MAX_DRAFT_TOKENS = 32 };
+
+/* Speculation without a model: what followed the last lookup_min to lookup_max tokens of a sequence
+ * when they were there before is computed as guesses (engine/draft.c). Answers are the same. */
+typedef struct oct_draft_options {
+    uint32_t n_tokens; /* most guesses of a sequence in a step, <= OCT_MAX_DRAFT_TOKENS; 0: none */
+    uint32_t lookup_min, lookup_max; /* 1 <= min <= max */
+} oct_draft_options;
+
 typedef struct oct_engine_options {
     uint32_t n_blocks;               /* cache blocks that the model has (oct_model_kv_create) */
     uint32_t max_num_seqs;           /* most sequences of one step; 0: what the model takes */
@@ -60,6 +69,7 @@ typedef struct oct_engine_options {
     bool no_async_scheduling;  /* a step is planned only when the one before was collected */
     bool no_prefix_caching;    /* every prompt is computed from its first token */
     uint32_t prefix_hash_bits; /* tests: only so many bits of the index' hashes count; 0: all */
+    oct_draft_options draft;   /* steps of a request that guesses do not overlap */
     const int32_t *eos_ids; /* [n_eos], copied; the model's own first, then generation_config's */
     uint32_t n_eos;
     uint64_t stuck_ns; /* see oct_engine_health; 0: 10 s */
@@ -286,6 +296,8 @@ typedef struct oct_engine_stats {
     uint64_t n_preemptions;
     uint64_t finished[OCT_N_FINISH]; /* by reason */
     uint64_t n_not_finite;           /* requests that failed on NaN or infinite logits */
+    uint64_t n_drafts, n_draft_tokens, n_accepted_tokens; /* steps of requests with guesses, ... */
+    uint64_t accepted_at[OCT_MAX_DRAFT_TOKENS];           /* ... by the guess' place */
     uint64_t n_steps, n_failed_steps;
     uint64_t n_shared_steps;                         /* more than one sequence in the batch */
     uint64_t n_mixed_steps;                          /* decodes and prompt chunks in one batch */

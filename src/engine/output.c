@@ -176,12 +176,12 @@ static void note_token(oct_engine *e, oct_request *r, int32_t id) {
     oct_count(&e->count.generation_tokens, 1);
 }
 
-void oct_request_take_token(oct_engine *e, oct_request *r, const oct_model_result *res,
+bool oct_request_take_token(oct_engine *e, oct_request *r, const oct_model_result *res,
                             uint32_t i) {
     const int32_t id = res->out[i].token;
     if (id < 0 || (uint32_t)id >= e->info.n_vocab) { /* the other side of this is a plug-in */
         oct_request_fail(e, r, OCT_E_DEVICE, "engine: the device drew a token that does not exist");
-        return;
+        return false;
     }
     oct_token_logprob logprob;
     oct_output out = {.tokens = &id, .n_tokens = 1};
@@ -192,7 +192,7 @@ void oct_request_take_token(oct_engine *e, oct_request *r, const oct_model_resul
         release_text(e, r, id, &out);
         if (e->raw_text.failed || e->text.failed) {
             oct_request_fail(e, r, OCT_E_NOMEM, "engine: no memory for text");
-            return;
+            return false;
         }
     }
     out.text = oct_buf_view(&e->text);
@@ -200,5 +200,7 @@ void oct_request_take_token(oct_engine *e, oct_request *r, const oct_model_resul
         fill_logprob(e, id, res, i, (uint32_t)r->n_logprobs, e->top, &logprob);
         out.logprobs = &logprob;
     }
+    const bool lives = out.finish == OCT_FINISH_NONE;
     send_output(e, r, &out);
+    return lives;
 }

@@ -102,10 +102,10 @@ typedef struct oct_row_lists {
 } oct_row_lists;
 
 void oct_row_lists_fini(oct_row_lists *l, const oct_allocator *mem);
-/* Fills the row that draws the next token of r, with its entries in l. OCT_E_NOMEM: the lists are
- * as before. */
+/* Fills the row that draws the next token of r, or the n_ahead-th behind it, with its entries in l.
+ * OCT_E_NOMEM: the lists are as before. */
 OCT_MUST_CHECK oct_status oct_sample_row_fill(oct_engine *e, oct_row_lists *l, const oct_request *r,
-                                              octet_sample_row *row);
+                                              uint32_t n_ahead, octet_sample_row *row);
 /* Fills a row that only asks how likely the known token `forced` was. */
 void oct_sample_row_force(const oct_engine *e, const oct_request *r, int32_t forced,
                           octet_sample_row *row);
@@ -118,6 +118,7 @@ typedef struct oct_step_part {
     bool holds;           /* r NULL: the blocks that its rows write to are held for the step */
     uint32_t first_logit; /* its rows of the result: n_extra for the prompt, then the drawn one */
     uint32_t n_extra;
+    uint32_t n_draft;   /* drawn ones behind the first, should the guesses be right */
     uint32_t extra_pos; /* position of the first extra row */
     uint32_t end;       /* tokens of the request that are computed with this step */
     bool samples;
@@ -155,10 +156,19 @@ void oct_step_finish(oct_engine *e, oct_step *s, const oct_model_result *result)
 /* The step failed: ends its requests and closes it. */
 void oct_step_fail(oct_engine *e, oct_step *s, const oct_err *err);
 
+/* ---- draft.c ---- */
+
+/* Guesses what follows tokens[n], n >= 1: at most `most` ids to out, which may be tokens + n. */
+uint32_t oct_draft_find(const int32_t *tokens, uint32_t n, uint32_t lookup_min, uint32_t lookup_max,
+                        uint32_t most, int32_t *out);
+/* Guesses for every request that may have some in the next plan; behind its tokens. */
+void oct_drafts_guess(oct_engine *e);
+
 /* ---- output.c ---- */
 
-/* Row i of the result is a drawn token: decides whether r ends, releases text, calls back. */
-void oct_request_take_token(oct_engine *e, oct_request *r, const oct_model_result *res, uint32_t i);
+/* Row i of the result is a drawn token: decides whether r ends, releases text, calls back. False: r
+ * has ended and is gone. */
+bool oct_request_take_token(oct_engine *e, oct_request *r, const oct_model_result *res, uint32_t i);
 /* Row i of the result tells how likely the prompt's token at pos was. */
 void oct_request_take_prompt_logprob(oct_engine *e, oct_request *r, uint32_t pos,
                                      const oct_model_result *res, uint32_t i);
@@ -175,6 +185,8 @@ typedef struct oct_engine_counters {
     _Atomic uint64_t cached_tokens, prefix_queries, prefix_evictions;
     atomic_uint prefix_blocks;
     _Atomic uint64_t finished[OCT_N_FINISH], n_not_finite;
+    _Atomic uint64_t n_drafts, n_draft_tokens, n_accepted_tokens;
+    _Atomic uint64_t accepted_at[OCT_MAX_DRAFT_TOKENS];
     _Atomic uint64_t n_steps, n_failed_steps, n_shared_steps, n_mixed_steps;
     _Atomic uint64_t step_tokens[OCT_ENGINE_N_STEP_BUCKETS], step_tokens_sum, step_ns_sum;
 } oct_engine_counters;

@@ -72,14 +72,14 @@ static bool would_complete(const oct_request *r, const oct_token_seq *word) {
                   n_before * sizeof *word->ids) == 0;
 }
 
-static void add_bias(oct_row_lists *l, const oct_request *r) {
+static void add_bias(oct_row_lists *l, const oct_request *r, uint32_t n_ahead) {
     const size_t begin = l->n_bias;
     if (r->n_bias > 0) memcpy(l->bias + begin, r->bias, r->n_bias * sizeof *l->bias);
     l->n_bias += r->n_bias;
     for (uint32_t i = 0; i < r->n_bad_words; i++)
         if (would_complete(r, &r->bad_words[i]))
             ban(l, begin, r->bad_words[i].ids[r->bad_words[i].n - 1]);
-    if (r->seq.n_tokens - r->seq.n_prompt < r->min_tokens) /* those on their way count */
+    if (r->seq.n_tokens + n_ahead - r->seq.n_prompt < r->min_tokens) /* those on their way count */
         for (uint32_t i = 0; i < r->n_bans; i++) ban(l, begin, r->bans[i]);
 }
 
@@ -98,7 +98,7 @@ static uint32_t logprob_flags(const oct_engine *e) {
 }
 
 oct_status oct_sample_row_fill(oct_engine *e, oct_row_lists *l, const oct_request *r,
-                               octet_sample_row *row) {
+                               uint32_t n_ahead, octet_sample_row *row) {
     if (!reserve_row(e, l, r)) return OCT_E_NOMEM;
     const oct_sampling *s = &r->sampling;
     *row = (octet_sample_row){
@@ -112,7 +112,7 @@ oct_status oct_sample_row_fill(oct_engine *e, oct_row_lists *l, const oct_reques
         .flags = (r->greedy ? OCTET_SAMPLE_GREEDY : 0) | logprob_flags(e),
         .seed = s->seed,
         .choice = s->choice,
-        .position = r->seq.n_tokens, /* of the token to be drawn */
+        .position = r->seq.n_tokens + n_ahead, /* of the token to be drawn */
         .n_top = r->n_logprobs > 0 ? (uint32_t)r->n_logprobs : 0,
         .forced = -1,
         .seen_begin = (uint32_t)l->n_seen,
@@ -122,7 +122,7 @@ oct_status oct_sample_row_fill(oct_engine *e, oct_row_lists *l, const oct_reques
     if (r->n_seen > 0) memcpy(l->seen + l->n_seen, r->seen, r->n_seen * sizeof *l->seen);
     l->n_seen += r->n_seen;
     row->seen_end = (uint32_t)l->n_seen;
-    add_bias(l, r);
+    add_bias(l, r, n_ahead);
     row->bias_end = (uint32_t)l->n_bias;
     if (r->mask) {
         memcpy(l->masks + l->n_masks * l->mask_words, r->mask, l->mask_words * sizeof *l->masks);

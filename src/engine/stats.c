@@ -32,7 +32,7 @@ void oct_engine_gauge(oct_engine *e) {
 void oct_engine_count_step(oct_engine *e, const oct_step *s, uint64_t step_ns, bool failed) {
     oct_engine_counters *c = &e->count;
     uint32_t n = s->n_chunk_rows, bucket = 0;
-    for (uint32_t i = 0; i < s->n_parts; i++) n += s->parts[i].samples;
+    for (uint32_t i = 0; i < s->n_parts; i++) n += s->parts[i].samples + s->parts[i].n_draft;
     while (bucket < OCT_ENGINE_N_STEP_BUCKETS - 1 && n > oct_engine_step_bounds[bucket]) bucket++;
     oct_count(&c->n_steps, 1);
     oct_count(&c->n_failed_steps, failed);
@@ -81,6 +81,9 @@ void oct_engine_get_stats(const oct_engine *e, oct_engine_stats *out) {
         .generation_tokens = get(&c->generation_tokens),
         .n_preemptions = get(&c->n_preemptions),
         .n_not_finite = get(&c->n_not_finite),
+        .n_drafts = get(&c->n_drafts),
+        .n_draft_tokens = get(&c->n_draft_tokens),
+        .n_accepted_tokens = get(&c->n_accepted_tokens),
         .n_steps = get(&c->n_steps),
         .n_failed_steps = get(&c->n_failed_steps),
         .n_shared_steps = get(&c->n_shared_steps),
@@ -88,6 +91,7 @@ void oct_engine_get_stats(const oct_engine *e, oct_engine_stats *out) {
         .step_tokens_sum = get(&c->step_tokens_sum),
         .step_ns_sum = get(&c->step_ns_sum),
     };
+    for (int i = 0; i < OCT_MAX_DRAFT_TOKENS; i++) out->accepted_at[i] = get(&c->accepted_at[i]);
     for (int i = 0; i < OCT_N_FINISH; i++) out->finished[i] = get(&c->finished[i]);
     for (int i = 0; i < OCT_ENGINE_N_STEP_BUCKETS; i++)
         out->step_tokens[i] = get(&c->step_tokens[i]);

@@ -71,7 +71,7 @@ static oct_status add_logits(oct_engine *e, oct_step *s, const oct_sched_item *i
     if (pos < it->seq->extra_logits_begin) pos = it->seq->extra_logits_begin;
     part->first_logit = n_before;
     part->extra_pos = pos;
-    part->end = end;
+    part->end = end - it->n_draft;
     for (; pos < end && pos < it->seq->extra_logits_end; pos++) {
         octet_sample_row *row = &s->sample[s->batch.n_logits];
         oct_sample_row_force(e, r, r->tokens[pos + 1], row);
@@ -79,16 +79,19 @@ static oct_status add_logits(oct_engine *e, oct_step *s, const oct_sched_item *i
         if (row->n_top > max_top) max_top = row->n_top;
         part->n_extra++;
     }
-    if (it->samples) {
+    /* The row that draws, and those that draw what follows if the guesses in front are right. */
+    for (uint32_t k = 0; it->samples && k <= it->n_draft; k++) {
         octet_sample_row *row = &s->sample[s->batch.n_logits];
-        const oct_status st = oct_sample_row_fill(e, &s->lists, r, row);
+        const oct_status st = oct_sample_row_fill(e, &s->lists, r, k, row);
         if (st != OCT_OK) {
             s->batch.n_logits = n_before;
             return st;
         }
-        s->logits_row[s->batch.n_logits++] = (int32_t)(s->batch.n_rows + it->n_rows - 1);
+        s->logits_row[s->batch.n_logits++] =
+            (int32_t)(s->batch.n_rows + it->n_rows - 1 - it->n_draft + k);
         if (row->n_top > max_top) max_top = row->n_top;
     }
+    part->n_draft = it->n_draft;
     part->samples = it->samples;
     s->batch.max_top = max_top;
     return OCT_OK;
@@ -100,7 +103,7 @@ static void add_rows(oct_step *s, const oct_sched_item *it, const oct_request *r
     s->seq_kv_len[b->n_seqs] = (int32_t)(it->first + it->n_rows);
     for (uint32_t i = 0; i < it->n_rows; i++) {
         const uint32_t pos = it->first + i;
-        const bool known = pos < oct_request_n_known(r);
+        const bool known = r->n_flying == 0 || pos < oct_request_n_known(r); /* guesses are known */
         s->tokens[b->n_rows] = known ? r->tokens[pos] : -1;
         s->token_from[b->n_rows] = known ? -1 : (int32_t)r->flying_row;
         if (!known) b->token_from = s->token_from;
@@ -215,31 +218,57 @@ static void close_step(oct_engine *e, oct_step *s) {
 
 /* ---- results ---- */
 
-static const char *bad_row(const oct_step_part *p, const oct_model_result *res, bool *not_finite) {
-    const uint32_t n = p->n_extra + p->samples;
-    for (uint32_t i = p->first_logit; i < p->first_logit + n; i++) {
+/* Ends r if one of the rows i .. i + n - 1 gave nothing. */
+static bool failed_on(oct_engine *e, oct_request *r, const oct_model_result *res, uint32_t i,
+                      uint32_t n) {
+    for (const uint32_t end = i + n; i < end; i++) {
         if (res->out[i].status == OCTET_SAMPLED) continue;
-        *not_finite = res->out[i].status == OCTET_SAMPLE_NOT_FINITE;
-        return *not_finite ? "engine: the model gave a value that is not finite"
-                           : "no token allowed";
+        const bool not_finite = res->out[i].status == OCTET_SAMPLE_NOT_FINITE;
+        if (not_finite) oct_count(&e->count.n_not_finite, 1);
+        oct_request_fail(e, r, not_finite ? OCT_E_DEVICE : OCT_E_INVALID,
+                         not_finite ? "engine: the model gave a value that is not finite"
+                                    : "no token allowed");
+        return true;
     }
-    return NULL;
+    return false;
+}
+
+/* How many guesses in front of row i and those behind it were right. */
+static uint32_t count_right(oct_engine *e, const oct_step_part *p, const oct_model_result *res,
+                            uint32_t i) {
+    const int32_t *guesses = p->r->tokens + p->r->seq.n_tokens;
+    uint32_t n = 0;
+    while (n < p->n_draft && res->out[i + n].status == OCTET_SAMPLED &&
+           res->out[i + n].token == guesses[n]) {
+        oct_count(&e->count.accepted_at[n], 1);
+        n++;
+    }
+    oct_count(&e->count.n_drafts, p->n_draft > 0);
+    oct_count(&e->count.n_draft_tokens, p->n_draft);
+    oct_count(&e->count.n_accepted_tokens, n);
+    return n;
+}
+
+/* Rows i .. i + n_draft draw; those behind a wrong guess are worth nothing. */
+static void take_tokens(oct_engine *e, const oct_step_part *p, const oct_model_result *res,
+                        uint32_t i) {
+    oct_request *r = p->r;
+    const uint32_t n_right = count_right(e, p, res, i);
+    const bool last_is_good = res->out[i + n_right].status == OCTET_SAMPLED;
+    r->seq.n_computed += n_right;
+    /* Before tokens are told: one may end the request, and then its blocks are gone. */
+    oct_sched_collected(e->sched, &r->seq, p->end + n_right - !last_is_good);
+    for (uint32_t k = 0; k < n_right + last_is_good; k++)
+        if (!oct_request_take_token(e, r, res, i + k)) return;
+    if (!last_is_good) (void)failed_on(e, r, res, i + n_right, 1);
 }
 
 static void finish_part(oct_engine *e, const oct_step_part *p, const oct_model_result *res) {
-    bool not_finite = false;
-    const char *bad = bad_row(p, res, &not_finite);
-    if (bad) {
-        if (not_finite) oct_count(&e->count.n_not_finite, 1);
-        oct_request_fail(e, p->r, not_finite ? OCT_E_DEVICE : OCT_E_INVALID, bad);
-        return;
-    }
-    /* Before the token is told: it may end the request, and then its blocks are gone. */
-    if (p->samples) oct_sched_collected(e->sched, &p->r->seq, p->end);
+    if (failed_on(e, p->r, res, p->first_logit, p->n_extra + p->samples)) return;
     uint32_t i = p->first_logit;
     for (uint32_t k = 0; k < p->n_extra; k++, i++)
         oct_request_take_prompt_logprob(e, p->r, p->extra_pos + k + 1, res, i);
-    if (p->samples) oct_request_take_token(e, p->r, res, i);
+    if (p->samples) take_tokens(e, p, res, i);
 }
 
 void oct_step_finish(oct_engine *e, oct_step *s, const oct_model_result *result) {

@@ -157,6 +157,29 @@ static void plan_decodes(oct_sched *s) {
     }
 }
 
+/* Rows of guessed tokens, as far as budgets go and blocks that nobody else will want. */
+static void plan_drafts(oct_sched *s) {
+    for (uint32_t i = 0; i < s->plan.n_items; i++) {
+        oct_sched_item *it = &s->items[i];
+        oct_sched_seq *seq = it->seq;
+        uint32_t n = min_u32(seq->n_draft, min_u32(s->budget_rows, s->budget_logits));
+        if (n == 0 || !it->is_decode) continue;
+        const uint32_t free = oct_kv_pool_n_free(s->pool), kept = reserved_blocks(s);
+        const uint64_t room = (uint64_t)(free > kept ? free - kept : 0) * s->block_tokens +
+                              (oct_kv_table_cap_tokens(&seq->table) - seq->n_computed);
+        n = room < n ? (uint32_t)room : n;
+        if (n == 0 || oct_kv_table_grow(&seq->table, s->pool, seq->n_computed + n) != OCT_OK)
+            continue;
+        it->n_draft = n;
+        it->n_rows += n;
+        it->n_logits += n;
+        s->budget_rows -= n;
+        s->budget_logits -= n;
+        s->plan.n_rows += n;
+        s->plan.n_logits += n;
+    }
+}
+
 /* A half of what is left is for long prompts; again when somebody had to go. */
 static void share_rows(oct_sched *s) {
     const uint32_t half = max_u32(s->budget_rows / 2, s->budget_rows > 0);
@@ -383,6 +406,7 @@ static const oct_sched_plan *make_plan(oct_sched *s, bool beside) {
     for (oct_sched_seq *seq = s->running.head; seq; seq = seq->next) seq->item = OCT_SCHED_NO_ITEM;
 
     plan_decodes(s);
+    plan_drafts(s);
     limit_prompts(s);
     plan_begun_prompts(s);
     plan_new(s);

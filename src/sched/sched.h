@@ -52,6 +52,10 @@ typedef struct oct_sched_seq {
     /* Rows whose logits are wanted though nothing is drawn from them (prompt_logprobs); the owner
      * moves the begin up as it gets them. Empty when begin >= end; end < n_prompt. */
     uint32_t extra_logits_begin, extra_logits_end;
+    /* Tokens guessed to follow n_tokens: where seq decodes, as many of them as there is room for
+     * become rows of the same item. They are not counted as computed; the owner adds those that
+     * turn out to be right to n_tokens and to n_computed. n_tokens + n_draft < max_tokens. */
+    uint32_t n_draft;
     oct_kv_table table;    /* initialised by the owner, room for max_tokens */
     const int32_t *tokens; /* [n_tokens]; read only where there is a prefix index; NULL: the
                               sequence neither finds nor leaves anything there */
@@ -98,6 +102,7 @@ typedef struct oct_sched_item {
     bool samples;      /* the last row is the last known token: its logits give the next one */
     bool is_decode;    /* one row, and its token is a drawn one; else a chunk of a prompt or of what
                           is computed again */
+    uint32_t n_draft;  /* of n_rows: rows of guessed tokens behind that one, each with its logits */
 } oct_sched_item;
 
 typedef struct oct_sched_plan {

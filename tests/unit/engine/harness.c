@@ -46,6 +46,7 @@ oct_tokenizer *new_tokenizer(void) {
 }
 
 bool harness_no_overlap;
+uint32_t harness_max_logits;
 
 void harness_init(harness *h, uint32_t n_blocks, uint32_t max_rows, uint32_t max_seqs,
                   const oct_engine_options *options) {
@@ -53,6 +54,7 @@ void harness_init(harness *h, uint32_t n_blocks, uint32_t max_rows, uint32_t max
     oct_engine_options o = options ? *options : (oct_engine_options){0};
     oct_err err = {0};
     fake_init(&h->fake, n_blocks, max_rows, max_seqs);
+    if (harness_max_logits > 0) h->fake.backend.max_logits = harness_max_logits;
     oct_fault_alloc_init(&h->mem, SIZE_MAX, 0);
     h->tok = new_tokenizer();
     o.n_blocks = n_blocks;

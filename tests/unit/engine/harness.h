@@ -40,6 +40,8 @@ oct_tokenizer *new_tokenizer(void);
 
 /* The engines of harness_init overlap their steps unless this is set. */
 extern bool harness_no_overlap;
+/* Rows of a step with logits that the model allows; 0: one for each sequence. */
+extern uint32_t harness_max_logits;
 
 /* options NULL: EOS is FAKE_EOS, the rest default. n_blocks of the options is filled in. */
 void harness_init(harness *h, uint32_t n_blocks, uint32_t max_rows, uint32_t max_seqs,

@@ -32,6 +32,7 @@ typedef struct setup {
     uint32_t n_blocks, max_chunk_tokens, n_threads;
     bool together;
     oct_capture_mode capture;
+    uint32_t n_draft;  /* guesses of a sequence in a step */
     uint32_t sizes[4]; /* that decode steps are padded to */
     bool overlap;      /* steps are queued beside each other, on a device with a thread for it */
 } setup;
@@ -79,7 +80,8 @@ static void run_engine(oct_model *model, const setup *how, answer out[N], oct_en
     const oct_allocator *mem = oct_system_allocator();
     const oct_engine_options eo = {.n_blocks = how->n_blocks,
                                    .max_chunk_tokens = how->max_chunk_tokens,
-                                   .no_async_scheduling = !how->overlap};
+                                   .no_async_scheduling = !how->overlap,
+                                   .draft = {how->n_draft, 1, 3}};
     oct_engine *e;
     oct_err err = {0};
     need(oct_engine_create(mem, model, NULL, &eo, &e, &err), &err);
@@ -98,6 +100,7 @@ static void run(const char *folder, const setup *how, answer out[N], oct_engine_
     const oct_device_options od = {.n_threads = how->n_threads, .overlap = how->overlap};
     const oct_model_options mo = {.max_rows = 128,
                                   .max_seqs = how->together ? 16 : 1,
+                                  .max_logits = how->together ? 64 : 1,
                                   .quiet = true,
                                   .capture = {.mode = how->capture,
                                               .sizes = how->sizes,
@@ -143,6 +146,9 @@ static void the_same_answer(const char *folder) {
          .overlap = true,
          .capture = OCT_CAPTURE_DECODE,
          .sizes = {16, 2, 5, 11}},
+        {.n_blocks = 64, .n_threads = 2, .together = true, .n_draft = 3},
+        {.n_blocks = 64, .n_threads = 1, .together = true, .n_draft = 5, .max_chunk_tokens = 7},
+        {.n_blocks = 16, .n_threads = 2, .together = true, .n_draft = 4},
         {.n_blocks = 16, .n_threads = 2, .together = true},
         {.n_blocks = 16, .n_threads = 2, .together = true, .overlap = true},
     };
@@ -153,8 +159,11 @@ static void the_same_answer(const char *folder) {
         run(folder, &setups[k], other, &stats);
         assert_true(stats.n_shared_steps > 0 && stats.n_mixed_steps > 0);
         if (setups[k].n_blocks < 64) assert_true(stats.n_preemptions > 0);
-        print_message("%u steps, %u mixed, %u preemptions\n", (unsigned)stats.n_steps,
-                      (unsigned)stats.n_mixed_steps, (unsigned)stats.n_preemptions);
+        assert_true((stats.n_accepted_tokens > 0) == (setups[k].n_draft > 0));
+        print_message("%u steps, %u mixed, %u preemptions, %u of %u guesses\n",
+                      (unsigned)stats.n_steps, (unsigned)stats.n_mixed_steps,
+                      (unsigned)stats.n_preemptions, (unsigned)stats.n_accepted_tokens,
+                      (unsigned)stats.n_draft_tokens);
         for (int i = 0; i < N; i++) {
             assert_int_equal(other[i].n, alone[i].n);
             assert_memory_equal(other[i].tokens, alone[i].tokens, sizeof alone[i].tokens);
