@@ -130,6 +130,10 @@ static int read_settings(const open_options *o, char *settings, size_t bytes) {
                         strlen(given));
     snprintf(settings, bytes, "%s%s%s%.32s", given, given[0] && o->cpu_mask ? "," : "",
              o->cpu_mask ? "mask=" : "", mask);
+    if (o->prefetch) {
+        const size_t n = strlen(settings);
+        snprintf(settings + n, bytes - n, "%sprefetch=1", n > 0 ? "," : "");
+    }
     return -1;
 }
 

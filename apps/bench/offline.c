@@ -24,7 +24,7 @@ void offline_defaults(offline_options *o) {
                            .max_num_batched_tokens = 2048,
                            .long_partials = 1,
                            .decode_wait_ms = 500};
-    o->open.overlap = true;
+    tuning_defaults(&o->tuning, &o->open);
     o->open.log_level = "warn";
 }
 
@@ -38,12 +38,10 @@ void offline_report_flags(offline_options *o, cli_flag flags[OFFLINE_N_REPORT_FL
 }
 
 void offline_engine_flags(offline_options *o, cli_flag flags[OFFLINE_N_ENGINE_FLAGS]) {
-    const cli_flag all[OFFLINE_N_ENGINE_FLAGS] = {
+    const cli_flag all[] = {
         cli_count("max-num-seqs", &o->max_num_seqs, 1, 65536, "most sequences of one step"),
         cli_count("max-num-batched-tokens", &o->max_num_batched_tokens, 1, 1 << 20,
                   "most tokens of one step"),
-        cli_switch("async-scheduling", &o->open.overlap,
-                   "the next step is prepared and issued while one computes"),
         cli_number(
             "max-decode-wait-ms", &o->decode_wait_ms, "MS", 0, 1e6,
             "milliseconds that a step of running answers may take because of prompts;\n0: no "
@@ -60,6 +58,7 @@ void offline_engine_flags(offline_options *o, cli_flag flags[OFFLINE_N_ENGINE_FL
                    "a prompt that begins like an earlier one starts behind what is cached of it"),
     };
     memcpy(flags, all, sizeof all);
+    tuning_flags(&o->tuning, &o->open, flags + OCT_COUNT(all));
 }
 
 /* ---- what is asked --------------------------------------------------------------------------- */
@@ -160,6 +159,7 @@ static oct_status start(const offline_options *o, const offline_work *w, offline
                                    .max_long_partials = (uint32_t)o->long_partials,
                                    .max_decode_wait_ns = (uint64_t)(o->decode_wait_ms * 1e6),
                                    .no_async_scheduling = !o->open.overlap,
+                                   .draft = o->tuning.draft,
                                    .no_prefix_caching = !o->prefix_caching};
     if (blocks == 0)
         return OCT_FAIL(err, OCT_E_NOMEM, "KV cache: not even one block fits into memory");
@@ -173,7 +173,7 @@ static oct_status start(const offline_options *o, const offline_work *w, offline
     return oct_engine_start(b->engine, err);
 }
 
-int offline_open(const offline_options *o, const char *path, const offline_work *w, offline *b) {
+int offline_open(offline_options *o, const char *path, const offline_work *w, offline *b) {
     const uint64_t asked = (uint64_t)w->n_jobs * w->n_choices;
     oct_model_options mo = {.max_rows = (uint32_t)o->max_num_batched_tokens,
                             .max_seqs =
@@ -181,7 +181,13 @@ int offline_open(const offline_options *o, const char *path, const offline_work 
                             .max_model_len = w->longest};
     oct_err err = {0};
     *b = (offline){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    const int status = open_model(&o->open, path, &mo, &b->m);
+    const tuning_sched sched = {.max_num_seqs = &o->max_num_seqs,
+                                .max_num_batched_tokens = &o->max_num_batched_tokens,
+                                .chunk_tokens = &o->chunk_tokens,
+                                .long_partials = &o->long_partials};
+    int status = tuning_read(&o->tuning, &o->open, &sched);
+    tuning_model(&o->tuning, &mo);
+    if (status < 0) status = open_model(&o->open, path, &mo, &b->m);
     if (status >= 0) return status;
     b->text = b->m.tokenizer && !o->skip_text;
     const oct_status st = start(o, w, b, &err);

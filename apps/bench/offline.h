@@ -13,11 +13,13 @@
 
 #include "engine/engine.h"
 #include "open.h"
+#include "tuning.h"
 
 /* ---- flags ----------------------------------------------------------------------------------- */
 
 typedef struct offline_options {
     open_options open;
+    tuning tuning;
     uint64_t max_num_seqs, max_num_batched_tokens, chunk_tokens, n_blocks;
     uint64_t long_partials, partial_prefills;
     double decode_wait_ms;
@@ -29,7 +31,7 @@ typedef struct offline_options {
 /* As serve's. */
 void offline_defaults(offline_options *o);
 
-enum { OFFLINE_N_REPORT_FLAGS = 3, OFFLINE_N_ENGINE_FLAGS = 9 };
+enum { OFFLINE_N_REPORT_FLAGS = 3, OFFLINE_N_ENGINE_FLAGS = 8 + TUNING_N_FLAGS };
 void offline_report_flags(offline_options *o, cli_flag flags[OFFLINE_N_REPORT_FLAGS]);
 void offline_engine_flags(offline_options *o, cli_flag flags[OFFLINE_N_ENGINE_FLAGS]);
 
@@ -75,7 +77,7 @@ typedef struct offline {
 } offline;
 
 /* Opens path with a cache for as much of w as can run at a time. -1, or the exit status. */
-int offline_open(const offline_options *o, const char *path, const offline_work *w, offline *b);
+int offline_open(offline_options *o, const char *path, const offline_work *w, offline *b);
 void offline_close(offline *b);
 
 /* Random ids below limit (0: the vocabulary), none of them special; the first `prefix` of all

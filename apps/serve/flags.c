@@ -68,8 +68,6 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
         cli_count("max-num-seqs", &o->max_num_seqs, 1, 65536, "most sequences of one step"),
         cli_count("max-num-batched-tokens", &o->max_num_batched_tokens, 1, 1 << 20,
                   "most tokens of one step"),
-        cli_switch("async-scheduling", &o->open.overlap,
-                   "the next step is prepared and issued while one computes"),
         cli_count("num-gpu-blocks-override", &o->n_blocks, 1, 1 << 30, "blocks of the KV cache"),
         cli_number("gpu-memory-utilization", &o->memory_share, "F", 0.01, 1,
                    "share of the memory that is free after loading for the KV cache;\n0.4 unless "
@@ -143,7 +141,7 @@ static unsigned chat_flags(serve_options *o, cli_flag *out) {
 /* Flags of vLLM that scripts carry and that change nothing here. */
 static unsigned ignored_flags(serve_options *o, cli_flag *out) {
     static struct {
-        bool chunked_prefill, trust_code, eager, access_log;
+        bool chunked_prefill, trust_code, access_log;
         const char *text;
         uint64_t one;
     } ignored = {.one = 1};
@@ -154,14 +152,11 @@ static unsigned ignored_flags(serve_options *o, cli_flag *out) {
         cli_switch("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),
         cli_switch("trust-remote-code", &ignored.trust_code,
                    "no effect: no code of a model is run"),
-        cli_switch("enforce-eager", &ignored.eager, "no effect"),
         cli_switch("disable-uvicorn-access-log", &ignored.access_log, "no effect"),
         cli_count("tensor-parallel-size", &ignored.one, 1, 1, "only 1"),
         cli_count("pipeline-parallel-size", &ignored.one, 1, 1, "only 1"),
         cli_count("data-parallel-size", &ignored.one, 1, 1, "only 1"),
         cli_string("dtype", &ignored.text, "TYPE", "no effect: the device decides"),
-        cli_string("compilation-config", &ignored.text, "JSON", "no effect"),
-        cli_string("additional-config", &ignored.text, "JSON", "no effect"),
     };
     memcpy(out, all, sizeof all);
     return OCT_COUNT(all);
@@ -185,26 +180,35 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                          .response_role = "assistant",
                          .max_logprobs = 20,
                          .logprobs_mode = "raw_logprobs"};
-    o->open.overlap = true;
+    tuning_defaults(&o->tuning, &o->open);
     serve_default_limits(o);
     cli_flag http[MAX_FLAGS], engine[MAX_FLAGS], chat[MAX_FLAGS], ignored[MAX_FLAGS];
     cli_flag sched[MAX_FLAGS];
     cli_flag limits[SERVE_N_LIMIT_FLAGS];
-    cli_flag model[OPEN_N_FLAGS];
+    cli_flag model[OPEN_N_FLAGS], steps[TUNING_N_FLAGS];
     const char *pos[1];
     unsigned n_pos;
     open_flags(&o->open, model);
     serve_limit_flags(o, limits);
-    const cli_group groups[] = {
-        {"Server", http, server_flags(o, http)},      {"Engine", engine, engine_flags(o, engine)},
-        {"Scheduling", sched, sched_flags(o, sched)}, {"Chat", chat, chat_flags(o, chat)},
-        {"Limits", limits, SERVE_N_LIMIT_FLAGS},      {"Model", model, OPEN_N_FLAGS},
-        {"vLLM", ignored, ignored_flags(o, ignored)}};
+    tuning_flags(&o->tuning, &o->open, steps);
+    const cli_group groups[] = {{"Server", http, server_flags(o, http)},
+                                {"Engine", engine, engine_flags(o, engine)},
+                                {"Scheduling", sched, sched_flags(o, sched)},
+                                {"Steps", steps, TUNING_N_FLAGS},
+                                {"Chat", chat, chat_flags(o, chat)},
+                                {"Limits", limits, SERVE_N_LIMIT_FLAGS},
+                                {"Model", model, OPEN_N_FLAGS},
+                                {"vLLM", ignored, ignored_flags(o, ignored)}};
     const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 1, &n_pos);
     if (status >= 0) return status;
     if (n_pos == 1 && o->model)
         return cli_fail(EXIT_USAGE, "--model: a MODEL was given already (got %.64s)", o->model);
     if (n_pos == 1) o->model = pos[0];
     if (!o->model) return cli_fail(EXIT_USAGE, "serve: want a MODEL; see octet serve --help");
-    return check_flags(o);
+    const tuning_sched numbers = {.max_num_seqs = &o->max_num_seqs,
+                                  .max_num_batched_tokens = &o->max_num_batched_tokens,
+                                  .chunk_tokens = &o->chunk_tokens,
+                                  .long_partials = &o->long_partials};
+    const int read = tuning_read(&o->tuning, &o->open, &numbers);
+    return read < 0 ? check_flags(o) : read;
 }

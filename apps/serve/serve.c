@@ -81,6 +81,7 @@ static int load_model(server *s) {
     oct_model_options mo = {.max_rows = (uint32_t)s->o.max_num_batched_tokens,
                             .max_seqs = (uint32_t)s->o.max_num_seqs};
     oct_err err = {0};
+    tuning_model(&s->o.tuning, &mo);
     int status = open_model(&s->o.open, s->o.model, &mo, &s->m);
     if (status < 0) status = serve_choose_blocks(s);
     if (status >= 0) return status;
@@ -115,6 +116,9 @@ static int start_engine(server *s) {
     const int32_t own = s->m.tokenizer ? oct_tokenizer_eos(s->m.tokenizer) : -1;
     if (n_eos == 0 && own >= 0) eos[n_eos++] = own;
     const oct_engine_options eo = {.n_blocks = s->n_blocks,
+                                   .max_num_seqs = (uint32_t)s->o.max_num_seqs,
+                                   .max_num_batched_tokens = (uint32_t)s->o.max_num_batched_tokens,
+                                   .draft = s->o.tuning.draft,
                                    .max_chunk_tokens = (uint32_t)s->o.chunk_tokens,
                                    .max_num_queued_reqs = (uint32_t)s->o.max_num_queued_reqs,
                                    .max_partial_prefills = (uint32_t)s->o.partial_prefills,

@@ -7,9 +7,11 @@
 
 #include "api/api.h"
 #include "open.h"
+#include "tuning.h"
 
 typedef struct serve_options {
     open_options open;
+    tuning tuning;
     const char *model; /* the argument */
 
     const char *host, *uds;

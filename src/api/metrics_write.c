@@ -124,6 +124,24 @@ static void write_counters(const writer *w, const oct_engine_stats *s) {
             s->n_not_finite);
 }
 
+/* Only where tokens are guessed. */
+static void write_drafts(const writer *w, const oct_engine_stats *s, uint32_t n_draft) {
+    if (n_draft == 0) return;
+    counter(w, "vllm:spec_decode_num_drafts", "Steps of a sequence with guessed tokens.",
+            s->n_drafts);
+    counter(w, "vllm:spec_decode_num_draft_tokens", "Tokens guessed.", s->n_draft_tokens);
+    counter(w, "vllm:spec_decode_num_accepted_tokens", "Guesses that were right.",
+            s->n_accepted_tokens);
+    char at[OCT_MAX_DRAFT_TOKENS][24];
+    const char *labels[OCT_MAX_DRAFT_TOKENS];
+    for (uint32_t i = 0; i < n_draft; i++) {
+        snprintf(at[i], sizeof at[i], ",position=\"%u\"", i);
+        labels[i] = at[i];
+    }
+    counters(w, "vllm:spec_decode_num_accepted_tokens_per_pos", "Right guesses by their place.",
+             labels, s->accepted_at, n_draft);
+}
+
 static void write_steps(const writer *w, const oct_engine_stats *s) {
     double bounds[OCT_ENGINE_N_STEP_BUCKETS - 1];
     for (size_t i = 0; i < OCT_COUNT(bounds); i++) bounds[i] = oct_engine_step_bounds[i];
@@ -244,6 +262,7 @@ void oct_api_metrics_write(oct_api *api, oct_buf *out) {
         const oct_api_hist *h = &copy->hists[i];
         histogram(&w, h->name, h->help, h->bounds, h->counts, h->n_bounds, h->sum);
     }
+    write_drafts(&w, &stats, api->info.n_draft_tokens);
     write_steps(&w, &stats);
     write_http(out, copy);
     write_process(out, api->metrics->created);

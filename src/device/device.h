@@ -83,8 +83,8 @@ bool oct_device_has_experts(const oct_device *d);
 OCT_MUST_CHECK void *oct_device_host_alloc(oct_device *d, size_t bytes, bool *fast_out);
 void oct_device_host_free(oct_device *d, void *ptr, size_t bytes, bool fast);
 
-/* The built-in device's table, for tests. settings it knows: "mask=HEX" (which instruction sets
- * may be used, 0: the scalar reference; default: all there are). */
+/* The built-in device's table, for tests. settings it knows: "prefetch=1" (prefetch.c), "mask=HEX"
+ * (which instruction sets may be used, 0: the scalar reference; default: all there are). */
 const octet_device_ops *oct_cpu_device_ops(void);
 
 #endif

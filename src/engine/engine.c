@@ -89,6 +89,7 @@ static void fill_info(oct_engine *e) {
         .max_logprobs = e->opt.max_logprobs,
         .max_num_queued_tokens = e->opt.max_num_queued_tokens,
         .prefix_caching = !e->opt.no_prefix_caching,
+        .n_draft_tokens = e->opt.draft.n_tokens,
         .async_scheduling = e->backend.can_overlap && !e->opt.no_async_scheduling &&
                             e->opt.draft.n_tokens == 0, /* guesses are made of known tokens */
         .by_priority = e->opt.by_priority,

@@ -90,7 +90,8 @@ typedef struct oct_engine_info {
     uint32_t max_num_seqs, max_num_batched_tokens, max_num_queued_reqs, max_logprobs;
     uint64_t max_num_queued_tokens; /* 0: no limit */
     bool prefix_caching, by_priority;
-    bool async_scheduling; /* steps overlap: wanted, and the device can */
+    bool async_scheduling;   /* steps overlap: wanted, and the device can */
+    uint32_t n_draft_tokens; /* as the options say */
 } oct_engine_info;
 
 /* tokenizer NULL: requests get token ids and no text; stop strings are refused. OCT_E_INVALID: the

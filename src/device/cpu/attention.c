@@ -98,7 +98,10 @@ static void items_share(void *ctx, oct_share share) {
     void *scratch = j->scratch + share.index * j->scratch_bytes;
     for (;;) {
         const unsigned i = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
-        if (i >= j->n_items) return;
+        if (i >= j->n_items) {
+            oct_cpu_prefetch_share(j->dev, share);
+            return;
+        }
         const item *it = &j->items[j->n_items - 1 - i];
         const oct_attn_args a = args_of(j, it);
         if (it->span_begin == it->span_end)
@@ -275,6 +278,7 @@ int32_t oct_cpu_attention(octet_device *dev, const octet_attention_op *op) {
     for (uint32_t r = (uint32_t)j.batch.seq_row[j.batch.n_seqs]; r < j.batch.n_rows; r++)
         memset(j.out + r * j.ldo, 0, j.width * sizeof(float));
 
+    oct_cpu_prefetch_attention(dev);
     if (j.n_items == 1)
         items_share(&j, (oct_share){0, 1});
     else if (j.n_items > 1)

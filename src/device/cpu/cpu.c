@@ -23,19 +23,25 @@ static void no_log(void *ctx, int32_t level, const char *text) {
     (void)text;
 }
 
-/* settings: "mask=HEX". */
-static oct_status read_settings(const char *settings, uint32_t *mask, oct_err *err) {
+/* settings: "mask=HEX", "prefetch=0|1". */
+static oct_status read_settings(const char *settings, octet_device *dev, oct_err *err) {
+    const oct_str mask = OCT_STR("mask="), prefetch = OCT_STR("prefetch=");
     for (const char *at = settings; at && *at;) {
         const size_t len = strcspn(at, ",");
         const oct_str item = {at, len};
-        const oct_str head = OCT_STR("mask=");
-        uint64_t value;
-        if (!oct_str_starts(item, head) ||
-            !oct_parse_hex((oct_str){at + head.len, len - head.len}, &value) || value > UINT32_MAX)
+        uint64_t value = 0;
+        if (oct_str_starts(item, mask) &&
+            oct_parse_hex((oct_str){at + mask.len, len - mask.len}, &value) && value <= UINT32_MAX)
+            dev->cpu_mask &= (uint32_t)value;
+        else if (oct_str_starts(item, prefetch) &&
+                 oct_parse_u64((oct_str){at + prefetch.len, len - prefetch.len}, &value) &&
+                 value <= 1)
+            dev->prefetch.on = value != 0;
+        else
             return OCT_FAIL(err, OCT_E_INVALID,
-                            "device cpu: bad setting (got \"%.*s\", want mask=HEX)",
+                            "device cpu: bad setting (got \"%.*s\", want mask=HEX or "
+                            "prefetch=0|1)",
                             (int)(len < 31 ? len : 31), at);
-        *mask &= (uint32_t)value;
         at += len + (at[len] == ',');
     }
     return OCT_OK;
@@ -46,7 +52,7 @@ static oct_status device_init(octet_device *dev, const octet_open_options *o, oc
         return OCT_FAIL(err, OCT_E_DEVICE, "device cpu: no such device (got %u, want 0)",
                         o->ordinal);
     dev->cpu_mask = oct_cpu_mask(); /* what there is, less what the environment forbids */
-    OCT_TRY(read_settings(o->settings, &dev->cpu_mask, err));
+    OCT_TRY(read_settings(o->settings, dev, err));
     dev->cpu_mask = oct_cpu_mask_normal(dev->cpu_mask);
     oct_kern_init(&dev->kern, dev->cpu_mask);
     OCT_TRY(oct_pool_create(dev->mem, o->n_threads, o->bind_threads, &dev->pool, err));

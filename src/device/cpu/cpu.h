@@ -68,6 +68,18 @@ typedef enum oct_cpu_scratch_id {
     OCT_CPU_N_SCRATCH
 } oct_cpu_scratch_id;
 
+/* Which matrix is read behind each attention of a step, learnt from the step before. */
+enum { OCT_CPU_MAX_PREFETCH = 512 }; /* attentions of a step; later ones are not prefetched for */
+typedef struct oct_cpu_prefetch {
+    bool on;
+    uint32_t at;          /* attentions of this step so far */
+    bool wanted;          /* the next product is the one to remember */
+    const void *panels;   /* of the product behind the attention that runs; NULL: not known */
+    uint64_t panel_bytes; /* of one panel */
+    uint32_t n_panels;
+    octet_weight next[OCT_CPU_MAX_PREFETCH]; /* 0: not known */
+} oct_cpu_prefetch;
+
 struct octet_device {
     octet_host host; /* log is there, perhaps doing nothing */
     const oct_allocator *mem;
@@ -76,6 +88,7 @@ struct octet_device {
     oct_pool *pool;
     oct_cpu_queue *queue; /* NULL: operations run inside their calls */
     oct_err err;          /* of the last call that failed */
+    oct_cpu_prefetch prefetch;
 
     oct_cpu_buffer *buffers;
     size_t n_buffers;
@@ -180,6 +193,15 @@ void oct_cpu_quant_row(const octet_device *dev, const oct_cpu_quant *q, size_t r
 /* Runs fn on all threads, or on the caller alone when there is little to do. */
 void oct_cpu_share_rows(octet_device *dev, uint64_t n_rows, uint64_t width, oct_pool_fn *fn,
                         void *job);
+
+/* ---- prefetch.c ------------------------------------------------------------------------------ */
+
+/* A step begins; an attention begins; a product of w begins. */
+void oct_cpu_prefetch_step(octet_device *dev);
+void oct_cpu_prefetch_attention(octet_device *dev);
+void oct_cpu_prefetch_product(octet_device *dev, octet_weight w);
+/* A thread has no more of the attention to do: asks for the beginning of what it will read. */
+void oct_cpu_prefetch_share(const octet_device *dev, oct_share share);
 
 /* ---- operations ------------------------------------------------------------------------------ */
 

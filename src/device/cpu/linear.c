@@ -134,6 +134,7 @@ int32_t oct_cpu_linear(octet_device *dev, const octet_linear_op *op) {
     const oct_cpu_weight *w = oct_cpu_weight_matrix(dev, op->weight, "linear");
     if (!w) return OCTET_E_INVALID;
     if (op->n_rows == 0) return OCTET_OK;
+    oct_cpu_prefetch_product(dev, op->weight);
     if (op->out_dtype != 0 && op->out_dtype != OCTET_F32)
         return CPU_FAIL(dev, OCT_E_UNSUPPORTED, "linear: unknown type of result (got %u, want %u)",
                         op->out_dtype, OCTET_F32);

@@ -103,6 +103,7 @@ static void embed_share(void *ctx, oct_share share) {
 }
 
 int32_t oct_cpu_embed(octet_device *dev, const octet_embed_op *op) {
+    oct_cpu_prefetch_step(dev);
     embed_job j = {.w = oct_cpu_weight_matrix(dev, op->table, "embed"),
                    .ldo = op->out.stride,
                    .n_rows = op->n_rows,
