@@ -13,6 +13,8 @@
 enum { DEFAULT_SEQS = 16, DEFAULT_ROWS = 512 };
 /* Sizes of the first version's structs; a caller has at least these. */
 enum { LEAST_OPTIONS = 128, LEAST_INFO = 72 };
+/* No version will be longer; a size beyond is one that nobody set. */
+enum { MOST_STRUCT = 4096 };
 
 const char *octet_version(void) { return OCT_VERSION; }
 
@@ -31,7 +33,7 @@ static uint32_t struct_bytes(const void *s) {
 
 bool oct_embed_take(void *ours, size_t bytes, size_t least, const void *theirs) {
     const size_t n = theirs ? struct_bytes(theirs) : 0;
-    if (n < least) return false;
+    if (n < least || n > MOST_STRUCT) return false;
     for (size_t i = bytes; i < n; i++)
         if (((const unsigned char *)theirs)[i]) return false;
     memset(ours, 0, bytes);
@@ -41,7 +43,7 @@ bool oct_embed_take(void *ours, size_t bytes, size_t least, const void *theirs) 
 
 bool oct_embed_give(void *theirs, const void *ours, size_t bytes, size_t least) {
     const uint32_t n = theirs ? struct_bytes(theirs) : 0;
-    if (n < least) return false;
+    if (n < least || n > MOST_STRUCT) return false;
     memset(theirs, 0, n);
     memcpy(theirs, ours, n < bytes ? n : bytes);
     memcpy(theirs, &n, sizeof n);

@@ -146,6 +146,8 @@ static void openings_that_are_refused(void **state) {
     o = options();
     o.struct_bytes = 8;
     open_refused(model, &o, OCTET_E_INVALID, "another version (got 8 bytes");
+    o.struct_bytes = 0xdeadbeef; /* what nobody set; it is not believed */
+    open_refused(model, &o, OCTET_E_INVALID, "another version");
     later.o.struct_bytes = sizeof later;
     open_refused(model, &later.o, OCTET_E_INVALID, "another version");
     later.more = 0; /* a later caller that asks for nothing new is served */
@@ -172,6 +174,8 @@ static void what_was_opened(void **state) {
     assert_non_null(strstr(info.device, "cpu"));
     assert_true(info.n_blocks >= 16 * LONGEST / info.block_tokens);
     assert_true(info.weight_bytes > 0);
+    assert_int_equal(octet_engine_get_info(*state, &old), OCTET_E_INVALID);
+    old.struct_bytes = 0xdeadbeef;
     assert_int_equal(octet_engine_get_info(*state, &old), OCTET_E_INVALID);
     assert_true(octet_version()[0] >= '0' && octet_version()[0] <= '9');
 }
