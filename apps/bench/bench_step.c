@@ -367,7 +367,9 @@ int step_run(const step_options *o, const char *path) {
     result r = {.n_threads = oct_pool_count((unsigned)o->open.threads)};
     const uint64_t context = largest(&o->context) + o->decode;
     const uint32_t n_seqs = o->batch.n ? largest(&o->batch) : 1;
-    oct_model_options mo = {.max_rows = n_seqs > CHUNK ? n_seqs : CHUNK,
+    /* Steps are recorded as by `octet serve`. */
+    oct_model_options mo = {.capture = {.mode = OCT_CAPTURE_DECODE, .n_warmups = 1},
+                            .max_rows = n_seqs > CHUNK ? n_seqs : CHUNK,
                             .max_seqs = n_seqs,
                             .max_logits = n_seqs,
                             .max_model_len =

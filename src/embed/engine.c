@@ -94,6 +94,7 @@ static oct_status open_model(octet_engine *e, const char *path, const octet_engi
     oct_model_options mo = {.max_rows = o->max_num_batched_tokens ? o->max_num_batched_tokens
                                                                   : DEFAULT_ROWS,
                             .max_seqs = o->max_num_seqs ? o->max_num_seqs : DEFAULT_SEQS,
+                            .capture = {.mode = OCT_CAPTURE_DECODE, .n_warmups = 1},
                             .quiet = !o->progress,
                             .progress = o->progress,
                             .progress_ctx = o->progress_ctx};
