@@ -213,7 +213,7 @@ typedef struct octet_batch {
     uint32_t n_seqs;
     uint32_t n_rows;       /* rows 0..n_rows-1, the rows of a sequence adjacent and in order */
     uint32_t max_seq_rows; /* the most rows any sequence has */
-    uint32_t max_kv_len;
+    uint32_t max_kv_len;   /* of any sequence; in a recorded step, of any it may be replayed for */
     uint32_t table_stride; /* entries a sequence has in block_table */
     octet_ref row_pos;     /* [n_rows] absolute position of the row in its sequence */
     octet_ref row_slot; /* [n_rows] block * block_tokens + place: where its K/V go; -1: nowhere */
@@ -564,8 +564,11 @@ typedef struct octet_device_ops {
     int32_t (*fill)(octet_stream *s, octet_ref dst, uint8_t value, uint64_t bytes);
 
     /* Optional, all four or none. Step capture: operations between begin and end are recorded, not
-     * run; replay runs them again with whatever the buffers hold by then. Transfers from and to the
-     * host are not recorded: they are refused between begin and end. */
+     * run; replay runs them again with whatever the buffers hold by then, on the stream they were
+     * recorded on and in order with what is queued there. Numbers of their structs are kept as they
+     * were; sequences without rows and rows of no sequence (padding) are usual. Transfers from and
+     * to the host and replays are not recorded: they are refused between begin and end.
+     * Other streams go on. graph_destroy waits for a replay that is on its way. */
     int32_t (*capture_begin)(octet_stream *s);
     int32_t (*capture_end)(octet_stream *s, octet_graph **out);
     int32_t (*replay)(octet_stream *s, octet_graph *g);

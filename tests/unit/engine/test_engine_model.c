@@ -34,7 +34,8 @@ typedef struct setup {
     oct_capture_mode capture;
     uint32_t n_draft;  /* guesses of a sequence in a step */
     uint32_t sizes[4]; /* that decode steps are padded to */
-    bool overlap;      /* steps are queued beside each other, on a device with a thread for it */
+    bool prefetch;
+    bool overlap; /* steps are queued beside each other, on a device with a thread for it */
 } setup;
 
 static int32_t prompts[N][MAX_PROMPT];
@@ -97,7 +98,9 @@ static void run_engine(oct_model *model, const setup *how, answer out[N], oct_en
 
 static void run(const char *folder, const setup *how, answer out[N], oct_engine_stats *stats) {
     const oct_allocator *mem = oct_system_allocator();
-    const oct_device_options od = {.n_threads = how->n_threads, .overlap = how->overlap};
+    const oct_device_options od = {.n_threads = how->n_threads,
+                                   .overlap = how->overlap,
+                                   .settings = how->prefetch ? "prefetch=1" : NULL};
     const oct_model_options mo = {.max_rows = 128,
                                   .max_seqs = how->together ? 16 : 1,
                                   .max_logits = how->together ? 64 : 1,
@@ -146,7 +149,7 @@ static void the_same_answer(const char *folder) {
          .overlap = true,
          .capture = OCT_CAPTURE_DECODE,
          .sizes = {16, 2, 5, 11}},
-        {.n_blocks = 64, .n_threads = 2, .together = true, .n_draft = 3},
+        {.n_blocks = 64, .n_threads = 2, .together = true, .n_draft = 3, .prefetch = true},
         {.n_blocks = 64, .n_threads = 1, .together = true, .n_draft = 5, .max_chunk_tokens = 7},
         {.n_blocks = 16, .n_threads = 2, .together = true, .n_draft = 4},
         {.n_blocks = 16, .n_threads = 2, .together = true},
