@@ -29,9 +29,11 @@ uint32_t oct_draft_find(const int32_t *tokens, uint32_t n, uint32_t lookup_min, 
         best_len = len;
     }
     if (best_len == 0) return 0;
-    uint32_t n_out = 0;
-    for (; n_out < most && best + n_out < n; n_out++) out[n_out] = tokens[best + n_out];
-    return n_out;
+    for (uint32_t i = 0; i < most; i++) { /* behind the end the guesses themselves go on */
+        const uint32_t from = best + i;
+        out[i] = from < n ? tokens[from] : out[from - n];
+    }
+    return most;
 }
 
 /* One token is known that is not computed, and nothing of r is on its way. */

@@ -53,16 +53,16 @@ static void find(const int32_t *tokens, uint32_t n, uint32_t lo, uint32_t hi, ui
 static void what_followed_before_is_guessed(void **st) {
     (void)st;
     const int32_t t[] = {1, 2, 3, 4, 9, 2, 3, 5, 1, 2, 3};
-    const int32_t long_one[] = {4, 9, 2}, short_one[] = {5, 1, 2, 3};
+    const int32_t long_one[] = {4, 9, 2}, short_one[] = {5, 1, 2, 3, 5, 1, 2, 3};
     find(t, 11, 2, 3, 3, long_one, 3);  /* 1 2 3 is longer than the later 2 3 */
-    find(t, 11, 2, 2, 8, short_one, 4); /* the latest; no further than the end */
+    find(t, 11, 2, 2, 8, short_one, 8); /* the latest, again and again */
     find(t, 11, 4, 5, 3, NULL, 0);      /* nothing that long occurred before */
     find(t, 11, 1, 1, 1, short_one, 1);
     find(t, 1, 1, 3, 4, NULL, 0);
     find(t, 5, 1, 3, 4, NULL, 0); /* 9 is new */
     find(t, 11, 2, 3, 0, NULL, 0);
-    const int32_t same[] = {7, 7, 7, 7};
-    find(same, 4, 1, 3, 5, same, 1); /* the latest end, one token back */
+    const int32_t same[] = {7, 7, 7, 7, 7};
+    find(same, 4, 1, 3, 5, same, 5);
 }
 
 /* ---- the engine ---- */
