@@ -57,9 +57,9 @@ static void fill_lists(rng *r, ask *a) {
         s->n_bad_words = 2;
     }
     if (rng_one_in(r, 3)) {
-        for (int i = 0; i < 3; i++) a->stop_ids[i] = a_token(r);
+        for (int i = 0; i < 12; i++) a->stop_ids[i] = a_token(r);
         s->stop_ids = a->stop_ids;
-        s->n_stop_ids = 3;
+        s->n_stop_ids = 12;
     }
 }
 

@@ -159,7 +159,7 @@ static uint32_t a_prompt_length(rng *r) {
     case 1:
         return 32 * (1 + rng_below(r, 7)) - 1 + rng_below(r, 3);
     case 2:
-        return 190 + rng_below(r, 41);
+        return 200 + rng_below(r, 31);
     default:
         return 1 + rng_below(r, 230);
     }
@@ -242,32 +242,40 @@ typedef struct stand {
     oct_device_options device;
     oct_model_options model;
     oct_engine_options engine;
-    char settings[32];
+    char settings[48];
 } stand;
 
 static void apply_setup(const setup *s, const party *p, uint32_t spare, stand *o) {
     static const int32_t eos[] = {EOS};
+    static const uint32_t sizes[] = {2, 4, 8, 24, 64};
     const uint32_t *v = s->v, per_seq = SAME_MAX_LEN / v[AXIS_block];
     *o = (stand){0};
-    snprintf(o->settings, sizeof o->settings, "mask=%x", isa_mask(v[AXIS_isa]));
+    snprintf(o->settings, sizeof o->settings, "mask=%x,prefetch=%u", isa_mask(v[AXIS_isa]),
+             v[AXIS_prefetch]);
     o->device = (oct_device_options){.n_threads = v[AXIS_threads],
                                      .bind_threads = 2,
                                      .settings = o->settings,
                                      .overlap = v[AXIS_async]};
     o->model = (oct_model_options){.max_rows = v[AXIS_budget],
                                    .max_seqs = v[AXIS_seqs],
+                                   .max_logits = v[AXIS_seqs] * (1 + v[AXIS_guesses]),
                                    .block_tokens = v[AXIS_block],
-                                   .quiet = true};
-    o->engine =
-        (oct_engine_options){.n_blocks = v[AXIS_tight] ? per_seq + spare : per_seq * (p->n + 1),
-                             .max_chunk_tokens = chunk_of(s),
-                             .max_partial_prefills = v[AXIS_partials],
-                             .by_priority = v[AXIS_priority],
-                             .no_async_scheduling = !v[AXIS_async],
-                             .no_prefix_caching = v[AXIS_prefix] == 0,
-                             .prefix_hash_bits = v[AXIS_hash_bits],
-                             .eos_ids = eos,
-                             .n_eos = 1};
+                                   .quiet = true,
+                                   .capture = {.mode = (oct_capture_mode)v[AXIS_capture],
+                                               .sizes = sizes,
+                                               .n_sizes = v[AXIS_padded] ? OCT_COUNT(sizes) : 0,
+                                               .n_warmups = 1}};
+    o->engine = (oct_engine_options){
+        .n_blocks = v[AXIS_tight] ? per_seq + spare : per_seq * (p->n + 1),
+        .max_chunk_tokens = chunk_of(s),
+        .max_partial_prefills = v[AXIS_partials],
+        .by_priority = v[AXIS_priority],
+        .draft = {.n_tokens = v[AXIS_guesses], .lookup_min = 1, .lookup_max = 3},
+        .no_async_scheduling = !v[AXIS_async],
+        .no_prefix_caching = v[AXIS_prefix] == 0,
+        .prefix_hash_bits = v[AXIS_hash_bits],
+        .eos_ids = eos,
+        .n_eos = 1};
 }
 
 static void let_in(oct_engine *e, guest *g, bool subject, answer *a) {
@@ -305,8 +313,15 @@ static void entertain(oct_engine *e, party *p, answer *a) {
     for (uint32_t k = 0; k < p->n; k++) oct_request_release(p->guests[k].handle);
 }
 
+/* What an engine did besides the answer. */
+typedef struct deeds {
+    oct_engine_stats stats;
+    bool overlapped;
+    uint64_t n_replays;
+} deeds;
+
 static void run(const char *folder, const same_model *sm, const setup *s, party *p, uint32_t spare,
-                spy_plant plant, answer *out, oct_engine_stats *stats, bool *overlapped) {
+                spy_plant plant, answer *out, deeds *did) {
     const oct_allocator *mem = oct_system_allocator();
     const oct_sampling *key = &p->guests[0].a.spec.sampling;
     stand o;
@@ -326,9 +341,10 @@ static void run(const char *folder, const same_model *sm, const setup *s, party 
     need(oct_model_kv_create(model, o.engine.n_blocks, &err), &err);
     const oct_engine_backend backend = spy_backend(model, key->seed, key->choice);
     need(oct_engine_create_on(mem, &backend, NULL, &o.engine, &e, &err), &err);
-    *overlapped = oct_engine_get_info(e)->async_scheduling;
+    did->overlapped = oct_engine_get_info(e)->async_scheduling;
     entertain(e, p, out);
-    oct_engine_get_stats(e, stats);
+    oct_engine_get_stats(e, &did->stats);
+    did->n_replays = oct_model_n_replays(model);
     oct_engine_destroy(e);
     oct_model_destroy(model);
     spy_detach();
@@ -368,15 +384,18 @@ static setup random_setup(rng *r, tally *t) {
     return s;
 }
 
-static void count(tally *t, int model, const answer *a, const oct_engine_stats *st,
-                  bool overlapped) {
+static void count(tally *t, int model, const answer *a, const deeds *did) {
+    const oct_engine_stats *st = &did->stats;
     t->n_pairs++;
     t->by_model[model]++;
     t->n_shared += st->n_shared_steps;
     t->n_mixed += st->n_mixed_steps;
     t->n_preemptions += st->n_preemptions;
     t->n_subject_preemptions += a->n_preemptions;
-    t->n_overlapped += overlapped;
+    t->n_overlapped += did->overlapped;
+    t->n_replays += did->n_replays;
+    t->n_guesses += st->n_draft_tokens;
+    t->n_right_guesses += st->n_accepted_tokens;
     t->hits[a->n_cached / 32]++;
     t->finish[a->finish]++;
     t->n_tokens += a->n;
@@ -387,8 +406,7 @@ static void count(tally *t, int model, const answer *a, const oct_engine_stats *
 bool pair_run(uint64_t seed, const pair_options *o, tally *t) {
     static party p, lonely;
     static answer alone, among;
-    oct_engine_stats stats;
-    bool overlapped;
+    deeds did;
     text common;
     char folder[4096], what[256] = "";
     rng r = {seed * 0x2545f4914f6cdd1du + 1};
@@ -399,7 +417,11 @@ bool pair_run(uint64_t seed, const pair_options *o, tally *t) {
         m = &same_models[0];
         (void)same_model_path(m, folder, sizeof folder);
     }
-    const setup plain = plain_setup(), s = random_setup(&r, t);
+    const setup plain = plain_setup();
+    setup s = random_setup(&r, t);
+    /* Planted operations read the device's memory, which is not allowed while a step is recorded.
+     */
+    if (o->plant != PLANT_NONE && o->plant != PLANT_KV_BIT) s.v[AXIS_capture] = OCT_CAPTURE_NONE;
     const uint32_t spare = rng_below(&r, 4);
     text_fill(&r, &common);
     invite(&r, &common, &s, &p);
@@ -410,9 +432,9 @@ bool pair_run(uint64_t seed, const pair_options *o, tally *t) {
     lonely.guests[0].leaves = UINT32_MAX;
 
     run(folder, m, &plain, &lonely, 0, o->plant == PLANT_KV_BIT ? PLANT_NONE : o->plant, &alone,
-        &stats, &overlapped);
-    run(folder, m, &s, &p, spare, o->plant, &among, &stats, &overlapped);
-    count(t, model, &among, &stats, overlapped);
+        &did);
+    run(folder, m, &s, &p, spare, o->plant, &among, &did);
+    count(t, model, &among, &did);
     bool same = compare(&alone, &among, what);
     if (same && (alone.error[0] || !alone.over || alone.n_kv == 0)) {
         snprintf(what, sizeof what, "no answer: \"%.150s\", %u K/V", alone.error, alone.n_kv);

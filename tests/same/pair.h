@@ -31,7 +31,7 @@ static inline bool rng_one_in(rng *r, uint32_t n) { return rng_below(r, n) == 0;
 /* A spec and the lists that it points to; not to be moved. */
 typedef struct ask {
     oct_request_spec spec;
-    int32_t prompt[SAME_MAX_LEN], stop_ids[3], allowed[100], bad[3];
+    int32_t prompt[SAME_MAX_LEN], stop_ids[12], allowed[100], bad[3];
     oct_token_bias bias[4];
     oct_token_seq bad_words[2];
 } ask;
@@ -55,18 +55,22 @@ void ask_print(const ask *a);
  * pair.c. The first value is the plainest engine's. Chunks above 1000 are relative to the block;
  * isa counts the instruction sets of this machine from the widest down.
  */
-#define SAME_AXES(X)                                            \
-    X(threads, 1, 2, 4)                                         \
-    X(seqs, 1, 2, 3, 5, 8, 16, 33, 64)                          \
-    X(chunk, 0, 1, 7, CHUNK_LESS, CHUNK_BLOCK, CHUNK_MORE, 256) \
-    X(budget, 256, 64, 100)                                     \
-    X(block, 32, 64)                                            \
-    X(tight, 0, 1)                                              \
-    X(async, 0, 1)                                              \
-    X(prefix, 0, 1)                                             \
-    X(hash_bits, 0, 2)                                          \
-    X(partials, 0, 1, 3)                                        \
-    X(priority, 0, 1)                                           \
+#define SAME_AXES(X)                                                  \
+    X(threads, 1, 2, 4)                                               \
+    X(seqs, 1, 2, 3, 5, 8, 16, 33, 64)                                \
+    X(chunk, 0, 1, 7, CHUNK_LESS, CHUNK_BLOCK, CHUNK_MORE, 256)       \
+    X(budget, 256, 64, 100)                                           \
+    X(block, 32, 64)                                                  \
+    X(tight, 0, 1)                                                    \
+    X(async, 0, 1)                                                    \
+    X(capture, OCT_CAPTURE_NONE, OCT_CAPTURE_DECODE, OCT_CAPTURE_ALL) \
+    X(padded, 0, 1)                                                   \
+    X(guesses, 0, 0, 3)                                               \
+    X(prefetch, 0, 1)                                                 \
+    X(prefix, 0, 1)                                                   \
+    X(hash_bits, 0, 2)                                                \
+    X(partials, 0, 1, 3)                                              \
+    X(priority, 0, 1)                                                 \
     X(isa, 0, 1, 2, 3)
 
 enum { CHUNK_LESS = 1000, CHUNK_BLOCK, CHUNK_MORE };
@@ -105,7 +109,7 @@ typedef struct tally {
     uint64_t n_pairs, n_different, by_model[N_SAME_MODELS];
     uint64_t axis[N_AXES][MAX_VALUES];
     uint64_t n_shared, n_mixed, n_preemptions; /* of the engines */
-    uint64_t n_subject_preemptions, n_overlapped;
+    uint64_t n_subject_preemptions, n_overlapped, n_replays, n_guesses, n_right_guesses;
     uint64_t hits[SAME_MAX_LEN / 32]; /* pairs by cached blocks of 32 that the request found */
     uint64_t finish[OCT_N_FINISH], n_tokens, n_kv, n_logprobs;
 } tally;
