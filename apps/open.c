@@ -150,7 +150,9 @@ static oct_open_options words_of(const open_options *o) {
                               .max_model_len = (uint32_t)o->max_model_len,
                               .block_size = (uint32_t)o->block_size,
                               .unbound = !o->cpu_binding,
-                              .overlap = o->overlap,
+                              .overlap = !o->overlap        ? OCT_OVERLAP_NO
+                                         : o->overlap_given ? OCT_OVERLAP_YES
+                                                            : OCT_OVERLAP_AUTO,
                               .strict = o->strict};
 }
 

@@ -21,8 +21,9 @@ typedef struct open_options {
     bool seed_given;
     uint64_t threads, max_model_len, block_size, kv_cache_memory;
     bool cpu_binding, quiet, strict;
-    bool overlap;  /* no flag here: the command queues steps beside each other */
-    bool prefetch; /* nor here: the CPU asks for weights ahead of their use */
+    bool overlap;       /* no flag here: the command queues steps beside each other */
+    bool overlap_given; /* said by a flag, not by default */
+    bool prefetch;      /* nor here: the CPU asks for weights ahead of their use */
 } open_options;
 
 #define OPEN_OPTIONS_DEFAULT                  \

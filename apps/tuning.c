@@ -13,8 +13,12 @@ void tuning_defaults(tuning *t, open_options *open) {
 
 void tuning_flags(tuning *t, open_options *open, cli_flag flags[TUNING_N_FLAGS]) {
     const cli_flag all[TUNING_N_FLAGS] = {
-        cli_switch("async-scheduling", &open->overlap,
-                   "the next step is prepared and issued while one computes"),
+        {.name = "async-scheduling",
+         .type = CLI_SWITCH,
+         .out = &open->overlap,
+         .given = &open->overlap_given,
+         .help = "the next step is prepared and issued while one computes; unless given, not on\n"
+                 "a CPU whose every core computes"},
         cli_switch("enforce-eager", &t->eager, "no step is recorded and replayed"),
         cli_string("compilation-config", &t->compilation, "JSON",
                    "cudagraph_mode: NONE, FULL_DECODE_ONLY (decode steps are recorded), FULL,\n"

@@ -137,7 +137,12 @@ static int start_engine(server *s) {
                                    .log_every_ns = s->o.disable_log_stats ? 0 : ten_seconds};
     oct_status st = oct_engine_create(oct_system_allocator(), s->m.model, s->m.tokenizer, &eo,
                                       &s->engine, &err);
-    if (st == OCT_OK) st = oct_engine_start(s->engine, &err);
+    if (st == OCT_OK) {
+        oct_info("steps %s", oct_engine_get_info(s->engine)->async_scheduling
+                                 ? "overlap"
+                                 : "follow each other: no asynchronous scheduling");
+        st = oct_engine_start(s->engine, &err);
+    }
     return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
 }
 

@@ -21,6 +21,7 @@
 
 #include "base/log.h"
 #include "base/num.h"
+#include "device/cpu/pool.h"
 
 #ifndef OCT_PLUGIN_DIR
 #define OCT_PLUGIN_DIR "/usr/local/lib/octet"
@@ -232,7 +233,7 @@ static oct_status open_table(oct_device *d, const wanted *w, const oct_device_op
                                         .ordinal = w->ordinal,
                                         .n_threads = o->n_threads,
                                         .bind_threads = o->bind_threads,
-                                        .overlap = o->overlap,
+                                        .overlap = d->overlap,
                                         .settings = o->settings};
     octet_device *dev = NULL;
     const int32_t code = d->ops->open(&the_host, &options, &dev);
@@ -254,7 +255,9 @@ static oct_status open_wanted(const oct_allocator *mem, const wanted *w,
     if (!d) return OCT_FAIL(err, OCT_E_NOMEM, "device: no memory");
     d->mem = mem;
     d->ops = ops;
-    d->overlap = o->overlap;
+    d->overlap = o->overlap == OCT_OVERLAP_YES ||
+                 (o->overlap == OCT_OVERLAP_AUTO &&
+                  (w->path[0] || oct_pool_count(o->n_threads) < oct_pool_count(0)));
     snprintf(d->source, sizeof d->source, "%.255s", w->path[0] ? w->path : "cpu (built in)");
     const oct_status st = open_table(d, w, o, err);
     if (st != OCT_OK) {

@@ -28,16 +28,24 @@ typedef struct oct_device {
     octet_device *dev;
     octet_device_info info; /* as it was at open */
     char source[256];       /* "cpu (built in)" or the path of the plug-in; for the log */
-    bool overlap;           /* asked for at open */
+    bool overlap;           /* asked for at open, or found worth it */
     const oct_allocator *mem;
 } oct_device;
 
+/* Whether steps will be queued while others run, so that calls should return early. */
+typedef enum oct_overlap {
+    OCT_OVERLAP_NO,
+    OCT_OVERLAP_YES,
+    OCT_OVERLAP_AUTO, /* not on the CPU device when its threads take every core: who prepares the
+                         next step would take one from them (docs/decisions/0007) */
+} oct_overlap;
+
 /* All zero, or NULL, means "choose well". */
 typedef struct oct_device_options {
-    uint32_t n_threads;     /* CPU threads that may compute; 0: the cores this process may use */
-    uint32_t bind_threads;  /* 0 default, 1 bind to cores and memory, 2 do not */
-    const char *settings;   /* "key=value,..." of the device; NULL: none */
-    bool overlap;           /* steps will be queued while others run: calls should return early */
+    uint32_t n_threads;    /* CPU threads that may compute; 0: the cores this process may use */
+    uint32_t bind_threads; /* 0 default, 1 bind to cores and memory, 2 do not */
+    const char *settings;  /* "key=value,..." of the device; NULL: none */
+    oct_overlap overlap;
     const char *plugin_dir; /* where plug-ins are found by name; NULL: the installation folder */
 } oct_device_options;
 

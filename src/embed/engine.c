@@ -74,7 +74,8 @@ static oct_open_options words_of(const octet_engine_options *o) {
                               .block_size = o->block_size,
                               .unbound = (o->flags & OCTET_ENGINE_UNBOUND) != 0,
                               .strict = (o->flags & OCTET_ENGINE_STRICT) != 0,
-                              .overlap = !(o->flags & OCTET_ENGINE_NO_ASYNC)};
+                              .overlap = o->flags & OCTET_ENGINE_NO_ASYNC ? OCT_OVERLAP_NO
+                                                                          : OCT_OVERLAP_AUTO};
 }
 
 /* A template that does not compile is told when somebody asks for it. */

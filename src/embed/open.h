@@ -22,7 +22,7 @@ typedef struct oct_open_options {
     uint64_t seed;
     uint32_t n_threads, max_model_len, block_size;
     bool unbound, strict;
-    bool overlap; /* steps will be queued beside each other */
+    oct_overlap overlap;
 } oct_open_options;
 
 /* The checkpoint: files, or what load format "dummy" makes up. OCT_E_INVALID: the options do not

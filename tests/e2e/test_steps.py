@@ -5,7 +5,7 @@ import unittest
 from harness import Case, Server, in_parallel, main, run_serve, story_from, tiny_model
 
 WAYS = {
-    "overlap": (),
+    "overlap": ("--async-scheduling",),
     "in turn": ("--no-async-scheduling", "--enforce-eager"),
     "all recorded": ("--compilation-config", '{"cudagraph_mode": "FULL", "cudagraph_num_of_warmups": 0, "mode": 3}'),
     "padded": ("--compilation-config",
@@ -25,6 +25,8 @@ class Steps(unittest.TestCase):
                 server = Server(*flags)
                 try:
                     self.ask(server)
+                    if way in ("overlap", "in turn"):
+                        self.assertIn("steps overlap" if way == "overlap" else "steps follow each other", server.log_text())
                     if way == "guesses":
                         self.guessed(server)
                     else:
