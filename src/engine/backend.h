@@ -25,6 +25,9 @@ typedef struct oct_engine_backend {
     oct_status (*probe)(void *ctx, oct_err *err);
 } oct_engine_backend;
 
+/* The model as one; for tests that look at what passes. */
+oct_engine_backend oct_engine_backend_of(oct_model *model);
+
 /* oct_engine_create over any backend. Copies *backend; its ctx must outlive the engine. */
 OCT_MUST_CHECK oct_status oct_engine_create_on(const oct_allocator *mem,
                                                const oct_engine_backend *backend,

@@ -11,11 +11,9 @@ static oct_status model_collect(void *ctx, oct_model_result *result, oct_err *er
 
 static oct_status model_probe(void *ctx, oct_err *err) { return oct_model_probe(ctx, err); }
 
-oct_status oct_engine_create(const oct_allocator *mem, oct_model *model,
-                             const oct_tokenizer *tokenizer, const oct_engine_options *options,
-                             oct_engine **out, oct_err *err) {
+oct_engine_backend oct_engine_backend_of(oct_model *model) {
     const oct_model_info *info = oct_model_get_info(model);
-    const oct_engine_backend backend = {
+    return (oct_engine_backend){
         .ctx = model,
         .max_model_len = info->max_model_len,
         .n_vocab = info->n_vocab,
@@ -29,5 +27,11 @@ oct_status oct_engine_create(const oct_allocator *mem, oct_model *model,
         .collect = model_collect,
         .probe = model_probe,
     };
+}
+
+oct_status oct_engine_create(const oct_allocator *mem, oct_model *model,
+                             const oct_tokenizer *tokenizer, const oct_engine_options *options,
+                             oct_engine **out, oct_err *err) {
+    const oct_engine_backend backend = oct_engine_backend_of(model);
     return oct_engine_create_on(mem, &backend, tokenizer, options, out, err);
 }

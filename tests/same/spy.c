@@ -187,22 +187,14 @@ static oct_status spy_collect(void *ctx, oct_model_result *result, oct_err *err)
 }
 
 oct_engine_backend spy_backend(oct_model *m, uint64_t seed, uint32_t choice) {
-    const oct_model_info *info = oct_model_get_info(m);
+    oct_engine_backend backend = oct_engine_backend_of(m);
     spy.model = m;
     spy.seed = seed;
     spy.choice = choice;
-    spy.block_tokens = info->block_tokens;
-    return (oct_engine_backend){.ctx = m,
-                                .max_model_len = info->max_model_len,
-                                .n_vocab = info->n_vocab,
-                                .block_tokens = info->block_tokens,
-                                .max_rows = info->max_rows,
-                                .max_seqs = info->max_seqs,
-                                .max_logits = info->max_logits,
-                                .max_top = OCT_MODEL_MAX_TOP,
-                                .can_overlap = oct_model_can_overlap(m),
-                                .submit = spy_submit,
-                                .collect = spy_collect};
+    spy.block_tokens = backend.block_tokens;
+    backend.submit = spy_submit;
+    backend.collect = spy_collect;
+    return backend;
 }
 
 /* Turns a bit of the token at a place of a block over. */

@@ -70,9 +70,8 @@ void harness_init(harness *h, uint32_t n_blocks, uint32_t max_rows, uint32_t max
 }
 
 void harness_fini(harness *h) {
-    oct_engine_stats st;
     oct_engine_stop(h->engine, 0);
-    oct_engine_get_stats(h->engine, &st);
+    const oct_engine_stats st = harness_stats(h);
     assert_int_equal(st.n_running + st.n_waiting + st.n_blocks_used, 0);
     oct_engine_destroy(h->engine);
     assert_int_equal(h->mem.live_blocks, 0);
@@ -81,11 +80,22 @@ void harness_fini(harness *h) {
     fake_fini(&h->fake);
 }
 
+void harness_submit(const harness *h, const oct_request_spec *spec) {
+    oct_err err = {0};
+    if (oct_engine_submit(h->engine, spec, NULL, &err) != OCT_OK) fail_msg("submit: %s", err.text);
+}
+
+oct_engine_stats harness_stats(const harness *h) {
+    oct_engine_stats st;
+    oct_engine_get_stats(h->engine, &st);
+    return st;
+}
+
 void harness_run(harness *h) {
     oct_engine_stats st;
     do {
         assert_true(oct_engine_turn(h->engine, 0));
-        oct_engine_get_stats(h->engine, &st);
+        st = harness_stats(h);
     } while (st.n_running + st.n_waiting > 0);
 }
 

@@ -48,6 +48,9 @@ void harness_init(harness *h, uint32_t n_blocks, uint32_t max_rows, uint32_t max
                   const oct_engine_options *options);
 /* Destroys all and requires that every block and every byte came back. */
 void harness_fini(harness *h);
+/* Submits without a handle; a refusal fails the test. */
+void harness_submit(const harness *h, const oct_request_spec *spec);
+oct_engine_stats harness_stats(const harness *h);
 /* Turns until nobody is left. */
 void harness_run(harness *h);
 

@@ -18,11 +18,6 @@ static harness h;
 static got g[64];
 static int32_t prompts[64][FAKE_MAX_LEN];
 
-static void submit(const oct_request_spec *s) {
-    oct_err err = {0};
-    if (oct_engine_submit(h.engine, s, NULL, &err) != OCT_OK) fail_msg("submit: %s", err.text);
-}
-
 static void refused(const oct_request_spec *s, const char *word) {
     oct_err err = {0};
     oct_request *r = (oct_request *)&err; /* must be cleared */
@@ -52,7 +47,7 @@ static void a_request_alone(void **st) {
     (void)st;
     harness_init(&h, 64, 64, 8, NULL);
     const oct_request_spec s = new_spec(&g[0], prompts[0], 11, 20, 1);
-    submit(&s);
+    harness_submit(&h, &s);
     harness_run(&h);
     assert_expected(&h, &s, &g[0]);
     assert_int_equal(g[0].finish, OCT_FINISH_LENGTH);
@@ -80,7 +75,7 @@ static void mixed_batches_give_what_each_gives_alone(void **st) {
         for (int i = 0; i < 24; i++) {
             s[i] = new_spec(&g[i], prompts[i], 1 + (uint32_t)i * 3 % 50, 5 + (uint32_t)i % 17,
                             (uint64_t)i);
-            submit(&s[i]);
+            harness_submit(&h, &s[i]);
         }
         harness_run(&h);
         for (int i = 0; i < 24; i++) assert_expected(&h, &s[i], &g[i]);
@@ -101,7 +96,7 @@ static void KV2_preemption_gives_the_same_tokens(void **st) {
         s[i] = new_spec(&g[i], prompts[i], 4 + (uint32_t)i, 60, (uint64_t)i + 500);
         s[i].ignore_eos = true;
         s[i].n_logprobs = 2;
-        submit(&s[i]);
+        harness_submit(&h, &s[i]);
     }
     harness_run(&h);
     uint32_t n_preempted = 0;
@@ -139,7 +134,7 @@ static void seeds_and_choices_give_their_own_tokens(void **st) {
                                        .has_seed = true,
                                        .seed = i < 4 ? 5 : 6,
                                        .choice = i < 2 ? 0 : 1};
-        submit(&s[i]);
+        harness_submit(&h, &s[i]);
     }
     harness_run(&h);
     for (int i = 0; i < 6; i++) assert_expected(&h, &s[i], &g[i]);
@@ -156,7 +151,7 @@ static void without_a_seed_each_has_its_own(void **st) {
         oct_request_spec s = new_spec(&g[i], prompts[i], 7, 30, 9);
         s.sampling.temperature = 1.0f;
         s.ignore_eos = true;
-        submit(&s);
+        harness_submit(&h, &s);
     }
     harness_run(&h);
     assert_memory_not_equal(g[0].tokens, g[1].tokens, 30 * sizeof(int32_t));
@@ -186,7 +181,7 @@ static void penalties_bias_masks_and_bad_words_are_of_their_row(void **st) {
         }
     }
     /* First free, then again with words banned that the first answer held. */
-    for (int i = 0; i < 16; i++) submit(&s[i]);
+    for (int i = 0; i < 16; i++) harness_submit(&h, &s[i]);
     harness_run(&h);
     for (int i = 0; i < 16; i++) assert_expected(&h, &s[i], &g[i]);
     for (int i = 0; i < 8; i++) {
@@ -198,7 +193,7 @@ static void penalties_bias_masks_and_bad_words_are_of_their_row(void **st) {
         s[i].user = &g[i + 32];
         s[i].bad_words = bad[i];
         s[i].n_bad_words = 3;
-        submit(&s[i]);
+        harness_submit(&h, &s[i]);
     }
     harness_run(&h);
     for (int i = 0; i < 8; i++) {
@@ -215,7 +210,7 @@ static void prompt_logprobs_come_once_and_whole(void **st) {
     for (int i = 0; i < 4; i++) {
         s[i] = new_spec(&g[i], prompts[i], 23, 10, (uint64_t)i);
         s[i].prompt_logprobs = i == 3 ? -1 : i;
-        submit(&s[i]);
+        harness_submit(&h, &s[i]);
     }
     harness_run(&h);
     for (int i = 0; i < 4; i++) {
@@ -246,7 +241,7 @@ static void eos_and_stop_ids_end_it(void **st) {
     s[3].stop_ids = stop_ids;
     s[3].n_stop_ids = 3;
     s[3].include_stop = true;
-    for (int i = 0; i < 4; i++) submit(&s[i]);
+    for (int i = 0; i < 4; i++) harness_submit(&h, &s[i]);
     harness_run(&h);
     assert_string_equal(g[0].text, " w0 w1");
     assert_int_equal(g[0].n_tokens, 3); /* the EOS counts */
@@ -266,7 +261,7 @@ static void ignore_eos_goes_on_to_the_length(void **st) {
     harness_init(&h, 64, 64, 8, NULL);
     oct_request_spec s = script(0, 4, IDS(W, FAKE_EOS, W + 1, FAKE_EOS));
     s.ignore_eos = true;
-    submit(&s);
+    harness_submit(&h, &s);
     harness_run(&h);
     assert_int_equal(g[0].n_tokens, 4);
     assert_int_equal(g[0].finish, OCT_FINISH_LENGTH);
@@ -285,7 +280,7 @@ static void min_tokens_holds_every_stop_back(void **st) {
     s.n_stop_ids = 1;
     s.stop = stop;
     s.n_stop = 1;
-    submit(&s);
+    harness_submit(&h, &s);
     harness_run(&h);
     assert_int_equal(g[0].n_tokens, 5);
     assert_true(g[0].tokens[0] != FAKE_EOS && g[0].tokens[1] != W + 3); /* could not be drawn */
@@ -309,7 +304,7 @@ static void SM1_stop_strings_across_tokens(void **st) {
     for (int i = 0; i < 3; i++) {
         s[i].stop = stop;
         s[i].n_stop = 1;
-        submit(&s[i]);
+        harness_submit(&h, &s[i]);
     }
     harness_run(&h);
     assert_string_equal(g[0].text, " w0STx");
@@ -330,7 +325,7 @@ static void a_stop_string_wins_over_the_length(void **st) {
     oct_request_spec s = script(0, 2, IDS(B + 'a', B + 'b'));
     s.stop = stop;
     s.n_stop = 1;
-    submit(&s);
+    harness_submit(&h, &s);
     harness_run(&h);
     assert_int_equal(g[0].finish, OCT_FINISH_STOP);
     assert_int_equal(g[0].text_len, 0);
@@ -344,7 +339,7 @@ static void SM1_characters_split_over_tokens(void **st) {
     oct_request_spec s[2];
     s[0] = script(0, 4, euro, 4);
     s[1] = script(1, 2, euro, 4); /* never completed */
-    for (int i = 0; i < 2; i++) submit(&s[i]);
+    for (int i = 0; i < 2; i++) harness_submit(&h, &s[i]);
     while (g[0].n_tokens == 0) oct_engine_turn(h.engine, 0);
     assert_int_equal(g[0].n_tokens, 1);
     assert_int_equal(g[0].text_len, 0); /* held back, but the token was told */
@@ -359,7 +354,7 @@ static void text_is_left_out_when_declined(void **st) {
     harness_init(&h, 64, 64, 8, NULL);
     oct_request_spec s = script(0, 3, IDS(W, W, W));
     s.detokenize = false;
-    submit(&s);
+    harness_submit(&h, &s);
     harness_run(&h);
     assert_int_equal(g[0].text_len, 0);
     assert_int_equal(g[0].n_tokens, 3);
@@ -377,8 +372,8 @@ static void RQ10_no_token_allowed(void **st) {
     s.n_allowed_ids = 1;
     s.logit_bias = bias;
     s.n_logit_bias = 1;
-    submit(&s);
-    submit(&other);
+    harness_submit(&h, &s);
+    harness_submit(&h, &other);
     harness_run(&h);
     assert_int_equal(g[0].finish, OCT_FINISH_ERROR);
     assert_string_equal(g[0].error, "no token allowed");
@@ -397,7 +392,7 @@ static void KV1_what_can_never_fit_is_refused_at_the_door(void **st) {
     s.max_tokens = UINT32_MAX;
     refused(&s, "maximum context length is");
     s.max_tokens = 4;
-    submit(&s);
+    harness_submit(&h, &s);
     harness_run(&h);
     assert_expected(&h, &s, &g[0]);
     harness_fini(&h);
@@ -463,7 +458,7 @@ static void a_folder_without_tokenizer_gives_ids(void **st) {
     refused(&s, "no tokenizer");
     s.detokenize = false;
     s.n_logprobs = 1;
-    submit(&s);
+    harness_submit(&h, &s);
     harness_run(&h);
     assert_int_equal(g[0].n_tokens, 5);
     harness_fini(&h);
@@ -503,7 +498,7 @@ static void SM6_cancel_in_every_state(void **st) {
             oct_request *r;
             s.ignore_eos = true;
             assert_int_equal(oct_engine_submit(h.engine, &s, &r, NULL), OCT_OK);
-            submit(&other);
+            harness_submit(&h, &other);
             for (int i = 0; i < n_turns; i++) oct_engine_turn(h.engine, 0);
             if (late) { /* while a step is running, perhaps its last one */
                 h.fake.hook = cancel_from_hook;
@@ -576,7 +571,7 @@ static void KV8_values_that_are_not_finite_fail_their_request_only(void **st) {
     harness_init(&h, 64, 64, 8, NULL);
     for (int i = 0; i < 3; i++) s[i] = new_spec(&g[i], prompts[i], 9, 12, (uint64_t)i);
     prompts[1][4] = FAKE_POISON;
-    for (int i = 0; i < 3; i++) submit(&s[i]);
+    for (int i = 0; i < 3; i++) harness_submit(&h, &s[i]);
     harness_run(&h);
     assert_expected(&h, &s[0], &g[0]);
     assert_expected(&h, &s[2], &g[2]);
@@ -585,7 +580,7 @@ static void KV8_values_that_are_not_finite_fail_their_request_only(void **st) {
     assert_int_equal(g[1].n_tokens, 0);
     prompts[1][4] = 8; /* a retry works */
     memset(&g[1], 0, sizeof g[1]);
-    submit(&s[1]);
+    harness_submit(&h, &s[1]);
     harness_run(&h);
     assert_expected(&h, &s[1], &g[1]);
     oct_engine_stats stats;
@@ -601,7 +596,7 @@ static void a_failed_step_fails_its_requests_and_no_other(void **st) {
     harness_init(&h, 64, 64, 2, NULL);
     for (int i = 0; i < 3; i++) {
         s[i] = new_spec(&g[i], prompts[i], 9, 12, (uint64_t)i);
-        submit(&s[i]);
+        harness_submit(&h, &s[i]);
     }
     oct_engine_turn(h.engine, 0);
     atomic_store(&h.fake.fail_steps, 1);
@@ -708,7 +703,7 @@ static void steps_do_not_allocate(void **st) {
             s[i] = new_spec(&g[i], prompts[i], 20, 100, (uint64_t)i);
             s[i].ignore_eos = true;
             s[i].sampling.repetition_penalty = 1.1f;
-            submit(&s[i]);
+            harness_submit(&h, &s[i]);
         }
         const size_t before = h.mem.n_requests;
         harness_run(&h);

@@ -30,17 +30,6 @@ static uint64_t rnd(uint64_t *x) {
     return *x >> 33;
 }
 
-static void submit(const oct_request_spec *s) {
-    oct_err err = {0};
-    if (oct_engine_submit(h.engine, s, NULL, &err) != OCT_OK) fail_msg("%s", err.text);
-}
-
-static oct_engine_stats stats_now(void) {
-    oct_engine_stats st;
-    oct_engine_get_stats(h.engine, &st);
-    return st;
-}
-
 /* ---- the guesses ---- */
 
 static void find(const int32_t *tokens, uint32_t n, uint32_t lo, uint32_t hi, uint32_t most,
@@ -86,10 +75,10 @@ static void right_guesses_save_steps(void **st) {
     harness_init(&h, 64, 64, 8, &guesses);
     specs[0] = repeating(0, 5, 60, 6);
     specs[0].n_logprobs = 2;
-    submit(&specs[0]);
+    harness_submit(&h, &specs[0]);
     harness_run(&h);
     assert_expected(&h, &specs[0], &g[0]);
-    const oct_engine_stats s = stats_now();
+    const oct_engine_stats s = harness_stats(&h);
     /* 8 tokens until the period shows, then 5 a step. */
     assert_true(h.fake.n_steps <= 8 + 52 / 5 + 2);
     assert_int_equal(s.generation_tokens, 60);
@@ -117,11 +106,11 @@ static void wrong_guesses_leave_no_trace(void **st) {
     specs[0] = repeating(0, 5, 60, 6);
     for (int i = 0; i < 60; i++) /* every second period goes another way in its middle */
         if (i % 12 == 9) h.fake.scripts[0].ids[i] = 100 + i;
-    submit(&specs[0]);
+    harness_submit(&h, &specs[0]);
     harness_run(&h);
     assert_expected(&h, &specs[0], &g[0]);
-    assert_true(stats_now().n_accepted_tokens > 10);
-    assert_true(stats_now().n_draft_tokens > stats_now().n_accepted_tokens + 10);
+    assert_true(harness_stats(&h).n_accepted_tokens > 10);
+    assert_true(harness_stats(&h).n_draft_tokens > harness_stats(&h).n_accepted_tokens + 10);
     harness_fini(&h);
 }
 
@@ -134,7 +123,7 @@ static void an_end_among_the_guesses_ends_it(void **st) {
     specs[0].n_stop_ids = 1;
     specs[0].min_tokens = 30;
     h.fake.scripts[0].ids[2] = h.fake.scripts[0].ids[6] = 23; /* so that it is banned early on */
-    submit(&specs[0]);
+    harness_submit(&h, &specs[0]);
     harness_run(&h);
     assert_int_equal(g[0].finish, OCT_FINISH_STOP);
     assert_expected(&h, &specs[0], &g[0]);
@@ -149,12 +138,12 @@ static void a_stop_string_among_the_guesses_ends_it(void **st) {
     for (int i = 0; i < 40; i++) h.fake.scripts[0].ids[i] = FAKE_BYTE_0 + 'a' + i % 4;
     specs[0].stop = stop;
     specs[0].n_stop = 1;
-    submit(&specs[0]);
+    harness_submit(&h, &specs[0]);
     harness_run(&h);
     assert_int_equal(g[0].finish, OCT_FINISH_STOP);
     assert_string_equal(g[0].text, "ab");
     assert_int_equal(g[0].n_tokens, 10);
-    assert_true(stats_now().n_accepted_tokens > 0);
+    assert_true(harness_stats(&h).n_accepted_tokens > 0);
     harness_fini(&h);
 }
 
@@ -186,12 +175,12 @@ static void random_traffic_gives_what_each_gives_alone(void **st) {
             if (rnd(&x) % 4 == 0) specs[i].prompt_logprobs = 1;
             if (rnd(&x) % 4 == 0) specs[i].n_logprobs = 2;
             specs[i].ignore_eos = rnd(&x) % 2;
-            submit(&specs[i]);
+            harness_submit(&h, &specs[i]);
             for (uint64_t k = rnd(&x) % 6; k > 0; k--) oct_engine_turn(h.engine, 0);
         }
         harness_run(&h);
         for (int i = 0; i < N; i++) assert_expected(&h, &specs[i], &g[i]);
-        const oct_engine_stats s = stats_now();
+        const oct_engine_stats s = harness_stats(&h);
         n_right += s.n_accepted_tokens;
         n_wrong += s.n_draft_tokens - s.n_accepted_tokens;
         n_preempted += s.n_preemptions;

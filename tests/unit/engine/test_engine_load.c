@@ -18,7 +18,7 @@
 enum { N_REQUESTS = 1000, N_THREADS = 4 };
 
 static harness h;
-static got *g; /* [N_REQUESTS] */
+static got g[N_REQUESTS];
 static int32_t prompts[N_REQUESTS][64];
 static oct_request_spec specs[N_REQUESTS];
 static bool cancelled[N_REQUESTS];
@@ -211,18 +211,6 @@ static void an_idle_engine_sleeps(void **st) {
     harness_fini(&h);
 }
 
-static int set_up(void **st) {
-    (void)st;
-    g = calloc(N_REQUESTS, sizeof *g);
-    return g == NULL;
-}
-
-static int tear_down(void **st) {
-    (void)st;
-    free(g);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(SM5_a_thousand_requests_each_as_if_alone),
@@ -233,5 +221,5 @@ int main(void) {
         cmocka_unit_test(health_tells_a_device_that_fails_again_and_again),
         cmocka_unit_test(an_idle_engine_sleeps),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

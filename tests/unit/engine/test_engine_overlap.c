@@ -19,24 +19,13 @@
 enum { N = 24, BIG = 256 };
 
 static harness h;
-static got *g; /* [BIG] */
+static got g[BIG];
 static int32_t prompts[BIG][128];
 static oct_request_spec specs[BIG];
 
 static uint64_t rnd(uint64_t *x) {
     *x = *x * 6364136223846793005u + 1442695040888963407u;
     return *x >> 33;
-}
-
-static void submit(const oct_request_spec *s) {
-    oct_err err = {0};
-    if (oct_engine_submit(h.engine, s, NULL, &err) != OCT_OK) fail_msg("%s", err.text);
-}
-
-static oct_engine_stats stats_now(void) {
-    oct_engine_stats st;
-    oct_engine_get_stats(h.engine, &st);
-    return st;
 }
 
 /* ---- the same answer ---- */
@@ -91,7 +80,7 @@ static void run_seed(uint64_t seed) {
     harness_init(&h, n_blocks, 8 + (uint32_t)rnd(&x) % 40, 1 + (uint32_t)rnd(&x) % 8, &o);
     for (int i = 0; i < N; i++) {
         specs[i] = random_spec(i, &x);
-        submit(&specs[i]);
+        harness_submit(&h, &specs[i]);
         for (uint64_t k = rnd(&x) % 6; k > 0; k--) oct_engine_turn(h.engine, 0);
     }
     harness_run(&h);
@@ -106,7 +95,7 @@ static void random_traffic_gives_what_each_gives_alone(void **st) {
         run_seed(seed);
         n_beside += h.fake.n_beside;
         n_unknown += h.fake.n_unknown;
-        n_preempted += stats_now().n_preemptions;
+        n_preempted += harness_stats(&h).n_preemptions;
         harness_fini(&h);
     }
     print_message("%u steps beside another, %u rows of tokens not known yet, %u preemptions\n",
@@ -135,11 +124,11 @@ static void rows_that_depend_on_the_last_token_wait_for_it(void **st) {
         specs[i].bad_words = words;
         specs[i].n_bad_words = i == 1 ? 2 : 0;
     }
-    for (int i = 0; i < 2; i++) submit(&specs[i]);
+    for (int i = 0; i < 2; i++) harness_submit(&h, &specs[i]);
     harness_run(&h);
     assert_int_equal(h.fake.n_unknown, 0);
     for (int i = 0; i < 2; i++) assert_expected(&h, &specs[i], &g[i]);
-    submit(&specs[2]); /* everybody else overlaps */
+    harness_submit(&h, &specs[2]); /* everybody else overlaps */
     harness_run(&h);
     assert_int_equal(h.fake.n_unknown, 29);
     assert_expected(&h, &specs[2], &g[2]);
@@ -161,16 +150,16 @@ static void what_was_computed_past_the_end_is_dropped(void **st) {
     specs[0].sampling.temperature = 0.5f;
     specs[0].sampling.has_seed = true;
     specs[0].sampling.seed = FAKE_SCRIPT_SEED;
-    submit(&specs[0]);
+    harness_submit(&h, &specs[0]);
     harness_run(&h);
     assert_int_equal(g[0].finish, OCT_FINISH_STOP);
     assert_int_equal(g[0].n_tokens, 3); /* the end too; what came behind it was never told */
     /* The step behind it is on its way and holds what it writes, though nobody is running. */
-    assert_int_equal(stats_now().n_running, 0);
-    assert_int_equal(stats_now().n_blocks_used, 1);
+    assert_int_equal(harness_stats(&h).n_running, 0);
+    assert_int_equal(harness_stats(&h).n_blocks_used, 1);
     assert_int_equal(h.fake.n_pending, 1);
     oct_engine_turn(h.engine, 0);
-    assert_int_equal(stats_now().n_blocks_used, 0);
+    assert_int_equal(harness_stats(&h).n_blocks_used, 0);
     assert_int_equal(h.fake.n_pending, 0);
     harness_fini(&h);
 }
@@ -180,7 +169,7 @@ static void the_last_token_of_the_length_is_the_last_row(void **st) {
     harness_init(&h, 64, 64, 8, NULL);
     specs[0] = new_spec(&g[0], prompts[0], 4, 10, 3);
     specs[0].ignore_eos = true;
-    submit(&specs[0]);
+    harness_submit(&h, &specs[0]);
     harness_run(&h);
     assert_int_equal(h.fake.n_steps, 10); /* and none more: the length is no surprise */
     assert_expected(&h, &specs[0], &g[0]);
@@ -195,7 +184,7 @@ static void a_cancelled_one_keeps_its_blocks_until_its_step_is_collected(void **
     specs[1] = new_spec(&g[1], prompts[1], 6, 40, 4);
     specs[0].ignore_eos = specs[1].ignore_eos = true;
     assert_int_equal(oct_engine_submit(h.engine, &specs[0], &r, NULL), OCT_OK);
-    submit(&specs[1]);
+    harness_submit(&h, &specs[1]);
     until_tokens(&g[0], 5);
     assert_int_equal(h.fake.n_pending, 1);
     oct_request_cancel(r);
@@ -212,10 +201,10 @@ static void a_full_cache_preempts_only_with_nothing_on_its_way(void **st) {
     for (int i = 0; i < 6; i++) {
         specs[i] = new_spec(&g[i], prompts[i], 6, 40, (uint64_t)i);
         specs[i].ignore_eos = true;
-        submit(&specs[i]);
+        harness_submit(&h, &specs[i]);
     }
     harness_run(&h);
-    assert_true(stats_now().n_preemptions > 3 && h.fake.n_beside > 50);
+    assert_true(harness_stats(&h).n_preemptions > 3 && h.fake.n_beside > 50);
     for (int i = 0; i < 6; i++) assert_expected(&h, &specs[i], &g[i]);
     harness_fini(&h);
 }
@@ -227,7 +216,7 @@ static void make_three(void) { /* two run, the third waits */
     for (int i = 0; i < 3; i++) {
         specs[i] = new_spec(&g[i], prompts[i], 9, 12, (uint64_t)i);
         specs[i].ignore_eos = true;
-        submit(&specs[i]);
+        harness_submit(&h, &specs[i]);
     }
 }
 
@@ -244,7 +233,7 @@ static void a_step_that_fails_takes_the_one_behind_it_along(void **st) {
         assert_int_equal(g[i].n_tokens, 3);
     }
     assert_expected(&h, &specs[2], &g[2]);
-    assert_int_equal(stats_now().n_failed_steps, 1);
+    assert_int_equal(harness_stats(&h).n_failed_steps, 1);
     harness_fini(&h);
 }
 
@@ -277,7 +266,7 @@ static void a_lost_device_ends_everybody_once(void **st) {
         for (int i = 0; i < 5; i++) {
             specs[i] = new_spec(&g[i], prompts[i], 9, 12, (uint64_t)i);
             specs[i].ignore_eos = true;
-            submit(&specs[i]);
+            harness_submit(&h, &specs[i]);
         }
         until_tokens(&g[0], 3);
         h.fake.lost = true;
@@ -302,7 +291,7 @@ static void values_that_are_not_finite_reach_nobody_else(void **st) {
         specs[i].ignore_eos = true;
     }
     prompts[1][4] = FAKE_POISON;
-    for (int i = 0; i < 3; i++) submit(&specs[i]);
+    for (int i = 0; i < 3; i++) harness_submit(&h, &specs[i]);
     harness_run(&h);
     assert_int_equal(g[1].finish, OCT_FINISH_ERROR);
     assert_int_equal(g[1].n_tokens, 0);
@@ -372,7 +361,7 @@ static double idle_share(bool overlap) {
     for (int i = 0; i < BIG; i++) {
         specs[i] = new_spec(&g[i], prompts[i], 8, N_STEPS, (uint64_t)i);
         specs[i].ignore_eos = true;
-        submit(&specs[i]);
+        harness_submit(&h, &specs[i]);
     }
     harness_run(&h);
     for (int i = 0; i < BIG; i++) assert_int_equal(g[i].n_tokens, N_STEPS);
@@ -391,18 +380,6 @@ static void a_device_does_not_wait_for_the_host(void **st) {
 #endif
 }
 
-static int set_up(void **st) {
-    (void)st;
-    g = calloc(BIG, sizeof *g);
-    return g == NULL;
-}
-
-static int tear_down(void **st) {
-    (void)st;
-    free(g);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_traffic_gives_what_each_gives_alone),
@@ -418,5 +395,5 @@ int main(void) {
         cmocka_unit_test(values_that_are_not_finite_reach_nobody_else),
         cmocka_unit_test(a_device_does_not_wait_for_the_host),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

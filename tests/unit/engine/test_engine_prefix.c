@@ -21,17 +21,6 @@ static harness h;
 static got g[64];
 static int32_t prompts[64][FAKE_MAX_LEN];
 
-static void submit(const oct_request_spec *s) {
-    oct_err err = {0};
-    if (oct_engine_submit(h.engine, s, NULL, &err) != OCT_OK) fail_msg("submit: %s", err.text);
-}
-
-static oct_engine_stats stats(void) {
-    oct_engine_stats st;
-    oct_engine_get_stats(h.engine, &st);
-    return st;
-}
-
 /* Request i: its prompt begins with n_same tokens of the common text and goes on as its own. */
 static oct_request_spec spec(int i, uint32_t n_prompt, uint32_t n_same, uint32_t max_tokens) {
     static int32_t common[FAKE_MAX_LEN];
@@ -60,12 +49,12 @@ static void KV6_a_hit_of_every_length(void **st) {
             const uint32_t n_prompt = n_prompts[k];
             harness_init(&h, 600, 64, 4, &(oct_engine_options){.max_chunk_tokens = chunks[c]});
             const oct_request_spec first = spec(0, 40, 40, 3);
-            submit(&first);
+            harness_submit(&h, &first);
             harness_run(&h);
             assert_int_equal(g[0].n_cached, 0);
             for (uint32_t same = 0; same <= n_prompt; same++) {
                 const oct_request_spec s = spec(1, n_prompt, same, 6);
-                submit(&s);
+                harness_submit(&h, &s);
                 harness_run(&h);
                 assert_expected(&h, &s, &g[1]);
                 same_logprobs(&s, &g[1]);
@@ -86,12 +75,12 @@ static void the_whole_prompt_again_computes_one_block_at_most(void **st) {
     harness_init(&h, 100, 64, 4, NULL);
     for (int i = 0; i < 2; i++) {
         const oct_request_spec s = spec(i, 30, 30, 4);
-        submit(&s);
+        harness_submit(&h, &s);
         harness_run(&h);
         assert_expected(&h, &s, &g[i]);
     }
     assert_int_equal(g[1].n_cached, 28);
-    const oct_engine_stats n = stats();
+    const oct_engine_stats n = harness_stats(&h);
     assert_int_equal(n.prompt_tokens, 60);
     assert_int_equal(n.cached_tokens, 28);
     assert_int_equal(n.prefix_queries, 60);
@@ -104,7 +93,7 @@ static void an_answer_is_found_by_the_next_turn(void **st) {
     (void)st;
     harness_init(&h, 100, 64, 4, NULL);
     oct_request_spec s = spec(0, 10, 10, 30);
-    submit(&s);
+    harness_submit(&h, &s);
     harness_run(&h);
     int32_t turn[60];
     memcpy(turn, prompts[0], 10 * sizeof *turn);
@@ -112,7 +101,7 @@ static void an_answer_is_found_by_the_next_turn(void **st) {
     for (int i = 40; i < 60; i++) turn[i] = i;
     s = spec(1, 60, 0, 5);
     s.prompt = turn;
-    submit(&s);
+    harness_submit(&h, &s);
     harness_run(&h);
     assert_expected(&h, &s, &g[1]);
     /* The last token of an answer is never computed: 39 were, and of these the whole blocks. */
@@ -126,12 +115,12 @@ static void off_means_off(void **st) {
     assert_false(oct_engine_get_info(h.engine)->prefix_caching);
     for (int i = 0; i < 2; i++) {
         const oct_request_spec s = spec(i, 30, 30, 4);
-        submit(&s);
+        harness_submit(&h, &s);
         harness_run(&h);
         assert_expected(&h, &s, &g[i]);
         assert_int_equal(g[i].n_cached, 0);
     }
-    assert_int_equal(stats().prefix_queries, 0);
+    assert_int_equal(harness_stats(&h).prefix_queries, 0);
     oct_engine_reset_prefix_cache(h.engine); /* nothing to forget */
     harness_fini(&h);
 }
@@ -147,7 +136,7 @@ static void KV4_colliding_hashes_serve_nothing_foreign(void **st) {
             for (int i = 0; i < 24; i++) {
                 s[i] = spec(i, 20 + (uint32_t)i, (uint32_t)i % 5 * 4, 5 + (uint32_t)i % 7);
                 if (i % 3 == 1) s[i].cache_salt = OCT_STR("a tenant");
-                submit(&s[i]);
+                harness_submit(&h, &s[i]);
             }
             harness_run(&h);
             for (int i = 0; i < 24; i++) {
@@ -171,7 +160,7 @@ static void KV5_salts_share_nothing(void **st) {
         oct_request_spec s = spec(0, 30, 30, 4);
         snprintf(salt, sizeof salt, "%s", salts[i]);
         s.cache_salt = oct_str_of(salt);
-        submit(&s);
+        harness_submit(&h, &s);
         memset(salt, 'x', sizeof salt);
         harness_run(&h);
         assert_expected(&h, &s, &g[0]);
@@ -182,7 +171,7 @@ static void KV5_salts_share_nothing(void **st) {
     memset(longest, 'a', sizeof longest);
     oct_request_spec s = spec(0, 30, 30, 4);
     s.cache_salt = (oct_str){longest, 128};
-    submit(&s);
+    harness_submit(&h, &s);
     s.cache_salt.len = 129;
     assert_int_equal(oct_engine_submit(h.engine, &s, NULL, &err), OCT_E_INVALID);
     assert_non_null(strstr(err.text, "cache_salt"));
@@ -194,19 +183,19 @@ static void RL6_reset_forgets_everything(void **st) {
     (void)st;
     harness_init(&h, 300, 64, 4, NULL);
     const oct_request_spec s = spec(0, 30, 30, 4), longer = spec(1, 30, 30, 60);
-    submit(&s);
+    harness_submit(&h, &s);
     harness_run(&h);
-    submit(&longer); /* runs over the reset, and goes on */
+    harness_submit(&h, &longer); /* runs over the reset, and goes on */
     for (int i = 0; i < 9; i++) oct_engine_turn(h.engine, 0);
     oct_engine_reset_prefix_cache(h.engine);
     oct_engine_turn(h.engine, 0);
-    assert_int_equal(stats().prefix_blocks, 0);
+    assert_int_equal(harness_stats(&h).prefix_blocks, 0);
     harness_run(&h);
-    assert_int_equal(stats().prefix_blocks, 0); /* what began before enters nothing */
+    assert_int_equal(harness_stats(&h).prefix_blocks, 0); /* what began before enters nothing */
     assert_expected(&h, &longer, &g[1]);
     assert_int_equal(g[1].n_cached, 28);
     const oct_request_spec again = spec(2, 30, 30, 4);
-    submit(&again);
+    harness_submit(&h, &again);
     harness_run(&h);
     assert_expected(&h, &again, &g[2]);
     assert_int_equal(g[2].n_cached, 0);
@@ -221,10 +210,10 @@ static void KV8_what_is_not_finite_is_not_found(void **st) {
         harness_init(&h, 300, 64, 4, &(oct_engine_options){.max_chunk_tokens = chunks[c]});
         oct_request_spec s = spec(0, 30, 30, 4);
         prompts[0][2] = FAKE_POISON;
-        submit(&s);
+        harness_submit(&h, &s);
         harness_run(&h);
         assert_int_equal(g[0].finish, OCT_FINISH_ERROR);
-        assert_int_equal(stats().prefix_blocks, 0);
+        assert_int_equal(harness_stats(&h).prefix_blocks, 0);
         harness_fini(&h);
     }
 }
@@ -234,12 +223,12 @@ static void KV7_a_failed_step_leaves_nothing(void **st) {
     harness_init(&h, 300, 64, 4, NULL);
     const oct_request_spec s = spec(0, 30, 30, 4);
     atomic_store(&h.fake.fail_steps, 1);
-    submit(&s);
+    harness_submit(&h, &s);
     harness_run(&h);
     assert_int_equal(g[0].finish, OCT_FINISH_ERROR);
-    assert_int_equal(stats().prefix_blocks, 0);
+    assert_int_equal(harness_stats(&h).prefix_blocks, 0);
     memset(&g[0], 0, sizeof g[0]);
-    submit(&s);
+    harness_submit(&h, &s);
     harness_run(&h);
     assert_expected(&h, &s, &g[0]);
     assert_int_equal(g[0].n_cached, 0);
@@ -252,7 +241,7 @@ static void prompt_logprobs_are_computed_and_leave_entries(void **st) {
     for (int i = 0; i < 3; i++) {
         oct_request_spec s = spec(i, 30, 30, 4);
         if (i < 2) s.prompt_logprobs = 0;
-        submit(&s);
+        harness_submit(&h, &s);
         harness_run(&h);
         assert_expected(&h, &s, &g[i]);
         assert_int_equal(g[i].n_prompt_lp, i < 2 ? 30 : 0);
@@ -278,7 +267,7 @@ static void KV2_preemption_and_hits_together(void **st) {
             if (i % 2) s[i].sampling.temperature = 0.7f;
             s[i].sampling.has_seed = true;
             s[i].sampling.seed = (uint64_t)i;
-            submit(&s[i]);
+            harness_submit(&h, &s[i]);
         }
         harness_run(&h);
         for (int i = 0; i < 40; i++) {
@@ -286,9 +275,9 @@ static void KV2_preemption_and_hits_together(void **st) {
             same_logprobs(&s[i], &g[i]);
             assert_int_equal(g[i].n_outputs, g[i].n_tokens); /* none sent twice */
         }
-        n_preempted += stats().n_preemptions;
-        n_cached += stats().cached_tokens;
-        n_evicted += stats().prefix_evictions;
+        n_preempted += harness_stats(&h).n_preemptions;
+        n_cached += harness_stats(&h).cached_tokens;
+        n_evicted += harness_stats(&h).prefix_evictions;
         harness_fini(&h);
     }
     assert_true(n_preempted > 20 && n_cached > 2000 && n_evicted > 200);

@@ -19,15 +19,6 @@ static harness h;
 static got g[64];
 static int32_t prompts[64][FAKE_MAX_LEN];
 
-static void submit(const oct_request_spec *s) {
-    oct_err err = {0};
-    if (oct_engine_submit(h.engine, s, NULL, &err) != OCT_OK) fail_msg("submit: %s", err.text);
-}
-static oct_engine_stats stats(void) {
-    oct_engine_stats st;
-    oct_engine_get_stats(h.engine, &st);
-    return st;
-}
 static oct_request_spec spec(int i, uint32_t n_prompt, uint32_t max_tokens) {
     oct_request_spec s = new_spec(&g[i], prompts[i], n_prompt, max_tokens, (uint64_t)i + 1);
     s.ignore_eos = true;
@@ -44,14 +35,14 @@ static void lower_numbers_end_first_and_all_are_right(void **st) {
         for (int i = 0; i < 12; i++) {
             s[i] = spec(i, 10, 30);
             s[i].priority = 12 - i; /* the later, the better: each throws others out */
-            submit(&s[i]);
+            harness_submit(&h, &s[i]);
             oct_engine_turn(h.engine, 0);
         }
         harness_run(&h);
         for (int i = 0; i < 12; i++) assert_expected(&h, &s[i], &g[i]);
         for (int i = 4; i < 12; i++) /* three run at once */
             assert_true(g[i].times.last_token_ns <= g[i - 4].times.last_token_ns);
-        assert_true(stats().n_preemptions >= 4);
+        assert_true(harness_stats(&h).n_preemptions >= 4);
         assert_int_equal(g[11].n_preemptions, 0);
         harness_fini(&h);
     }
@@ -72,19 +63,19 @@ static void choices_of_a_prompt_share_its_blocks(void **st) {
         s[i].sampling.has_seed = true;
         s[i].sampling.seed = 5;
         s[i].sampling.choice = (uint32_t)i;
-        submit(&s[i]);
+        harness_submit(&h, &s[i]);
     }
     oct_engine_turn(h.engine, 0);
     oct_engine_turn(h.engine, 0);
-    assert_int_equal(stats().n_running, 8);
+    assert_int_equal(harness_stats(&h).n_running, 8);
     /* ten blocks of the prompt for all, and each its own last ones */
-    assert_true(stats().n_blocks_used <= 10 + 8 * 2);
+    assert_true(harness_stats(&h).n_blocks_used <= 10 + 8 * 2);
     harness_run(&h);
     for (int i = 0; i < 8; i++) {
         assert_expected(&h, &s[i], &g[i]);
         assert_int_equal(g[i].n_cached, i == 0 ? 0 : 40);
     }
-    assert_int_equal(stats().computed_prompt_tokens, 41 + 7);
+    assert_int_equal(harness_stats(&h).computed_prompt_tokens, 41 + 7);
     harness_fini(&h);
 }
 
@@ -115,7 +106,7 @@ static void a_request_whose_time_is_up_ends(void **st) {
     for (int i = 0; i < 3; i++) s[i] = spec(i, 10, 20);
     s[0].deadline_ns = oct_now_ns() + UINT64_C(3600000000000); /* an hour */
     s[1].deadline_ns = 1;                                      /* long ago, and it waits */
-    for (int i = 0; i < 3; i++) submit(&s[i]);
+    for (int i = 0; i < 3; i++) harness_submit(&h, &s[i]);
     harness_run(&h);
     assert_expected(&h, &s[0], &g[0]);
     assert_expected(&h, &s[2], &g[2]);
@@ -124,7 +115,7 @@ static void a_request_whose_time_is_up_ends(void **st) {
     assert_int_equal(g[1].n_tokens, 0);
     s[1] = spec(1, 10, 20); /* while it runs */
     s[1].deadline_ns = oct_now_ns() + 20000000;
-    submit(&s[1]);
+    harness_submit(&h, &s[1]);
     oct_engine_turn(h.engine, 0);
     oct_sleep_ns(25000000);
     harness_run(&h);
@@ -152,13 +143,13 @@ static void KV3_queued_tokens_are_bounded_exactly(void **st) {
     assert_int_equal(try(&longer), OCT_E_INVALID); /* never, not later */
     assert_int_equal(try(&s[0]), OCT_OK);
     assert_int_equal(try(&s[1]), OCT_OK);
-    assert_int_equal(stats().n_queued_tokens, 100);
+    assert_int_equal(harness_stats(&h).n_queued_tokens, 100);
     assert_int_equal(try(&s[2]), OCT_E_FULL);
     for (int k = 0; k < 3; k++) oct_engine_turn(h.engine, 0); /* 48 tokens: nobody has answered */
     assert_int_equal(try(&s[2]), OCT_E_FULL);
     oct_engine_turn(h.engine, 0);
     assert_int_equal(g[0].n_tokens, 1);
-    assert_int_equal(stats().n_queued_tokens, 50);
+    assert_int_equal(harness_stats(&h).n_queued_tokens, 50);
     assert_int_equal(try(&s[2]), OCT_OK);
     longer = spec(6, 50, 4);
     assert_int_equal(try(&longer), OCT_E_FULL);
@@ -167,9 +158,9 @@ static void KV3_queued_tokens_are_bounded_exactly(void **st) {
     longer = spec(7, 49, 0); /* refused for another reason: leaves nothing behind */
     assert_int_equal(try(&longer), OCT_E_FULL);
     harness_run(&h);
-    assert_int_equal(stats().n_queued_tokens, 0);
+    assert_int_equal(harness_stats(&h).n_queued_tokens, 0);
     assert_int_equal(try(&longer), OCT_E_INVALID);
-    assert_int_equal(stats().n_queued_tokens, 0);
+    assert_int_equal(harness_stats(&h).n_queued_tokens, 0);
     harness_fini(&h);
 }
 
@@ -183,13 +174,13 @@ static void KV3_tokens_of_those_that_fail_are_given_back(void **st) {
     oct_request_cancel(r);
     oct_request_release(r);
     harness_run(&h);
-    assert_int_equal(stats().n_queued_tokens, 0);
+    assert_int_equal(harness_stats(&h).n_queued_tokens, 0);
     oct_request_spec bad = spec(1, 60, 4);
     prompts[1][0] = FAKE_POISON;
     assert_int_equal(try(&bad), OCT_OK);
     harness_run(&h);
     assert_int_equal(g[1].finish, OCT_FINISH_ERROR);
-    assert_int_equal(stats().n_queued_tokens, 0);
+    assert_int_equal(harness_stats(&h).n_queued_tokens, 0);
     harness_fini(&h);
 }
 
@@ -204,7 +195,7 @@ static void *flood(void *arg) {
         const oct_request_spec s = new_spec(&many[t][i], many_prompts[t][i], 7, 3, (uint64_t)i);
         const oct_status st = try(&s);
         atomic_fetch_add(&n_full, st == OCT_E_FULL);
-        atomic_fetch_add(&n_more, stats().n_queued_tokens > 50);
+        atomic_fetch_add(&n_more, harness_stats(&h).n_queued_tokens > 50);
         if (st == OCT_E_FULL) oct_sleep_ns(100000);
     }
     return NULL;
@@ -224,7 +215,7 @@ static void KV3_a_flood_never_exceeds_the_bound(void **st) {
         for (int i = 0; i < EACH; i++) n_ended += atomic_load(&many[t][i].n_finals);
     assert_int_equal(n_ended + atomic_load(&n_full), THREADS * EACH);
     assert_int_equal(atomic_load(&n_more), 0);
-    assert_int_equal(stats().n_queued_tokens, 0);
+    assert_int_equal(harness_stats(&h).n_queued_tokens, 0);
     harness_fini(&h);
 }
 
@@ -239,13 +230,13 @@ static void decodes_do_not_wait_for_a_long_prompt(void **st) {
     harness_init(&h, 120, 128, 4, &(oct_engine_options){.max_decode_wait_ns = 3000000});
     h.fake.hook = slow;
     s[0] = spec(0, 64, 40);
-    submit(&s[0]);
+    harness_submit(&h, &s[0]);
     for (int k = 0; k < 5; k++) oct_engine_turn(h.engine, 0);
     s[1] = spec(1, 300, 4);
-    submit(&s[1]);
-    const uint64_t before = stats().n_steps;
+    harness_submit(&h, &s[1]);
+    const uint64_t before = harness_stats(&h).n_steps;
     while (g[1].n_tokens == 0) oct_engine_turn(h.engine, 0);
-    assert_true(stats().n_steps - before > 4); /* without the bound it takes three */
+    assert_true(harness_stats(&h).n_steps - before > 4); /* without the bound it takes three */
     harness_run(&h);
     for (int i = 0; i < 2; i++) assert_expected(&h, &s[i], &g[i]);
     harness_fini(&h);
