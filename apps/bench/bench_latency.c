@@ -45,7 +45,8 @@ static void write_json(const void *ctx, FILE *to) {
     fputs("}\n", to);
 }
 
-static void print(const latency *l) {
+static void print(const void *ctx) {
+    const latency *l = ctx;
     printf("Avg latency: %.6f seconds\n", l->mean);
     for (int i = 0; i < N_PERCENTILES; i++)
         printf("%u%% percentile latency: %.6f seconds\n", percents[i],
@@ -88,8 +89,7 @@ static int measure(latency *l, const char *path) {
     if (st != OCT_OK) status = cli_fail(cli_status_of(st), "%s", err.text);
     if (status < 0) {
         l->b = &b;
-        if (!l->o.json) print(l);
-        status = offline_write_json(&l->o, write_json, l);
+        status = offline_tell(&l->o, &(offline_report){print, write_json, l});
     }
     offline_close(&b);
     offline_work_free(&w);

@@ -34,7 +34,8 @@ static void write_json(const void *ctx, FILE *to) {
     fputs("}\n", to);
 }
 
-static void print(const throughput *t) {
+static void print(const void *ctx) {
+    const throughput *t = ctx;
     const double total = (double)(t->w->n_prompt_tokens + t->w->n_output_tokens);
     printf("Throughput: %.2f requests/s, %.2f total tokens/s, %.2f output tokens/s\n",
            t->w->n_jobs / t->seconds, total / t->seconds,
@@ -77,8 +78,7 @@ static int measure(throughput *t, const char *path) {
     if (status < 0) {
         t->b = &b;
         t->w = &w;
-        if (!t->o.json) print(t);
-        status = offline_write_json(&t->o, write_json, t);
+        status = offline_tell(&t->o, &(offline_report){print, write_json, t});
     }
     offline_close(&b);
     offline_work_free(&w);

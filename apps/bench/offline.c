@@ -278,13 +278,15 @@ void offline_json_tail(FILE *to, const offline *b) {
             b->m.device->info.name, oct_model_get_info(b->m.model)->scheme);
 }
 
-int offline_write_json(const offline_options *o, void (*write)(const void *ctx, FILE *to),
-                       const void *ctx) {
-    if (o->json) write(ctx, stdout);
+int offline_tell(const offline_options *o, const offline_report *r) {
+    if (o->json)
+        r->json(r->ctx, stdout);
+    else
+        r->print(r->ctx);
     if (!o->output) return EXIT_CLEAN;
     FILE *f = fopen(o->output, "we");
     if (!f) return cli_fail(EXIT_SYSTEM, "--output-json: %s: %s", o->output, strerror(errno));
-    write(ctx, f);
+    r->json(r->ctx, f);
     const bool bad = ferror(f) != 0;
     if (fclose(f) != 0 || bad)
         return cli_fail(EXIT_SYSTEM, "--output-json: %s: %s", o->output, strerror(errno));

@@ -92,10 +92,15 @@ OCT_MUST_CHECK oct_status offline_run(offline *b, const offline_work *w, uint64_
 /* What both reports add to the keys that other tools know: version, device, scheme, threads. */
 void offline_json_tail(FILE *to, const offline *b);
 
-/* Calls write(ctx, file) for the file of --output-json, and for stdout with --json. An exit status.
- */
-int offline_write_json(const offline_options *o, void (*write)(const void *ctx, FILE *to),
-                       const void *ctx);
+/* What a command says of its figures. */
+typedef struct offline_report {
+    void (*print)(const void *ctx); /* for people */
+    void (*json)(const void *ctx, FILE *to);
+    const void *ctx;
+} offline_report;
+
+/* Says them on stdout (--json: as JSON) and in the file of --output-json. An exit status. */
+int offline_tell(const offline_options *o, const offline_report *r);
 
 /* ---- the commands: exit statuses ------------------------------------------------------------- */
 

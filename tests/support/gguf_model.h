@@ -433,4 +433,20 @@ static inline void gguf_model_write(const char *folder, const oct_model_config *
     oct_buf_fini(&m.keys);
 }
 
+/* The model of a folder as its configuration and `overrides` (--hf-overrides; NULL: none) say. */
+static inline void gguf_write_folder(const char *folder, const char *overrides,
+                                     const gguf_options *o, const char *path) {
+    oct_checkpoint *c;
+    oct_err err = {0};
+    need(oct_checkpoint_open_with(oct_system_allocator(), folder, overrides, &c, &err), &err);
+    gguf_model_write(folder, oct_checkpoint_config(c), o, path);
+    oct_checkpoint_close(c);
+}
+
+/* What the metadata of such a file cannot say of a golden model; NULL: nothing. */
+static inline const char *gguf_overrides(const char *name) {
+    if (strstr(name, "-window")) return "{\"sliding_window\":null}";
+    return strstr(name, "-nonorm") ? "{\"norm_topk_prob\":true}" : NULL;
+}
+
 #endif

@@ -31,12 +31,8 @@ static void logits_of(const char *path, const char *overrides, float *out) {
 static char file[128];
 
 static void write_file(const char *folder, const char *overrides, const gguf_options *o) {
-    oct_checkpoint *c;
-    oct_err err = {0};
     snprintf(file, sizeof file, "%s/m.gguf", tiny_folder);
-    need(oct_checkpoint_open_with(oct_system_allocator(), folder, overrides, &c, &err), &err);
-    gguf_model_write(folder, oct_checkpoint_config(c), o, file);
-    oct_checkpoint_close(c);
+    gguf_write_folder(folder, overrides, o, file);
 }
 
 static void same_as_folder(const char *folder, const char *overrides, bool joined) {
@@ -56,39 +52,36 @@ static void the_model_of_our_own_tree(void **state) {
 }
 
 static void every_family(void **state) {
-    static const struct {
-        const char *name;
-        const char *overrides; /* what the file's metadata cannot say */
-    } cases[] = {
-        {"families/mistral-window", "{\"sliding_window\":null}"},
-        {"families/phi3", NULL},
-        {"families/phi3-longrope", NULL},
-        {"families/gemma2", NULL},
-        {"families/gemma3-text", NULL},
-        {"families/glm4", NULL},
-        {"families/olmo2", NULL},
-        {"families/granite", NULL},
-        {"families/qwen2-moe", NULL},
-        {"families/mixtral-window", "{\"sliding_window\":null}"},
-        {"cases/llama-mha", NULL},
-        {"cases/llama-rope-llama3", NULL},
-        {"cases/llama-rope-linear", NULL},
-        {"cases/qwen2-bias", NULL},
-        {"cases/qwen3", NULL},
-        {"cases/qwen3-rope-yarn", NULL},
-        {"cases/mixtral", NULL},
-        {"cases/qwen3-moe", NULL},
-        {"cases/qwen3-moe-nonorm-dense1", "{\"norm_topk_prob\":true}"},
-        {"cases/minimax-m2", NULL},
+    static const char *const names[] = {
+        "families/mistral-window",
+        "families/phi3",
+        "families/phi3-longrope",
+        "families/gemma2",
+        "families/gemma3-text",
+        "families/glm4",
+        "families/olmo2",
+        "families/granite",
+        "families/qwen2-moe",
+        "families/mixtral-window",
+        "cases/llama-mha",
+        "cases/llama-rope-llama3",
+        "cases/llama-rope-linear",
+        "cases/qwen2-bias",
+        "cases/qwen3",
+        "cases/qwen3-rope-yarn",
+        "cases/mixtral",
+        "cases/qwen3-moe",
+        "cases/qwen3-moe-nonorm-dense1",
+        "cases/minimax-m2",
     };
     char folder[4096];
     const char *root = golden_root();
     (void)state;
     if (!root) skip();
-    for (size_t i = 0; i < OCT_COUNT(cases); i++) {
-        snprintf(folder, sizeof folder, "%s/%s", root, cases[i].name);
-        same_as_folder(folder, cases[i].overrides, false);
-        if (strcmp(cases[i].name, "cases/qwen3-moe") == 0) same_as_folder(folder, NULL, true);
+    for (size_t i = 0; i < OCT_COUNT(names); i++) {
+        snprintf(folder, sizeof folder, "%s/%s", root, names[i]);
+        same_as_folder(folder, gguf_overrides(names[i]), false);
+        if (strcmp(names[i], "cases/qwen3-moe") == 0) same_as_folder(folder, NULL, true);
     }
 }
 

@@ -54,16 +54,12 @@ static void check(const char *folder, const char *overrides, const oct_quantize_
                   double far) {
     static float want[N_LOGITS], one[N_LOGITS], two[N_LOGITS];
     char file[128], from_folder[128], from_file[128], command[320];
-    oct_checkpoint *c;
-    oct_err err = {0};
     snprintf(file, sizeof file, "%s/m.gguf", tiny_folder);
     snprintf(from_folder, sizeof from_folder, "%s/one", tiny_folder);
     snprintf(from_file, sizeof from_file, "%s/two", tiny_folder);
     snprintf(command, sizeof command, "rm -rf '%s' '%s'", from_folder, from_file);
     assert_int_equal(system(command), 0);
-    need(oct_checkpoint_open_with(oct_system_allocator(), folder, overrides, &c, &err), &err);
-    gguf_model_write(folder, oct_checkpoint_config(c), &(gguf_options){0}, file);
-    oct_checkpoint_close(c);
+    gguf_write_folder(folder, overrides, &(gguf_options){0}, file);
     logits_of(folder, overrides, want);
     quantise(folder, overrides, o, from_folder);
     logits_of(from_folder, overrides, one);
@@ -101,24 +97,15 @@ static void the_model_of_our_own_tree(void **state) {
     "factor\":4,\"original_max_position_embeddings\":8192}}"
 
 static void every_family(void **state) {
-    static const struct {
-        const char *name, *overrides;
-    } cases[] = {
-        {"families/mistral-window", "{\"sliding_window\":null}"},
-        {"families/phi3", NULL},
-        {"families/phi3-longrope", NULL},
-        {"families/gemma2", NULL},
-        {"families/gemma3-text", NULL},
-        {"families/glm4", NULL},
-        {"families/olmo2", NULL},
-        {"families/granite", NULL},
-        {"families/qwen2-moe", NULL},
-        {"families/mixtral-window", "{\"sliding_window\":null}"},
-        {"cases/llama-rope-llama3", LLAMA3},
-        {"cases/qwen2-bias", NULL},
-        {"cases/qwen3-rope-yarn", NULL},
-        {"cases/qwen3-moe-nonorm-dense1", "{\"norm_topk_prob\":true}"},
-        {"cases/minimax-m2", NULL},
+    static const char *const names[] = {
+        "families/mistral-window", "families/phi3",
+        "families/phi3-longrope",  "families/gemma2",
+        "families/gemma3-text",    "families/glm4",
+        "families/olmo2",          "families/granite",
+        "families/qwen2-moe",      "families/mixtral-window",
+        "cases/llama-rope-llama3", "cases/qwen2-bias",
+        "cases/qwen3-rope-yarn",   "cases/qwen3-moe-nonorm-dense1",
+        "cases/minimax-m2",
     };
     const oct_quantize_options slim = options_of(&oct_layout_modelslim, OCT_QUANTIZE_W8A8_DYNAMIC),
                                fixed = options_of(&oct_layout_modelslim, OCT_QUANTIZE_W8A8),
@@ -128,11 +115,12 @@ static void every_family(void **state) {
     const char *root = golden_root();
     (void)state;
     if (!root) skip();
-    for (size_t i = 0; i < OCT_COUNT(cases); i++) {
-        snprintf(folder, sizeof folder, "%s/%s", root, cases[i].name);
-        check(folder, cases[i].overrides, &slim, 0.3);
-        check(folder, cases[i].overrides, &fixed, 0.4);
-        check(folder, cases[i].overrides, &other, 0.3);
+    for (size_t i = 0; i < OCT_COUNT(names); i++) {
+        const char *overrides = strstr(names[i], "-llama3") ? LLAMA3 : gguf_overrides(names[i]);
+        snprintf(folder, sizeof folder, "%s/%s", root, names[i]);
+        check(folder, overrides, &slim, 0.3);
+        check(folder, overrides, &fixed, 0.4);
+        check(folder, overrides, &other, 0.3);
     }
 }
 
