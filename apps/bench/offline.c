@@ -158,7 +158,6 @@ static oct_status start(const offline_options *o, const offline_work *w, offline
                                    .max_partial_prefills = (uint32_t)o->partial_prefills,
                                    .max_long_partials = (uint32_t)o->long_partials,
                                    .max_decode_wait_ns = (uint64_t)(o->decode_wait_ms * 1e6),
-                                   .no_async_scheduling = !o->open.overlap,
                                    .draft = o->tuning.draft,
                                    .no_prefix_caching = !o->prefix_caching};
     if (blocks == 0)

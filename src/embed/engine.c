@@ -132,7 +132,6 @@ static oct_status choose_blocks(octet_engine *e, const octet_engine_options *o, 
 static oct_status start_engine(octet_engine *e, const octet_engine_options *o, oct_err *err) {
     int32_t eos[OCT_OPEN_MAX_EOS];
     oct_engine_options eo = {.max_num_queued_reqs = o->max_num_queued_reqs,
-                             .no_async_scheduling = (o->flags & OCTET_ENGINE_NO_ASYNC) != 0,
                              .no_prefix_caching = (o->flags & OCTET_ENGINE_NO_PREFIX_CACHE) != 0,
                              .eos_ids = eos,
                              .n_eos = oct_open_eos(e->ckpt, e->tokenizer, eos)};
