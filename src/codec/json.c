@@ -41,7 +41,10 @@ static oct_status load(oct_str text, const char *where, const oct_json_limits *l
         *out = json_loadb(text.ptr, text.len, flags, why);
     }
     if (*out) return OCT_OK;
-    return json_error_code(why) == json_error_out_of_memory ? OCT_E_NOMEM : OCT_E_INVALID;
+    /* Where memory is refused jansson says so, or fails and says nothing. */
+    if (why->text[0] && json_error_code(why) != json_error_out_of_memory) return OCT_E_INVALID;
+    snprintf(why->text, sizeof why->text, "no memory to read it");
+    return OCT_E_NOMEM;
 }
 
 oct_status oct_json_parse(oct_str text, const char *where, const oct_json_limits *limits,

@@ -21,6 +21,7 @@ enum {
 /* Where in the request something is wrong. */
 typedef struct place {
     size_t message;
+    const oct_allocator *mem; /* for texts on their way */
     oct_err *err;
 } place;
 
@@ -34,9 +35,22 @@ static oct_status no_memory(oct_err *err) {
     return OCT_FAIL(err, OCT_E_NOMEM, "chat: no memory for the messages");
 }
 
-/* Takes v. */
+/* Takes v; NULL: there was no memory for it. */
 static oct_status put(const place *at, json_t *to, const char *key, json_t *v) {
     return json_object_set_new(to, key, v) == 0 ? OCT_OK : no_memory(at->err);
+}
+
+/* Takes v; the same. */
+static oct_status append(const place *at, json_t *list, json_t *v) {
+    return json_array_append_new(list, v) == 0 ? OCT_OK : no_memory(at->err);
+}
+
+/* A copy of one level, of whole: the library's own tells nothing of a key it had no memory for. */
+static json_t *copy_object(const json_t *from) {
+    json_t *to = json_object();
+    if (json_object_update(to, (json_t *)(uintptr_t)from) == 0) return to;
+    json_decref(to);
+    return NULL;
 }
 
 /* ---- content ---- */
@@ -67,8 +81,8 @@ static oct_status part_text(const place *at, const json_t *part, const json_t **
 static oct_status join_parts(const place *at, const json_t *parts, json_t **out) {
     oct_buf text;
     oct_status st = OCT_OK;
-    oct_buf_init(&text, oct_system_allocator(), 0);
-    for (size_t i = 0; i < json_array_size(parts) && st == OCT_OK; i++) {
+    oct_buf_init(&text, at->mem, 0);
+    for (size_t i = 0; i < json_array_size(parts); i++) {
         const json_t *one;
         st = part_text(at, json_array_get(parts, i), &one);
         if (st != OCT_OK) break;
@@ -83,19 +97,19 @@ static oct_status join_parts(const place *at, const json_t *parts, json_t **out)
 /* An array of {"type": "text", "text": ...}. */
 static oct_status list_parts(const place *at, const json_t *content, json_t **out) {
     json_t *list = json_array();
-    if (!list) return no_memory(at->err);
+    oct_status st = OCT_OK;
     const size_t n = json_is_array(content) ? json_array_size(content) : 1;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; st == OCT_OK && i < n; i++) {
         const json_t *text, *part = json_is_array(content) ? json_array_get(content, i) : content;
-        const oct_status st = part_text(at, part, &text);
-        json_t *one = st == OCT_OK ? json_pack("{s:s, s:O}", "type", "text", "text", text) : NULL;
-        if (!one || json_array_append_new(list, one) != 0) {
-            json_decref(list);
-            return st != OCT_OK ? st : no_memory(at->err);
-        }
+        st = part_text(at, part, &text);
+        if (st == OCT_OK)
+            st = append(at, list, json_pack("{s:s, s:O}", "type", "text", "text", text));
     }
-    *out = list;
-    return OCT_OK;
+    if (st == OCT_OK)
+        *out = list;
+    else
+        json_decref(list);
+    return st;
 }
 
 static oct_status shape_content(const place *at, const json_t *content, bool parts, json_t *to) {
@@ -112,14 +126,14 @@ static oct_status shape_content(const place *at, const json_t *content, bool par
     else
         v = json_incref((json_t *)(uintptr_t)content);
     OCT_TRY(st);
-    return v ? put(at, to, "content", v) : no_memory(at->err);
+    return put(at, to, "content", v);
 }
 
 /* ---- tool calls ---- */
 
 static oct_status args_object(const place *at, const json_t *args, json_t **out) {
     const oct_str text = oct_json_str(args);
-    if (json_is_object(args)) return (*out = json_deep_copy(args)) ? OCT_OK : no_memory(at->err);
+    if (json_is_object(args)) return *out = json_incref((json_t *)(uintptr_t)args), OCT_OK;
     const oct_str bare = oct_tmpl_strip(text, NULL, true, true);
     if (!args || json_is_null(args) || (json_is_string(args) && bare.len == 0))
         return (*out = json_object()) ? OCT_OK : no_memory(at->err);
@@ -138,8 +152,8 @@ static oct_status args_object(const place *at, const json_t *args, json_t **out)
 
 static oct_status args_text(const place *at, json_t *object, json_t **out) {
     oct_buf text;
-    oct_buf_init(&text, oct_system_allocator(), 0);
-    const oct_status st = oct_template_dump_json(object, true, &text, at->err);
+    oct_buf_init(&text, at->mem, 0);
+    const oct_status st = oct_template_dump_json(object, &text, at->err);
     *out = st == OCT_OK ? json_stringn(oct_buf_cs(&text), text.len) : NULL;
     oct_buf_fini(&text);
     json_decref(object);
@@ -166,19 +180,21 @@ static oct_status shape_id(const place *at, const oct_template *t, json_t *objec
     return put(at, object, key, short_id(id));
 }
 
-static oct_status shape_call(const place *at, const oct_template *t, json_t *call,
-                             oct_chat_args form) {
-    const json_t *type = json_object_get(call, "type");
-    if (!json_is_object(call)) return wrong(at, ".tool_calls", "a call must be an object", call);
+/* from in the template's form, into list. */
+static oct_status shape_call(const place *at, const oct_template *t, const json_t *from,
+                             oct_chat_args form, json_t *list) {
+    const json_t *type = json_object_get(from, "type");
+    if (!json_is_object(from)) return wrong(at, ".tool_calls", "a call must be an object", from);
     if (type && !json_is_null(type) && !oct_str_is(oct_json_str(type), "function"))
         return wrong(at, ".tool_calls", "only calls of type function are supported", type);
-    json_t *fn = json_object_get(call, "function"), *args = NULL;
+    json_t *fn = json_object_get(from, "function"), *args = NULL;
     if (!json_is_object(fn)) return wrong(at, ".tool_calls", "a call must have a function", fn);
     if (!json_is_string(json_object_get(fn, "name")))
         return wrong(at, ".tool_calls", "a function must have a name", json_object_get(fn, "name"));
-    fn = json_copy(fn);
-    if (!fn) return no_memory(at->err);
-    if (json_object_set_new(call, "function", fn) != 0) return no_memory(at->err);
+    json_t *call = copy_object(from);
+    OCT_TRY(append(at, list, call));
+    fn = copy_object(fn);
+    OCT_TRY(put(at, call, "function", fn));
     OCT_TRY(args_object(at, json_object_get(fn, "arguments"), &args));
     if (form == OCT_CHAT_ARGS_TEXT) OCT_TRY(args_text(at, args, &args));
     OCT_TRY(put(at, fn, "arguments", args));
@@ -195,12 +211,9 @@ static oct_status shape_calls(const place *at, const oct_template *t, oct_chat_a
     }
     if (!json_is_array(calls)) return wrong(at, ".tool_calls", "must be an array", calls);
     json_t *list = json_array();
-    oct_status st = list ? OCT_OK : no_memory(at->err);
-    for (size_t i = 0; st == OCT_OK && i < json_array_size(calls); i++) {
-        json_t *call = json_copy(json_array_get(calls, i));
-        st = call && json_array_append_new(list, call) == 0 ? OCT_OK : no_memory(at->err);
-        if (st == OCT_OK) st = shape_call(at, t, call, form);
-    }
+    oct_status st = OCT_OK;
+    for (size_t i = 0; st == OCT_OK && i < json_array_size(calls); i++)
+        st = shape_call(at, t, json_array_get(calls, i), form, list);
     if (st == OCT_OK) return put(at, to, "tool_calls", list);
     json_decref(list);
     return st;
@@ -247,11 +260,11 @@ oct_status oct_chat_messages(const oct_template *t, const json_t *messages, oct_
     if (!json_is_array(messages) || json_array_size(messages) == 0)
         return OCT_FAIL(err, OCT_E_INVALID, "messages: must be a non-empty array");
     json_t *list = json_array();
-    oct_status st = list ? OCT_OK : no_memory(err);
+    oct_status st = OCT_OK;
     for (size_t i = 0; st == OCT_OK && i < json_array_size(messages); i++) {
-        const place at = {.message = i, .err = err};
+        const place at = {.message = i, .mem = t->mem, .err = err};
         json_t *to = json_object();
-        st = to && json_array_append_new(list, to) == 0 ? OCT_OK : no_memory(err);
+        st = append(&at, list, to);
         if (st == OCT_OK) st = shape_message(&at, t, json_array_get(messages, i), args, to);
     }
     if (st == OCT_OK)
@@ -290,12 +303,13 @@ static oct_status shape_tool(const json_t *tool, size_t i, json_t *list, oct_err
     if (!json_is_string(json_object_get(fn, "name")))
         return OCT_FAIL(err, OCT_E_INVALID, "tools[%zu].function.name: must be a string", i);
     json_t *to = ordered(tool, outer, OCT_COUNT(outer), false);
-    json_t *to_fn = to ? ordered(fn, inner, OCT_COUNT(inner), true) : NULL;
-    if (to_fn && json_object_set_new(to, "function", to_fn) == 0 &&
-        json_array_append(list, to) == 0)
-        return json_decref(to), OCT_OK;
+    const oct_status st =
+        json_object_set_new(to, "function", ordered(fn, inner, OCT_COUNT(inner), true)) == 0 &&
+                json_array_append(list, to) == 0
+            ? OCT_OK
+            : no_memory(err);
     json_decref(to);
-    return no_memory(err);
+    return st;
 }
 
 /* Tools with keys in the order type, function{name, description, parameters, ...}; a missing
@@ -306,7 +320,7 @@ static oct_status tools_of(const json_t *tools, json_t **out, oct_err *err) {
     if (!json_is_array(tools)) return OCT_FAIL(err, OCT_E_INVALID, "tools: must be an array");
     if (json_array_size(tools) == 0) return OCT_OK;
     json_t *list = json_array();
-    oct_status st = list ? OCT_OK : no_memory(err);
+    oct_status st = OCT_OK;
     for (size_t i = 0; st == OCT_OK && i < json_array_size(tools); i++)
         st = shape_tool(json_array_get(tools, i), i, list, err);
     if (st == OCT_OK)
@@ -337,8 +351,7 @@ static oct_status check_kwargs(const json_t *kwargs, oct_err *err) {
 /* kwargs with reasoning_effort and what follows from it. */
 static oct_status merge_kwargs(const oct_chat_request *req, json_t **out, oct_err *err) {
     OCT_TRY(check_kwargs(req->kwargs, err));
-    *out =
-        json_is_object(req->kwargs) ? json_copy((json_t *)(uintptr_t)req->kwargs) : json_object();
+    *out = json_is_object(req->kwargs) ? copy_object(req->kwargs) : json_object();
     bool ok = *out != NULL;
     if (ok && req->reasoning_effort && !json_object_get(*out, "reasoning_effort"))
         ok = json_object_set_new(*out, "reasoning_effort", json_string(req->reasoning_effort)) == 0;
@@ -443,10 +456,13 @@ static oct_status render_either(const job *j, oct_buf *out, oct_err *err) {
     oct_err first = {.code = OCT_OK}, second = {.code = OCT_OK};
     oct_status st =
         render(j, text ? OCT_CHAT_ARGS_TEXT : OCT_CHAT_ARGS_OBJECT, out, &type_error, &first);
-    if (st == OCT_E_INVALID && type_error && !text && has_calls(j->req->messages) &&
-        render(j, OCT_CHAT_ARGS_TEXT, out, &type_error, &second) == OCT_OK) {
-        atomic_store_explicit(&t->args_as_text, true, memory_order_relaxed);
-        return OCT_OK;
+    if (st == OCT_E_INVALID && type_error && !text && has_calls(j->req->messages)) {
+        const oct_status again = render(j, OCT_CHAT_ARGS_TEXT, out, &type_error, &second);
+        if (again == OCT_OK) {
+            atomic_store_explicit(&t->args_as_text, true, memory_order_relaxed);
+            return OCT_OK;
+        }
+        if (again == OCT_E_NOMEM) st = again, first = second; /* it may well have gone */
     }
     if (st != OCT_OK && err && err->code == OCT_OK) *err = first;
     return st;

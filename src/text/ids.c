@@ -6,7 +6,7 @@
 void oct_ids_init(oct_ids *v, const oct_allocator *mem) { *v = (oct_ids){.mem = mem}; }
 
 void oct_ids_fini(oct_ids *v) {
-    if (v->data) oct_free(v->mem, v->data, v->cap, sizeof *v->data);
+    oct_free(v->mem, v->data, v->cap, sizeof *v->data);
     *v = (oct_ids){.mem = v->mem};
 }
 
@@ -16,10 +16,10 @@ void oct_ids_clear(oct_ids *v) {
 }
 
 bool oct_ids_reserve(oct_ids *v, size_t n) {
-    size_t want;
     if (v->failed) return false;
     if (n <= v->cap - v->len) return true;
-    if (!oct_add_size(v->len, n, &want)) want = SIZE_MAX;
+    size_t want;
+    if (!oct_add_size(v->len, n, &want)) want = SIZE_MAX; /* is refused */
     want = oct_max_size(want, oct_max_size(64, v->cap + v->cap / 2));
     int32_t *data = oct_grow(v->mem, v->data, v->cap, want, sizeof *data);
     if (!data) {

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "base/assert.h"
 #include "base/checked.h"
 #include "codec/utf8.h"
 #include "text/unicode.h"
@@ -36,9 +37,8 @@ static bool is_safe(oct_norm_kind kind, uint32_t c) {
 
 static bool points_room(points *p, size_t n) {
     if (n <= p->cap - p->len) return true;
-    size_t want;
-    if (!oct_add_size(p->len, n, &want)) return false;
-    want = oct_max_size(want, oct_max_size(256, p->cap + p->cap / 2));
+    /* No sum here overflows: cap elements of four bytes lie in memory. */
+    const size_t want = oct_max_size(p->len + n, oct_max_size(256, p->cap + p->cap / 2));
     utf8proc_int32_t *at = oct_grow(p->mem, p->at, p->cap, want, sizeof *at);
     if (!at) return false;
     p->at = at;
@@ -49,8 +49,8 @@ static bool points_room(points *p, size_t n) {
 }
 
 static void points_fini(points *p) {
-    if (p->at) oct_free(p->mem, p->at, p->cap, sizeof *p->at);
-    if (p->tmp) oct_free(p->mem, p->tmp, p->cap, sizeof *p->tmp);
+    oct_free(p->mem, p->at, p->cap, sizeof *p->at);
+    oct_free(p->mem, p->tmp, p->cap, sizeof *p->tmp);
 }
 
 static bool decompose(points *p, oct_str s, int options) {
@@ -63,7 +63,7 @@ static bool decompose(points *p, oct_str s, int options) {
         const utf8proc_ssize_t got =
             utf8proc_decompose_char((utf8proc_int32_t)cp, p->at + p->len,
                                     (utf8proc_ssize_t)(p->cap - p->len), options, &bound);
-        if (got < 0 || (size_t)got > p->cap - p->len) return false;
+        OCT_ASSERT(got >= 0 && (size_t)got <= p->cap - p->len); /* cp is a scalar value */
         p->len += (size_t)got;
     }
     return true;
@@ -106,7 +106,7 @@ static bool normal_stretch(points *p, oct_norm_kind kind, oct_str s, oct_buf *ou
     if (compose) {
         const utf8proc_ssize_t n = utf8proc_normalize_utf32(p->at, (utf8proc_ssize_t)p->len,
                                                             UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-        if (n < 0) return false;
+        OCT_ASSERT(n >= 0); /* it refuses only options that contradict each other */
         p->len = (size_t)n;
     }
     for (size_t i = 0; i < p->len; i++) {

@@ -28,7 +28,8 @@ oct_status oct_pretok_add_pattern(oct_pretok *p, oct_arena *arena, oct_str patte
     const oct_scan_fn scan = oct_scan_find(pattern);
     OCT_TRY(oct_pretok_add_scan(p, scan, kept, err));
     if (scan) return OCT_OK;
-    const oct_status st = oct_regex_create(kept, &p->stages[p->n_stages - 1].regex, err);
+    const oct_status st =
+        oct_regex_create(arena->mem, kept, &p->stages[p->n_stages - 1].regex, err);
     if (st != OCT_OK) p->n_stages--;
     return st;
 }
@@ -69,7 +70,7 @@ static oct_status cut_regex(oct_pretok_cursor *c, const oct_regex *re, oct_preto
                             size_t *to, oct_err *err) {
     const size_t base = l->begin;
     if (!l->hit && !l->no_more) {
-        if (!c->match) OCT_TRY(oct_regex_match_create(c->len, &c->match, err));
+        if (!c->match) OCT_TRY(oct_regex_match_create(re, c->len, &c->match, err));
         const oct_str piece = {(const char *)c->s + base, l->end - base};
         OCT_TRY(oct_regex_find(re, c->match, piece, l->pos - base, &c->budget, &l->hit,
                                &l->hit_from, &l->hit_to, err));

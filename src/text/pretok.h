@@ -85,11 +85,12 @@ extern const char oct_pattern_gpt2[], oct_pattern_qwen2[], oct_pattern_llama3[],
 
 /* Internal to the pre-tokenizer: regexes. */
 typedef struct oct_regex_match oct_regex_match;
-OCT_MUST_CHECK oct_status oct_regex_create(oct_str pattern, oct_regex **out, oct_err *err);
+OCT_MUST_CHECK oct_status oct_regex_create(const oct_allocator *mem, oct_str pattern,
+                                           oct_regex **out, oct_err *err);
 void oct_regex_destroy(oct_regex *re);
 /* For the pieces of one text of text_len bytes: 3 seconds and one more for every megabyte. */
-OCT_MUST_CHECK oct_status oct_regex_match_create(size_t text_len, oct_regex_match **out,
-                                                 oct_err *err);
+OCT_MUST_CHECK oct_status oct_regex_match_create(const oct_regex *re, size_t text_len,
+                                                 oct_regex_match **out, oct_err *err);
 void oct_regex_match_destroy(oct_regex_match *m);
 /* The first match in s[pos, len) that begins at pos or later; *hit says whether there is one. */
 OCT_MUST_CHECK oct_status oct_regex_find(const oct_regex *re, oct_regex_match *m, oct_str s,

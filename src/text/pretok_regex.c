@@ -8,6 +8,7 @@
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -21,14 +22,39 @@ enum {
 };
 
 struct oct_regex {
+    const oct_allocator *mem;
+    pcre2_general_context *memory; /* mem, in the engine's words */
     pcre2_code *code;
 };
 
 struct oct_regex_match {
+    const oct_allocator *mem;
     pcre2_match_data *data;
     pcre2_match_context *context;
     uint64_t deadline_ns;
 };
+
+/* ---- memory: the engine does not say how large a block is that it gives back ---- */
+
+typedef union block_head {
+    size_t bytes;
+    max_align_t aligned;
+} block_head;
+
+static void *take(size_t bytes, void *ctx) {
+    block_head *b = oct_alloc(ctx, 1, sizeof *b + bytes);
+    if (!b) return NULL;
+    b->bytes = bytes;
+    return b + 1;
+}
+
+static void give(void *p, void *ctx) {
+    if (!p) return;
+    block_head *b = (block_head *)p - 1;
+    oct_free(ctx, b, 1, sizeof *b + b->bytes);
+}
+
+/* ---- what is refused ---- */
 
 static oct_status refuse(oct_err *err, const char *what, oct_str pattern) {
     return OCT_FAIL(err, OCT_E_UNSUPPORTED, "pre_tokenizer: pattern has %s (got %.*s)", what,
@@ -184,9 +210,16 @@ static const char *check_pattern(oct_str pattern) {
     return w.depth ? "an unmatched (" : NULL;
 }
 
-static oct_status compile(oct_str pattern, pcre2_code **out, oct_err *err) {
-    pcre2_compile_context *cc = pcre2_compile_context_create(NULL);
-    if (!cc) return OCT_FAIL(err, OCT_E_NOMEM, "pre_tokenizer: no memory for a pattern");
+/* ---- compiling ---- */
+
+static oct_status no_memory(oct_err *err) {
+    return OCT_FAIL(err, OCT_E_NOMEM, "pre_tokenizer: no memory for a pattern");
+}
+
+static oct_status compile(oct_str pattern, pcre2_general_context *memory, pcre2_code **out,
+                          oct_err *err) {
+    pcre2_compile_context *cc = pcre2_compile_context_create(memory);
+    if (!cc) return no_memory(err);
     (void)pcre2_set_newline(cc, PCRE2_NEWLINE_LF);
     (void)pcre2_set_parens_nest_limit(cc, MAX_GROUPS);
     int code = 0;
@@ -196,62 +229,71 @@ static oct_status compile(oct_str pattern, pcre2_code **out, oct_err *err) {
                          &at, cc);
     pcre2_compile_context_free(cc);
     if (*out) return OCT_OK;
+    if (code == PCRE2_ERROR_HEAP_FAILED) return no_memory(err);
     char why[128] = "";
     (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
     return OCT_FAIL(err, OCT_E_UNSUPPORTED, "pre_tokenizer: pattern is invalid (%s at byte %zu)",
                     why, (size_t)at);
 }
 
-oct_status oct_regex_create(oct_str pattern, oct_regex **out, oct_err *err) {
+static oct_status create(oct_regex *re, oct_str pattern, oct_err *err) {
+    re->memory = pcre2_general_context_create(take, give, (void *)(uintptr_t)re->mem);
+    if (!re->memory) return no_memory(err);
+    OCT_TRY(compile(pattern, re->memory, &re->code, err));
+    uint32_t empty = 0;
+    (void)pcre2_pattern_info(re->code, PCRE2_INFO_MATCHEMPTY, &empty);
+    return empty ? refuse(err, "a match of nothing", pattern) : OCT_OK;
+}
+
+oct_status oct_regex_create(const oct_allocator *mem, oct_str pattern, oct_regex **out,
+                            oct_err *err) {
     *out = NULL;
     const char *bad = check_pattern(pattern);
     if (bad) return refuse(err, bad, pattern);
-    pcre2_code *code = NULL;
-    OCT_TRY(compile(pattern, &code, err));
-    uint32_t empty = 0;
-    (void)pcre2_pattern_info(code, PCRE2_INFO_MATCHEMPTY, &empty);
-    if (empty) {
-        pcre2_code_free(code);
-        return refuse(err, "a match of nothing", pattern);
-    }
-    oct_regex *re = oct_calloc(oct_system_allocator(), 1, sizeof *re);
-    if (!re) {
-        pcre2_code_free(code);
-        return OCT_FAIL(err, OCT_E_NOMEM, "pre_tokenizer: no memory for a pattern");
-    }
-    re->code = code;
-    *out = re;
-    return OCT_OK;
+    oct_regex *re = oct_calloc(mem, 1, sizeof *re);
+    if (!re) return no_memory(err);
+    re->mem = mem;
+    const oct_status st = create(re, pattern, err);
+    if (st == OCT_OK)
+        *out = re;
+    else
+        oct_regex_destroy(re);
+    return st;
 }
 
 void oct_regex_destroy(oct_regex *re) {
     if (!re) return;
     pcre2_code_free(re->code);
-    oct_free(oct_system_allocator(), re, 1, sizeof *re);
+    pcre2_general_context_free(re->memory);
+    oct_free(re->mem, re, 1, sizeof *re);
 }
 
-oct_status oct_regex_match_create(size_t text_len, oct_regex_match **out, oct_err *err) {
-    oct_regex_match *m = oct_calloc(oct_system_allocator(), 1, sizeof *m);
+/* ---- matching ---- */
+
+oct_status oct_regex_match_create(const oct_regex *re, size_t text_len, oct_regex_match **out,
+                                  oct_err *err) {
+    *out = NULL;
+    oct_regex_match *m = oct_calloc(re->mem, 1, sizeof *m);
     if (m) {
-        m->data = pcre2_match_data_create(1, NULL);
-        m->context = pcre2_match_context_create(NULL);
+        m->mem = re->mem;
+        m->data = pcre2_match_data_create(1, re->memory);
+        m->context = pcre2_match_context_create(re->memory);
     }
-    *out = m;
     if (!m || !m->data || !m->context) {
         oct_regex_match_destroy(m);
-        *out = NULL;
         return OCT_FAIL(err, OCT_E_NOMEM, "pre_tokenizer: no memory to match a pattern");
     }
     (void)pcre2_set_heap_limit(m->context, HEAP_LIMIT_KIB);
     m->deadline_ns = oct_now_ns() + UINT64_C(3000000000) + (uint64_t)text_len * 1000;
+    *out = m;
     return OCT_OK;
 }
 
 void oct_regex_match_destroy(oct_regex_match *m) {
     if (!m) return;
-    if (m->data) pcre2_match_data_free(m->data);
-    if (m->context) pcre2_match_context_free(m->context);
-    oct_free(oct_system_allocator(), m, 1, sizeof *m);
+    pcre2_match_data_free(m->data);
+    pcre2_match_context_free(m->context);
+    oct_free(m->mem, m, 1, sizeof *m);
 }
 
 static oct_status over(oct_err *err) {

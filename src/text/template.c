@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/assert.h"
 #include "codec/utf8.h"
 #include "text/template_priv.h"
 
@@ -23,18 +24,20 @@ enum {
 
 /* ---- failures ---- */
 
-OCT_PRINTF(2, 0) static bool fail_text(tmpl_ctx *c, const char *fmt, va_list args) {
+/* The first failure is the one that is told. */
+OCT_PRINTF(3, 0) static bool fail_text(tmpl_ctx *c, bool type, const char *fmt, va_list args) {
     char text[OCT_ERR_TEXT / 2];
+    if (c->status != OCT_OK) return false;
     vsnprintf(text, sizeof text, fmt, args);
-    if (c->status == OCT_OK)
-        c->status = OCT_FAIL(c->err, OCT_E_INVALID, "template line %u: %s", c->line, text);
+    c->status = OCT_FAIL(c->err, OCT_E_INVALID, "template line %u: %s", c->line, text);
+    c->type_error = type;
     return false;
 }
 
 bool oct_tmpl_fail(tmpl_ctx *c, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
-    fail_text(c, fmt, args);
+    fail_text(c, false, fmt, args);
     va_end(args);
     return false;
 }
@@ -42,8 +45,7 @@ bool oct_tmpl_fail(tmpl_ctx *c, const char *fmt, ...) {
 bool oct_tmpl_fail_type(tmpl_ctx *c, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
-    if (c->status == OCT_OK) c->type_error = true;
-    fail_text(c, fmt, args);
+    fail_text(c, true, fmt, args);
     va_end(args);
     return false;
 }
@@ -60,7 +62,8 @@ bool oct_tmpl_fail_undef(tmpl_ctx *c, tmpl_val undef) {
 
 bool oct_tmpl_raise(tmpl_ctx *c, oct_str text) {
     if (text.len == 0) text = oct_str_of("the template refuses and does not say why");
-    if (c->status == OCT_OK) c->status = OCT_FAIL(c->err, OCT_E_INVALID, "%.*s", OCT_STR_ARG(text));
+    OCT_ASSERT(c->status == OCT_OK);
+    c->status = OCT_FAIL(c->err, OCT_E_INVALID, "%.*s", OCT_STR_ARG(text));
     return false;
 }
 

@@ -84,10 +84,8 @@ oct_template_content oct_template_content_form(const oct_template *t);
 /* True when the template insists on tool-call ids of nine characters (Mistral's do). */
 bool oct_template_wants_short_ids(const oct_template *t);
 
-/* Appends v as Python's json.dumps(v, ensure_ascii=False) does: ", " and ": ", key order kept;
- * compact leaves the blanks out. OCT_E_INVALID: deeper than OCT_TEMPLATE_MAX_NESTING or text that
- * is too long. */
-OCT_MUST_CHECK oct_status oct_template_dump_json(const json_t *v, bool compact, oct_buf *out,
-                                                 oct_err *err);
+/* Appends v as Python's json.dumps(v, ensure_ascii=False) does, without the blanks; key order is
+ * kept. OCT_E_INVALID: deeper than OCT_TEMPLATE_MAX_NESTING or text that is too long. */
+OCT_MUST_CHECK oct_status oct_template_dump_json(const json_t *v, oct_buf *out, oct_err *err);
 
 #endif

@@ -91,7 +91,6 @@ static bool reserved(oct_str name) {
 }
 
 static tmpl_node *parse_target_one(tmpl_compiler *k, bool with_ns) {
-    if (oct_tmpl_is_op(k, '(')) return oct_tmpl_unexpected(k, "a name");
     const tmpl_tok *t = expect_name(k);
     if (!t) return NULL;
     if (reserved(t->text)) return oct_tmpl_syntax(k, t->line, "a constant cannot be set");
@@ -295,7 +294,7 @@ static tmpl_node *unknown_tag(tmpl_compiler *k, const tmpl_tok *t, const char *e
                                           "autoescape", "trans",  "do",   "debug"};
     const int len = (int)(t->text.len < 40 ? t->text.len : 40);
     for (size_t i = 0; i < OCT_COUNT(refused); i++)
-        if (oct_str_is(t->text, refused[i]) && k->status == OCT_OK)
+        if (oct_str_is(t->text, refused[i]))
             k->status =
                 OCT_FAIL(k->err, OCT_E_UNSUPPORTED,
                          "template line %u: the tag '%s' is not supported", t->line, refused[i]);

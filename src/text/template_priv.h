@@ -46,8 +46,7 @@ typedef enum tmpl_kind {
 } tmpl_kind;
 
 enum {
-    TMPL_ASCII = 1, /* string: known to be all ASCII, so indices are bytes */
-    TMPL_SAFE = 2,  /* string: went through |safe; + escapes what is joined to it */
+    TMPL_SAFE = 1, /* string: went through |safe; + escapes what is joined to it */
 };
 
 typedef struct tmpl_undef { /* says in an error message what was not there */

@@ -42,7 +42,7 @@ static bool is_content(const content_scan *s, const tmpl_node *n) {
     if (n->kind != TMPL_N_POSTFIX) return false;
     uint32_t last = n->n - 1;
     while (last > 0 && n->kids[last]->kind == TMPL_N_FILTER) last--;
-    if (last == 0) return n->kids[0] && is_content(s, n->kids[0]);
+    if (last == 0) return is_content(s, n->kids[0]);
     return is_content_step(n->kids[last]);
 }
 
@@ -67,7 +67,6 @@ oct_template_content oct_tmpl_scan_content(const tmpl_node *root) {
 static bool mentions_id(const tmpl_node *n) {
     for (uint32_t i = 0; i < n->n; i++) {
         const tmpl_node *step = n->kids[i];
-        if (!step) continue;
         if ((step->kind == TMPL_N_ATTR || step->kind == TMPL_N_NAME) &&
             (oct_str_is(step->name, "id") || oct_str_is(step->name, "tool_call_id")))
             return true;
@@ -76,13 +75,12 @@ static bool mentions_id(const tmpl_node *n) {
             (oct_str_is(tmpl_strv(step->kids[0]->lit), "id") ||
              oct_str_is(tmpl_strv(step->kids[0]->lit), "tool_call_id")))
             return true;
-        if (step->kind == TMPL_N_POSTFIX && mentions_id(step)) return true;
     }
     return false;
 }
 
 static bool is_length_of_id(const tmpl_node *n) {
-    if (n->kind != TMPL_N_POSTFIX || n->n < 2) return false;
+    if (n->kind != TMPL_N_POSTFIX) return false;
     const tmpl_node *last = n->kids[n->n - 1];
     return last->kind == TMPL_N_FILTER &&
            (oct_str_is(last->name, "length") || oct_str_is(last->name, "count")) && mentions_id(n);

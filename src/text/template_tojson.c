@@ -167,9 +167,8 @@ bool oct_tmpl_tojson(tmpl_ctx *c, tmpl_val v, const tmpl_json_style *style, tmpl
            oct_tmpl_text_done(&w.t, out);
 }
 
-oct_status oct_template_dump_json(const json_t *v, bool compact, oct_buf *out, oct_err *err) {
-    const tmpl_json_style style = {.item_sep = compact ? OCT_STR(",") : OCT_STR(", "),
-                                   .key_sep = compact ? OCT_STR(":") : OCT_STR(": ")};
+oct_status oct_template_dump_json(const json_t *v, oct_buf *out, oct_err *err) {
+    const tmpl_json_style style = {.item_sep = OCT_STR(","), .key_sep = OCT_STR(":")};
     tmpl_ctx c = {.steps_left = UINT64_MAX, .err = err, .line = 1};
     tmpl_val in, text;
     c.stack_base = __builtin_frame_address(0);

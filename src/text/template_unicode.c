@@ -10,7 +10,6 @@
 #include "text/template_priv.h"
 
 static bool all_ascii(tmpl_val s) {
-    if (s.flags & TMPL_ASCII) return true;
     for (uint32_t i = 0; i < s.len; i++)
         if ((unsigned char)s.u.s[i] >= 0x80) return false;
     return true;
@@ -25,7 +24,6 @@ static size_t next(tmpl_val s, size_t at, uint32_t *point) {
 }
 
 uint32_t oct_tmpl_offset(tmpl_val s, uint32_t point) {
-    if (s.flags & TMPL_ASCII) return point < s.len ? point : s.len;
     size_t at = 0;
     for (uint32_t ch; point > 0 && at < s.len; point--) at += next(s, at, &ch);
     return (uint32_t)at;
@@ -72,7 +70,7 @@ oct_str oct_tmpl_strip(oct_str s, const oct_str *chars, bool left, bool right) {
     size_t len;
     while (left && s.len) {
         oct_utf8_next(s, &point, &len);
-        if (len == 0 || !stripped((oct_str){s.ptr, len}, point, chars)) break;
+        if (!stripped((oct_str){s.ptr, len}, point, chars)) break;
         s.ptr += len;
         s.len -= len;
     }
@@ -90,7 +88,6 @@ bool oct_tmpl_printable(uint32_t point) {
     switch (utf8proc_category((utf8proc_int32_t)point)) {
     case UTF8PROC_CATEGORY_CC:
     case UTF8PROC_CATEGORY_CF:
-    case UTF8PROC_CATEGORY_CS:
     case UTF8PROC_CATEGORY_CO:
     case UTF8PROC_CATEGORY_CN:
     case UTF8PROC_CATEGORY_ZL:

@@ -11,6 +11,9 @@
 #include "text/tokenizer_priv.h"
 #include "text/unicode.h"
 
+/* A byte is spelled with two at most. */
+enum { MAX_SPELLING = 2 * OCT_TOKENIZER_MAX_TOKEN_BYTES };
+
 oct_status oct_tok_new(const oct_allocator *mem, oct_tokenizer **out, oct_err *err) {
     oct_tokenizer *tok = oct_calloc(mem, 1, sizeof *tok);
     *out = tok;
@@ -64,7 +67,7 @@ oct_status oct_tok_add_template(oct_tokenizer *tok, oct_str name, oct_str source
 oct_status oct_tok_put_model(oct_tokenizer *tok, int64_t id, oct_str spell, oct_buf *scratch,
                              oct_err *err) {
     if (!tok->bpe.byte_level) return oct_vocab_put(&tok->vocab, id, spell, OCT_TOKEN_MODEL, err);
-    if (spell.len > 2 * OCT_TOKENIZER_MAX_TOKEN_BYTES) /* two bytes of spelling a byte at most */
+    if (spell.len > MAX_SPELLING)
         return OCT_FAIL(err, OCT_E_CORRUPT, "tokenizer: token %lld is too long (got %zu bytes)",
                         (long long)id, spell.len);
     oct_buf_clear(scratch);
@@ -80,12 +83,10 @@ static bool spelled_so(const oct_tokenizer *tok, int32_t id, oct_str content) {
     const oct_str spell = oct_vocab_spell(&tok->vocab, id);
     if (!tok->bpe.byte_level || (e->flags & (OCT_TOKEN_RAW | OCT_TOKEN_MODEL)) != OCT_TOKEN_MODEL)
         return oct_str_eq(spell, content);
-    oct_buf bytes;
-    oct_buf_init(&bytes, tok->mem, 0);
-    const bool same = oct_byte_level_read(content, &bytes) && !bytes.failed &&
-                      oct_str_eq(oct_buf_view(&bytes), spell);
-    oct_buf_fini(&bytes);
-    return same;
+    char bytes[MAX_SPELLING];
+    size_t len;
+    return content.len <= sizeof bytes && oct_byte_level_bytes(content, bytes, &len) &&
+           oct_str_eq((oct_str){bytes, len}, spell);
 }
 
 static oct_status remember_added(oct_tokenizer *tok, int32_t id, uint8_t rules, oct_err *err) {
@@ -251,14 +252,12 @@ void oct_tokenizer_token_spelling(const oct_tokenizer *tok, int32_t id, oct_buf 
 
 int32_t oct_tokenizer_find(const oct_tokenizer *tok, oct_str spelling) {
     const int32_t id = oct_vocab_by_text(&tok->vocab, spelling);
-    if (id >= 0 || spelling.len > 2 * OCT_TOKENIZER_MAX_TOKEN_BYTES) return id;
+    if (id >= 0 || spelling.len > MAX_SPELLING) return id;
     if (!tok->bpe.byte_level) return oct_vocab_by_spell(&tok->vocab, spelling.ptr, spelling.len);
-    oct_buf bytes;
-    oct_buf_init(&bytes, tok->mem, 0);
-    const bool mapped = oct_byte_level_read(spelling, &bytes) && !bytes.failed;
-    const int32_t found = mapped ? oct_vocab_by_spell(&tok->vocab, bytes.data, bytes.len) : -1;
-    oct_buf_fini(&bytes);
-    return found;
+    char bytes[MAX_SPELLING];
+    size_t len;
+    return oct_byte_level_bytes(spelling, bytes, &len) ? oct_vocab_by_spell(&tok->vocab, bytes, len)
+                                                       : -1;
 }
 
 int32_t oct_tokenizer_n_vocab(const oct_tokenizer *tok) { return (int32_t)tok->vocab.n; }

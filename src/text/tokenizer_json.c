@@ -33,6 +33,14 @@ typedef struct reader {
 
 /* ---- extents ---- */
 
+static oct_status keep(reader *r, const char *from, size_t n) {
+    if (r->small.len + n > MAX_SMALL_BYTES)
+        return OCT_FAIL(r->err, OCT_E_CORRUPT, WHERE ": more than %d bytes beside the vocabulary",
+                        MAX_SMALL_BYTES);
+    oct_buf_add(&r->small, from, n);
+    return OCT_OK;
+}
+
 /* Copies the members of the object at j into r->small, except those that `big` takes. */
 typedef oct_status (*big_fn)(reader *r, oct_pull *j, oct_str key, bool *taken);
 
@@ -50,7 +58,7 @@ static oct_status copy_object(reader *r, oct_pull *j, big_fn big) {
         const size_t before = r->small.len;
         OCT_TRY(oct_pull_key(j, &key));
         if (wrote) oct_buf_char(&r->small, ',');
-        oct_buf_add(&r->small, from, (size_t)(j->p - from));
+        OCT_TRY(keep(r, from, (size_t)(j->p - from)));
         OCT_TRY(big(r, j, key, &taken));
         if (taken && r->small.data && r->small.data[r->small.len - 1] == ':') {
             r->small.len = before; /* not in the small document at all */
@@ -59,7 +67,7 @@ static oct_status copy_object(reader *r, oct_pull *j, big_fn big) {
         wrote = true;
         if (taken) continue;
         OCT_TRY(oct_pull_skip(j, &span));
-        oct_buf_str(&r->small, span);
+        OCT_TRY(keep(r, span.ptr, span.len));
     }
     oct_buf_char(&r->small, '}');
     return OCT_OK;
@@ -236,9 +244,7 @@ static oct_status read_tokenizer(reader *r, oct_str text) {
         st = oct_pull_fail(&j, "text behind the end");
     oct_pull_fini(&j);
     OCT_TRY(st);
-    if (r->small.failed)
-        return OCT_FAIL(r->err, OCT_E_CORRUPT, WHERE ": more than %d bytes beside the vocabulary",
-                        MAX_SMALL_BYTES);
+    if (r->small.failed) return OCT_FAIL(r->err, OCT_E_NOMEM, WHERE ": no memory to read it");
     OCT_TRY(oct_json_parse(oct_buf_view(&r->small), WHERE, &oct_json_file_limits, &doc, r->err));
     st = oct_tok_read_pre(r->tok, json_object_get(doc, "pre_tokenizer"), r->err);
     if (st == OCT_OK)
@@ -287,7 +293,7 @@ static oct_status parse_files(const oct_allocator *mem, const model_files *files
     reader r = {.err = err};
     *out = NULL;
     OCT_TRY(oct_tok_new(mem, &r.tok, err));
-    oct_buf_init(&r.small, mem, MAX_SMALL_BYTES);
+    oct_buf_init(&r.small, mem, 0);
     oct_buf_init(&r.scratch, mem, 0);
     oct_status st = read_tokenizer(&r, files->tokenizer);
     if (st == OCT_OK) st = read_rest(r.tok, files, err);
@@ -339,14 +345,16 @@ static oct_status read_file(const char *folder, const char *name, size_t max, bo
     oct_buf path;
     oct_buf_init(&path, buf->mem, 0);
     oct_buf_printf(&path, "%s/%s", folder, name);
-    const int fd = path.failed ? -1 : open(oct_buf_cs(&path), O_RDONLY | O_CLOEXEC);
-    const int why = path.failed ? ENOMEM : errno;
+    if (path.failed) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory to read it", name);
+    /* O_NONBLOCK: a FIFO without a writer is refused below and not waited for. */
+    const int fd = open(path.data, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    const int why = errno;
     oct_buf_fini(&path);
     if (fd < 0 && why == ENOENT && !needed) return OCT_OK;
     if (fd < 0) return OCT_FAIL(err, OCT_E_IO, "%s: %s", name, strerror(why));
     const oct_status st = read_all(fd, name, max, buf, err);
     (void)close(fd);
-    *out = (oct_str){buf->data ? buf->data : "", buf->len};
+    *out = oct_buf_view(buf);
     return st;
 }
 

@@ -73,9 +73,9 @@ static void write_pre(const oct_tokenizer *tok, oct_buf *out) {
     }
     const bool prefix = tok->prepend == OCT_PREPEND_ALWAYS;
     oct_buf_cstr(out, "  \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [");
-    if (prefix)
-        oct_buf_cstr(out, "\n    {\"type\": \"ByteLevel\", \"add_prefix_space\": true, "
-                          "\"trim_offsets\": true, \"use_regex\": false},");
+    if (prefix) /* ByteLevel's own prefix would come behind the cutting, or its alphabet before */
+        oct_buf_cstr(out, "\n    {\"type\": \"Metaspace\", \"replacement\": \" \", "
+                          "\"prepend_scheme\": \"always\", \"split\": false},");
     for (uint32_t i = 0; i < tok->pretok.n_stages; i++) {
         oct_buf_cstr(out, "\n    {\"type\": \"Split\", \"pattern\": {\"Regex\": ");
         oct_json_quote(out, tok->pretok.stages[i].pattern);

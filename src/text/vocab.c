@@ -202,19 +202,25 @@ void oct_byte_level_setup(void) {
     (void)pthread_once(&once, alphabet_fill);
 }
 
-bool oct_byte_level_read(oct_str s, oct_buf *out) {
+bool oct_byte_level_bytes(oct_str s, char *out, size_t *len) {
     unsigned n;
-    size_t len = out->len;
-    if (!oct_buf_reserve(out, s.len)) return true; /* out->failed tells */
+    *len = 0;
     for (size_t i = 0; i < s.len; i += n) {
         const uint32_t cp = oct_unicode_at((const uint8_t *)s.ptr, i, &n);
         const int byte = cp < OCT_COUNT(alphabet.byte_of) ? alphabet.byte_of[cp] : -1;
         if (byte < 0) return false;
-        out->data[len++] = (char)byte;
+        out[(*len)++] = (char)byte;
     }
-    if (len > out->len) out->data[len] = '\0';
-    out->len = len;
     return true;
+}
+
+bool oct_byte_level_read(oct_str s, oct_buf *out) {
+    size_t len;
+    if (!oct_buf_reserve(out, s.len)) return true; /* out->failed tells */
+    const bool ok = oct_byte_level_bytes(s, out->data + out->len, &len);
+    if (ok) out->len += len;
+    out->data[out->len] = '\0';
+    return ok;
 }
 
 void oct_byte_level_write(oct_str bytes, oct_buf *out) {

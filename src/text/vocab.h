@@ -108,6 +108,8 @@ static inline const oct_pair *oct_vocab_pair(const oct_vocab *v, int32_t left, i
 
 /* The byte-level alphabet: every byte has a visible character. */
 void oct_byte_level_setup(void);
+/* The bytes that s spells, into out, which has room for s.len; false when s leaves the alphabet. */
+bool oct_byte_level_bytes(oct_str s, char *out, size_t *len);
 /* Appends the bytes that s spells; false (and *out as before) when s leaves the alphabet. */
 bool oct_byte_level_read(oct_str s, oct_buf *out);
 /* Appends the spelling of bytes. */

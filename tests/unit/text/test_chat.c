@@ -67,6 +67,20 @@ static void content_for_strings(void **state) {
           "{\"role\": \"developer\", \"content\": \"d\"}\n");
 }
 
+/* Parts as the Responses API and the models' own answers name them. */
+static void kinds_of_text_parts(void **state) {
+    (void)state;
+    gives("{{ messages[0].content }}",
+          "[{\"role\": \"user\", \"content\": [{\"type\": \"input_text\", \"text\": \"a\"},"
+          " {\"type\": \"output_text\", \"text\": \"b\"},"
+          " {\"type\": \"refusal\", \"refusal\": \"c\"}]}]",
+          NULL, "a\nb\nc");
+    refuses("x", "[{\"role\": \"user\", \"content\": [{\"type\": \"refusal\", \"text\": \"c\"}]}]",
+            NULL, OCT_E_INVALID, "messages[0].content: the text must be a string (got nothing)");
+    refuses("x", "[{\"role\": \"user\", \"content\": [{\"type\": \"input_audio\"}]}]", NULL,
+            OCT_E_UNSUPPORTED, "only text parts are supported (got \"input_audio\")");
+}
+
 static void content_for_parts(void **state) {
     (void)state;
     gives(by_parts, "[{\"role\": \"user\", \"content\": \"a\"}]", NULL,
@@ -141,6 +155,8 @@ static void bad_messages_are_refused(void **state) {
          "5}}]}]",
          "must be JSON text or an object"},
         {"[{\"role\": \"a\", \"reasoning\": 5}]", "messages[0].reasoning"},
+        {"[{\"role\": \"a\", \"tool_calls\": [{\"type\": null, \"function\": {\"name\": 5}}]}]",
+         "a function must have a name (got 5)"},
     };
     for (size_t i = 0; i < OCT_COUNT(rows); i++) {
         refuses(by_string, rows[i].messages, NULL, OCT_E_INVALID, rows[i].word);
@@ -187,10 +203,28 @@ static void tools_have_one_order(void **state) {
     gives("{{ tools }}", "[{\"role\": \"user\"}]", &none, "None");
     json_decref(tools);
 
-    tools = json_of("[{\"type\": \"function\"}]");
-    const oct_chat_request bad = {.tools = tools};
-    refuses("{{ tools }}", "[{\"role\": \"user\"}]", &bad, OCT_E_INVALID, "tools[0]");
-    json_decref(tools);
+    tools = json_null();
+    const oct_chat_request null = {.tools = tools};
+    gives("{{ tools }}", "[{\"role\": \"user\"}]", &null, "None");
+}
+
+static void bad_tools_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *tools, *word;
+    } rows[] = {
+        {"{}", "tools: must be an array"},
+        {"[1]", "tools[0]: must be an object with a function"},
+        {"[{\"type\": \"function\"}]", "tools[0]: must be an object with a function"},
+        {"[{\"function\": {\"name\": \"f\"}}, {\"function\": {\"name\": null}}]",
+         "tools[1].function.name: must be a string"},
+    };
+    for (size_t i = 0; i < OCT_COUNT(rows); i++) {
+        json_t *tools = json_of(rows[i].tools);
+        const oct_chat_request req = {.tools = tools};
+        refuses("x", "[{\"role\": \"user\"}]", &req, OCT_E_INVALID, rows[i].word);
+        json_decref(tools);
+    }
 }
 
 static void mistral_ids_are_nine_long(void **state) {
@@ -205,6 +239,11 @@ static void mistral_ids_are_nine_long(void **state) {
         "\"function\": {\"name\": \"f\"}}, {\"id\": \"a_1\", \"function\": {\"name\": \"f\"}}]},"
         " {\"role\": \"tool\", \"tool_call_id\": \"chatcmpl-tool-0123-456789abcdef\"}]",
         NULL, "789abcdef 0000000a1 789abcdef");
+    gives(
+        source,
+        "[{\"role\": \"assistant\", \"tool_calls\": [{\"id\": \"f:1-Z\", \"function\": {\"name\": "
+        "\"f\"}}, {\"id\": \"{x}\", \"function\": {\"name\": \"f\"}}]}]",
+        NULL, "000000f1Z 00000000x ");
     oct_template *plain = compiled(by_string);
     assert_false(oct_template_wants_short_ids(plain));
     oct_template_release(plain);
@@ -230,6 +269,37 @@ static void arguments_as_text_when_needed(void **state) {
     refuses("{% for m in messages %}{{ m.tool_calls + 1 }}{% endfor %}", messages, NULL,
             OCT_E_INVALID, "unsupported operand type(s) for +: 'list' and 'int'");
     refuses("{{ raise_exception('no tools') }}", messages, NULL, OCT_E_INVALID, "no tools");
+    /* without calls there is nothing to give in another form */
+    refuses("{{ 1 + messages }}", "[{\"role\": \"user\"}]", NULL, OCT_E_INVALID,
+            "'int' and 'list'");
+    refuses("{{ 1 + messages }}", "[{\"role\": \"user\"}, {\"role\": \"a\", \"tool_calls\": []}]",
+            NULL, OCT_E_INVALID, "'int' and 'list'");
+}
+
+/* The depth of arguments counts in both forms. */
+static void TP8_arguments_that_are_too_deep(void **state) {
+    (void)state;
+    json_t *deep = json_object();
+    for (int i = 0; i < 1000; i++) deep = json_pack("{s:o}", "k", deep);
+    json_t *m = json_pack("[{s:s, s:[{s:{s:s, s:o}}]}]", "role", "assistant", "tool_calls",
+                          "function", "name", "f", "arguments", deep);
+    oct_template *t = compiled("x");
+    json_t *out;
+    oct_err err = {.code = OCT_OK};
+    assert_int_equal(oct_chat_messages(t, m, OCT_CHAT_ARGS_TEXT, &out, &err), OCT_E_INVALID);
+    assert_string_equal(err.text, "template limit exceeded");
+    assert_null(out);
+    oct_buf text;
+    oct_buf_init(&text, oct_system_allocator(), 0);
+    const oct_chat_request req = {.messages = m};
+    assert_int_equal(oct_chat_render(t, &req, NULL, &text, NULL), OCT_E_INVALID);
+    /* what the caller's sentence says already stays */
+    oct_err first = {.code = OCT_E_IO, .text = "first"};
+    assert_int_equal(oct_chat_render(t, &req, NULL, &text, &first), OCT_E_INVALID);
+    assert_string_equal(first.text, "first");
+    oct_buf_fini(&text);
+    oct_template_release(t);
+    json_decref(m);
 }
 
 /* ---- continue_final_message ---- */
@@ -256,6 +326,15 @@ static void last_message_stays_open(void **state) {
     gives(chatml,
           "[{\"role\": \"assistant\", \"content\": [{\"type\": \"text\", \"text\": \"p\"}]}]",
           &open, "<assistant>p");
+    /* the last place that holds the text, not one that begins like it */
+    gives("{{ messages[0].content }}, abx {{ messages[0].role }}",
+          "[{\"role\": \"aby\", \"content\": \"abc\"}]", &open, "abc");
+    gives(
+        by_parts, "[{\"role\": \"assistant\", \"content\": [\"p\", \"q\"]}]", &open,
+        "{\"role\": \"assistant\", \"content\": [{\"type\": \"text\", \"text\": \"p\"}, {\"type\": "
+        "\"text\", \"text\": \"q");
+    refuses(by_parts, "[{\"role\": \"assistant\", \"content\": []}]", &open, OCT_E_INVALID,
+            "no text to continue");
     refuses(chatml, "[{\"role\": \"assistant\", \"content\": \"  \"}]", &open, OCT_E_INVALID,
             "no text to continue");
     refuses("", "[{\"role\": \"assistant\", \"content\": \"x\"}]", &open, OCT_E_INVALID,
@@ -308,19 +387,26 @@ static void reasoning_effort_sets_thinking(void **state) {
     const oct_chat_request own = {.reasoning_effort = "none", .kwargs = kwargs};
     gives(source, messages, &own, "none True");
     json_decref(kwargs);
+    kwargs = json_of("{\"reasoning_effort\": \"max\"}");
+    const oct_chat_request both = {.reasoning_effort = "none", .kwargs = kwargs};
+    gives(source, messages, &both, "max False");
+    json_decref(kwargs);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(content_for_strings),
+        cmocka_unit_test(kinds_of_text_parts),
         cmocka_unit_test(content_for_parts),
         cmocka_unit_test(reasoning_has_two_names),
         cmocka_unit_test(tool_calls_are_parsed),
         cmocka_unit_test(bad_messages_are_refused),
         cmocka_unit_test(requests_are_not_changed),
         cmocka_unit_test(tools_have_one_order),
+        cmocka_unit_test(bad_tools_are_refused),
         cmocka_unit_test(mistral_ids_are_nine_long),
         cmocka_unit_test(arguments_as_text_when_needed),
+        cmocka_unit_test(TP8_arguments_that_are_too_deep),
         cmocka_unit_test(last_message_stays_open),
         cmocka_unit_test(TP8_kwargs),
         cmocka_unit_test(reasoning_effort_sets_thinking),

@@ -166,6 +166,65 @@ static void content_form_is_found(void **state) {
                      OCT_TEMPLATE_CONTENT_STRING);
 }
 
+/* Seventeen names for the content: the walk remembers sixteen. */
+static void content_form_is_found_under_names(void **state) {
+    (void)state;
+    assert_int_equal(
+        form_of("{% for m in messages %}{% for p in m[key] %}{% endfor %}{% endfor %}"),
+        OCT_TEMPLATE_CONTENT_STRING);
+    assert_int_equal(form_of("{% for m in messages %}{% for p in m['parts'] %}{% endfor %}"
+                             "{% for p in m[0] %}{% endfor %}{% endfor %}"),
+                     OCT_TEMPLATE_CONTENT_STRING);
+    assert_int_equal(form_of("{% set a = m.parts %}{% for p in a %}{% endfor %}"),
+                     OCT_TEMPLATE_CONTENT_STRING);
+    oct_buf b;
+    for (int n = 16; n <= 17; n++) {
+        oct_buf_init(&b, oct_system_allocator(), 0);
+        for (int i = 1; i <= n; i++) oct_buf_printf(&b, "{%% set c%d = m.content %%}", i);
+        oct_buf_printf(&b, "{%% for p in c%d %%}{%% endfor %%}", n);
+        assert_int_equal(form_of(oct_buf_cs(&b)),
+                         n == 16 ? OCT_TEMPLATE_CONTENT_PARTS : OCT_TEMPLATE_CONTENT_STRING);
+        oct_buf_fini(&b);
+    }
+}
+
+static void short_ids_are_asked_for(void **state) {
+    (void)state;
+    static const struct {
+        const char *test;
+        bool want;
+    } rows[] = {
+        {"c.id|length != 9", true},
+        {"c['id']|length == 9", true},
+        {"c.id|count == 9", true},
+        {"m['tool_call_id']|length != 9", true},
+        {"m.tool_call_id|length > 9", true},
+        {"(c.id)|length == 9", true},
+        {"id|length == 9", true},
+        {"c.function.id|length == 9", true},
+        {"c.name|length != 9", false},
+        {"c['name']|length != 9", false},
+        {"c[k]|length != 9", false},
+        {"c[0]|length != 9", false},
+        {"c.id|upper != 9", false},
+        {"c.id|length != 8", false},
+        {"c.id|length != n", false},
+        {"c.id|length != '9'", false},
+        {"c.id == 9", false},
+        {"0 < c.id|length < 9", false},
+        {"9 == c.id|length", false},
+    };
+    for (size_t i = 0; i < OCT_COUNT(rows); i++) {
+        char source[128];
+        oct_template *t;
+        snprintf(source, sizeof source, "{%% if %s %%}{%% endif %%}", rows[i].test);
+        assert_int_equal(
+            oct_template_create(oct_system_allocator(), source, strlen(source), &t, NULL), OCT_OK);
+        if (oct_template_wants_short_ids(t) != rows[i].want) fail_msg("%s", rows[i].test);
+        oct_template_release(t);
+    }
+}
+
 /* ---- rows of the bad-input table ---- */
 
 static char *repeated(const char *head, const char *one, size_t n, const char *tail) {
@@ -191,6 +250,27 @@ static void refused_repeated(const char *head, const char *one, size_t n, const 
 
 static void TP1_syntax(void **state) {
     (void)state;
+    refused("{% if x y %}{% endif %}", NULL, "unexpected 'y'");
+    refused("{% set (a b) = 1 %}", NULL, "unexpected 'b'");
+    refused("{% set ns. = 1 %}", NULL, "unexpected '='");
+    refused("{% set ((a, 1), b) = 1 %}", NULL, "unexpected number");
+    refused("{% print 1 2 %}", NULL, "unexpected number");
+    refused("{% print (1 %}", NULL, "unexpected");
+    refused("{% with a = %}{% endwith %}", NULL, "unexpected");
+    refused("{% with a 1 %}{% endwith %}", NULL, "unexpected number");
+    refused("{% call m %}{% endcall %}", NULL, "a call block needs a call");
+    refused("{% call 1 %}{% endcall %}", NULL, "a call block needs a call");
+    refused("{% call(1) m() %}{% endcall %}", NULL, "unexpected number");
+    refused("{% call (m() %}{% endcall %}", NULL, "unexpected");
+    refused("{% filter 5 %}{% endfilter %}", NULL, "unexpected number");
+    refused("{% generation x %}{% endgeneration %}", NULL, "unexpected 'x'");
+    refused("{% macro 5() %}{% endmacro %}", NULL, "unexpected number");
+    refused("{% macro m( %}{% endmacro %}", NULL, "unexpected");
+    refused("{% macro m(a b) %}{% endmacro %}", NULL, "unexpected 'b'");
+    refused("{% 5 %}", NULL, "unexpected number");
+    renders("{% for a, in [[1], [2]] %}{{ a }}{% endfor %}{% print %}{% print 1, 2 %}", NULL,
+            "1212");
+    renders("{% set a, = [3] %}{{ a }}{% set (b), c = 4, 5 %}{{ b }}{{ c }}", NULL, "345");
     refused("{% if x %}", NULL, "line 1");
     refused("a\n{% for x in y %}\nb", NULL, "line 2");
     refused("{{ 'abc }}", NULL, "unterminated string");
@@ -604,6 +684,8 @@ int main(void) {
         cmocka_unit_test(strftime_is_local_and_english),
         cmocka_unit_test(absent_tokens_are_undefined),
         cmocka_unit_test(content_form_is_found),
+        cmocka_unit_test(content_form_is_found_under_names),
+        cmocka_unit_test(short_ids_are_asked_for),
         cmocka_unit_test(TP1_syntax),
         cmocka_unit_test(TP1_too_long_or_deep),
         cmocka_unit_test(long_chains_are_fine),

@@ -122,12 +122,11 @@ static void output_ends_anywhere(void **state) {
 }
 
 /* A comment in front moves the place where the tree's memory asks for its next chunk. */
-static void any_refusal(const oct_template *t, oct_str source, oct_str want, size_t seed) {
-    (void)t, (void)want;
+static void refuse_compiling(oct_str source, size_t pad) {
     oct_buf padded;
     oct_buf_init(&padded, oct_system_allocator(), 0);
     oct_buf_cstr(&padded, "{#");
-    for (size_t i = 0; i < 16 * (seed % 256); i++) oct_buf_char(&padded, ' ');
+    for (size_t i = 0; i < 16 * pad; i++) oct_buf_char(&padded, ' ');
     oct_buf_cstr(&padded, "#}");
     oct_buf_str(&padded, source);
     for (size_t k = 0;; k++) {
@@ -146,9 +145,99 @@ static void any_refusal(const oct_template *t, oct_str source, oct_str want, siz
     oct_buf_fini(&padded);
 }
 
+static void any_refusal(const oct_template *t, oct_str source, oct_str want, size_t seed) {
+    (void)t, (void)want;
+    refuse_compiling(source, seed % 256);
+}
+
 static void memory_is_refused_anywhere(void **state) {
     (void)state;
     each(any_refusal);
+}
+
+/* One of each statement and of each kind of expression, small enough for every single place. */
+static const char *const small[] = {
+    "{% for a, (b, c) in [(1, (2, 3))] if a %}{{ a }}{{ loop.index }}{% else %}n{% endfor %}",
+    "{% set (a), b = 1, 2 %}{% set n = namespace(x=1, y=2) %}{% set n.x = a + b %}{{ n.x }}",
+    "{% set t | upper %}x{{ 'y' * 3 }}{% endset %}{{ t }}{{ t[::-1] }}{{ t[0] }}{{ t[-2:] }}",
+    "{% macro m(a, b=2) %}{{ a }}{{ b }}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1, 2, 3, c=4) "
+    "}}",
+    "{% macro w(a) %}{{ caller(a) }}{% endmacro %}{% call(x, y='z') w(1) %}{{ x }}{{ y }}{% "
+    "endcall %}",
+    "{% filter upper | replace('A', 'b') %}a{% print 1, 'c' %}{% endfilter %}",
+    "{% with a = 1, b = [1, 2] %}{{ a }}{{ b | join(',') }}{% endwith %}",
+    "{% generation %}{{ {'k': [1], 'l': ()} | tojson(indent=1) }}{% endgeneration %}",
+    "{% for x in [1, 2, 3] %}{% if x == 1 %}{% continue %}{% elif x > 2 %}{% break %}{% endif %}{{ "
+    "x }}"
+    "{% endfor %}",
+    "{{ -1 + +2 * 3 ** 2 // 4 % 5 }}{{ 1 ~ 'a' 'b' }}{{ not (1 in [1, 2] and 2 not in (3,)) or 'x' "
+    "is "
+    "string }}",
+    "{{ ('a' if 0 else 'b') if 1 }}{{ 5 is divisibleby 5 }}{{ [1, 'x', none] == [1] }}{{ 1 < 2 <= "
+    "3 }}",
+    "{{ '%s-%5.2f' % ('a', 1.5) }}{{ '{:>5}{!r}'.format('x', 'y') }}{{ 'a,b'.split(',') }}",
+    "{{ 'a b'.title() }}{{ [3, 1, 2] | sort | map('string') | list }}{{ [1, 2] + [3] }}{{ "
+    "'x'.upper }}",
+    "{% set j = joiner('|') %}{{ j() }}{{ j() }}{% set c = cycler(1, 2) %}{{ c.next() }}{{ "
+    "c.current }}",
+    "{% set l = [1] %}{% set _ = l.append(2) %}{{ l }}{{ dict(a=1).items() | list }}{{ {'a': 1} | "
+    "items }}",
+};
+
+static void memory_is_refused_at_every_place(void **state) {
+    (void)state;
+    for (size_t i = 0; i < OCT_COUNT(small); i++)
+        for (size_t pad = 0; pad < 256; pad++) refuse_compiling(oct_str_of(small[i]), pad);
+}
+
+static void memory_ends_at_every_place(void **state) {
+    (void)state;
+    for (size_t i = 0; i < OCT_COUNT(small); i++) {
+        rendered whole = render_text(small[i], NULL);
+        if (whole.status != OCT_OK) fail_msg("%s: %s", small[i], whole.err.text);
+        oct_template *t;
+        assert_int_equal(
+            oct_template_create(oct_system_allocator(), small[i], strlen(small[i]), &t, NULL),
+            OCT_OK);
+        const oct_template_input in = {.n_vars = 0};
+        oct_template_limits limits = {.max_memory_bytes = 16};
+        while (!renders_as(t, &in, &limits, oct_buf_view(&whole.text)))
+            limits.max_memory_bytes += 16;
+        limits = (oct_template_limits){.max_steps = 1};
+        while (!renders_as(t, &in, &limits, oct_buf_view(&whole.text))) limits.max_steps++;
+        oct_template_release(t);
+        oct_buf_fini(&whole.text);
+    }
+}
+
+/* Which of them makes the table of names grow depends on how many there are. */
+static void memory_ends_at_every_name(void **state) {
+    (void)state;
+    static const oct_template_var vars[] = {{"a", "1"}, {"b", "2"}, {"c", "3"}, {"d", "4"},
+                                            {"e", "5"}, {"f", "6"}, {"g", "7"}, {"h", "8"}};
+    oct_template *t;
+    assert_int_equal(oct_template_create(oct_system_allocator(), "x", 1, &t, NULL), OCT_OK);
+    for (size_t n = 0; n <= OCT_COUNT(vars); n++) {
+        const oct_template_input in = {.vars = vars, .n_vars = n};
+        oct_template_limits limits = {.max_memory_bytes = 16};
+        while (!renders_as(t, &in, &limits, OCT_STR("x"))) limits.max_memory_bytes += 16;
+    }
+    oct_template_release(t);
+}
+
+static void a_failed_buffer_is_told(void **state) {
+    (void)state;
+    oct_template *t;
+    oct_buf out;
+    oct_err err = {.code = OCT_OK};
+    const oct_template_input in = {.n_vars = 0};
+    assert_int_equal(oct_template_create(oct_system_allocator(), "x", 1, &t, NULL), OCT_OK);
+    oct_buf_init(&out, oct_system_allocator(), 1);
+    oct_buf_cstr(&out, "too long");
+    assert_int_equal(oct_template_render(t, &in, NULL, &out, &err), OCT_E_NOMEM);
+    assert_non_null(strstr(err.text, "the output buffer has failed"));
+    oct_buf_fini(&out);
+    oct_template_release(t);
 }
 
 int main(void) {
@@ -157,6 +246,10 @@ int main(void) {
         cmocka_unit_test(steps_end_anywhere),
         cmocka_unit_test(output_ends_anywhere),
         cmocka_unit_test(memory_is_refused_anywhere),
+        cmocka_unit_test(memory_is_refused_at_every_place),
+        cmocka_unit_test(memory_ends_at_every_place),
+        cmocka_unit_test(memory_ends_at_every_name),
+        cmocka_unit_test(a_failed_buffer_is_told),
     };
     return cmocka_run_group_tests(tests, load, unload);
 }
