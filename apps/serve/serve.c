@@ -247,7 +247,7 @@ static int watch(server *s) {
     enum { LOOK_MS = 500 };
     for (;;) {
         const int sig = serve_signals_wait(LOOK_MS);
-        if (atomic_load(&s->lost)) return cli_fail(EXIT_DEVICE, "--device: lost (%s)", s->why);
+        if (atomic_load(&s->lost)) return EXIT_DEVICE;
         if (sig != 0) {
             oct_info("%s: finishing what runs; a second signal ends at once", strsignal(sig));
             return EXIT_CLEAN;
@@ -268,6 +268,8 @@ static int serve(server *s) {
         status = watch(s);
     }
     go_down(s);
+    /* The last line, behind what the engine still has to say of steps on their way. */
+    if (atomic_load(&s->lost)) return cli_fail(EXIT_DEVICE, "--device: lost (%s)", s->why);
     return status;
 }
 

@@ -307,6 +307,25 @@ static int32_t linear(octet_stream *s, const octet_linear_op *op) {
     return OCTET_OK;
 }
 
+/* Tokens that the step before drew: it has ended, because every call here ends before it returns.
+ */
+static int32_t feed(octet_stream *s, const octet_feed_op *op) {
+    octet_device *dev = s->dev;
+    if (op->struct_bytes < sizeof *op) return fail(dev, OCTET_E_INVALID, "feed: struct too small");
+    int32_t *ids = at(dev, op->ids, (uint64_t)op->n_rows * sizeof *ids);
+    const int32_t *from = at(dev, op->from, (uint64_t)op->n_rows * sizeof *from);
+    const octet_sample_out *drawn = at(dev, op->drawn, (uint64_t)op->n_drawn * sizeof *drawn);
+    if (!ids || !from || !drawn) return fail(dev, OCTET_E_INVALID, "feed: outside its buffers");
+    for (uint32_t r = 0; r < op->n_rows; r++) {
+        if (from[r] < 0) continue;
+        if ((uint32_t)from[r] >= op->n_drawn)
+            return fail(dev, OCTET_E_INVALID, "feed: nothing is drawn there");
+        const int32_t token = drawn[from[r]].token;
+        ids[r] = token >= 0 && (uint32_t)token < op->n_vocab ? token : 0;
+    }
+    return OCTET_OK;
+}
+
 typedef struct sampling {
     const octet_sample_op *op;
     const octet_sample_row *row;
@@ -437,6 +456,7 @@ static const octet_device_ops table = {
     .linear_grouped = linear_grouped,
     .combine = combine,
     .softcap = softcap,
+    .feed = feed,
 };
 
 EXPORT octet_device_plugin_fn octet_device_plugin_v1;

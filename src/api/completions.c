@@ -17,7 +17,8 @@ static oct_status read_text(oct_api_job *job, oct_api_prompt *p, oct_str text, o
     if (text.len == 0)
         return oct_api_refuse(e, OCT_API_REFUSED, "prompt", "prompt: the prompt cannot be empty");
     if (f->echo || f->return_prompt_text) oct_buf_str(&p->text, text);
-    if (p->text.failed) return oct_api_no_memory(e);
+    if (p->text.failed || (p->text.len > 0 && OCT_FAULT(JOB_ECHO, oct_api_who(job))))
+        return oct_api_no_memory(e);
     return oct_api_encode(job->api, text, f->add_special_tokens, reserve, &p->ids, e);
 }
 

@@ -11,19 +11,20 @@
 
 #include "api/parts.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 
 /* ---- making ---- */
 
-/* X-Request-Id, the body's request_id, or 32 random hex digits. A label only. */
-static void make_id(oct_api_job *job) {
+/* X-Request-Id, the body's request_id, or 32 random hex digits. A label only. False: no memory. */
+static bool make_id(oct_api_job *job) {
     oct_str id = job->x ? oct_http_request_header(job->x, "X-Request-Id") : OCT_STR("");
     oct_buf_cstr(&job->id, job->shape == OCT_API_CHAT ? "chatcmpl-" : "cmpl-");
     if (id.len == 0) id = oct_json_str(json_object_get(job->body, "request_id"));
     if (id.len > OCT_API_MAX_LABEL) id.len = OCT_API_MAX_LABEL;
     if (id.len > 0) {
         oct_buf_str(&job->id, id);
-        return;
+        return !job->id.failed && !OCT_FAULT(JOB_ID, oct_api_who(job));
     }
     uint64_t bits[2];
     if (getrandom(bits, sizeof bits, 0) != sizeof bits) {
@@ -32,6 +33,7 @@ static void make_id(oct_api_job *job) {
     }
     oct_buf_printf(&job->id, "%016llx%016llx", (unsigned long long)bits[0],
                    (unsigned long long)bits[1]);
+    return !job->id.failed;
 }
 
 static void list_job(oct_api_job *job) {
@@ -57,7 +59,7 @@ static void unlist_job(oct_api_job *job) {
 
 oct_status oct_api_job_create(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
                               oct_api_job **out) {
-    oct_api_job *job = oct_calloc(api->mem, 1, sizeof *job);
+    oct_api_job *job = OCT_FAULT(JOB, 0) ? NULL : oct_calloc(api->mem, 1, sizeof *job);
     *out = job;
     if (!job) return OCT_E_NOMEM;
     job->api = api;
@@ -78,7 +80,7 @@ oct_status oct_api_job_create(oct_api *api, oct_http_exchange *x, oct_api_shape 
 
 oct_status oct_api_job_set_prompts(oct_api_job *job, uint32_t n, oct_api_error *e) {
     job->prompts = oct_arena_alloc(&job->arena, n, sizeof *job->prompts);
-    if (!job->prompts) return oct_api_no_memory(e);
+    if (!job->prompts || OCT_FAULT(JOB_PROMPTS, oct_api_who(job))) return oct_api_no_memory(e);
     job->n_prompts = n;
     for (uint32_t i = 0; i < n; i++) {
         oct_ids_init(&job->prompts[i].ids, job->api->mem);
@@ -125,7 +127,7 @@ oct_status oct_api_job_set_choices(oct_api_job *job, oct_api_error *e) {
                               "%u in all)",
                               (long long)job->fields.n, job->n_prompts, most);
     job->choices = oct_arena_alloc(&job->arena, n, sizeof *job->choices);
-    if (!job->choices) return oct_api_no_memory(e);
+    if (!job->choices || OCT_FAULT(JOB_CHOICES, oct_api_who(job))) return oct_api_no_memory(e);
     job->n_choices = job->n_open = (uint32_t)n;
     for (uint32_t i = 0; i < job->n_choices; i++) {
         oct_api_choice *c = &job->choices[i];
@@ -386,7 +388,6 @@ static bool submit(oct_api_job *job, oct_api_choice *c) {
 }
 
 void oct_api_job_run(oct_api_job *job) {
-    make_id(job);
     atomic_fetch_add(&job->n_refs, 1);
     pthread_mutex_lock(&job->lock);
     job->running = true;
@@ -424,7 +425,7 @@ void oct_api_start(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
         st = oct_api_no_memory(&e);
     if (st == OCT_OK) st = oct_api_parse_body(api, oct_http_request_body(x), &job->body, &e);
     if (st == OCT_OK) st = read(job, &e);
-    if (st == OCT_OK && job->id.failed) st = oct_api_no_memory(&e);
+    if (st == OCT_OK && !make_id(job)) st = oct_api_no_memory(&e);
     if (st == OCT_OK) {
         oct_api_job_run(job);
         return;

@@ -193,6 +193,8 @@ void oct_api_write_logprobs(const oct_api_choice *c, oct_buf *b) {
         oct_buf_str(b, oct_buf_view(&l->top_logprobs));
         oct_buf_cstr(b, "]}");
     }
+    if (c->job->fields.logprobs >= 0 && OCT_FAULT(JOB_LOGPROBS, oct_api_who(c->job)))
+        b->failed = true;
     if (c->logprobs.failed || l->tokens.failed || l->token_logprobs.failed ||
         l->top_logprobs.failed || l->text_offset.failed)
         b->failed = true;

@@ -13,6 +13,7 @@
 
 #include "api/api.h"
 #include "base/arena.h"
+#include "base/fault.h"
 #include "codec/json.h"
 #include "text/ids.h"
 
@@ -267,6 +268,9 @@ struct oct_api_job {
     bool gone;            /* so is the client */
     oct_buf out;          /* scratch of one chunk */
 };
+
+/* The number that tells a request from others, for base/fault.h. */
+static inline uint64_t oct_api_who(const oct_api_job *job) { return (uint64_t)job->fields.seed; }
 
 OCT_MUST_CHECK oct_status oct_api_job_create(oct_api *api, oct_http_exchange *x,
                                              oct_api_shape shape, oct_api_job **out);

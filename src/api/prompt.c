@@ -146,7 +146,8 @@ static oct_status render(const oct_api *api, const json_t *body, const oct_api_f
                                   .n_vars = api->n_vars};
     oct_err err = {0};
     const oct_status st = oct_chat_render(t, &req, NULL, out, &err);
-    if (st == OCT_E_NOMEM || out->failed) return oct_api_no_memory(e);
+    if (st == OCT_E_NOMEM || out->failed || OCT_FAULT(JOB_RENDER, (uint64_t)f->seed))
+        return oct_api_no_memory(e);
     if (st == OCT_OK) return OCT_OK;
     return oct_api_refuse(e, OCT_API_REFUSED, param_of(err.text), "%.*s", OCT_API_REASON, err.text);
 }
@@ -197,7 +198,7 @@ oct_status oct_api_encode(const oct_api *api, oct_str text, bool add_special, ui
     OCT_TRY(oct_api_check_text(api, text, reserve, e));
     const unsigned flags = OCT_ENCODE_PARSE_SPECIAL | (add_special ? OCT_ENCODE_ADD_SPECIAL : 0);
     const oct_status st = oct_tokenizer_encode(tok, text, flags, out, &err);
-    if (st == OCT_E_NOMEM || out->failed) return oct_api_no_memory(e);
+    if (st == OCT_E_NOMEM || out->failed || OCT_FAULT(JOB_ENCODE, 0)) return oct_api_no_memory(e);
     if (st != OCT_OK)
         return oct_api_refuse(e, OCT_API_REFUSED, "prompt", "prompt: %.*s", OCT_API_REASON,
                               err.text);

@@ -348,6 +348,11 @@ oct_status oct_api_parse_body(const oct_api *api, oct_str body, json_t **out, oc
     limits.max_bytes = api->cfg.limits.body_bytes;
     limits.max_depth = api->cfg.limits.json_depth;
     const oct_status st = oct_json_parse(body, "body", &limits, out, &err);
+    if (st == OCT_OK && OCT_FAULT(JOB_BODY, 0)) {
+        json_decref(*out);
+        *out = NULL;
+        return oct_api_no_memory(e);
+    }
     if (st == OCT_E_NOMEM) return oct_api_no_memory(e);
     /* What only the template would read is refused as a value of this field. */
     if (st != OCT_OK && oct_str_is(oct_json_deep_key(body, limits.max_depth), template_kwargs))

@@ -64,7 +64,7 @@ static oct_status read_id_list(const oct_api *api, const json_t *body, const cha
     const size_t n = json_array_size(v);
     if (n > api->info.n_vocab) return too_many(name, n, api->info.n_vocab, e);
     *out = oct_arena_alloc(arena, n, sizeof **out);
-    if (!*out) return oct_api_no_memory(e);
+    if (!*out || OCT_FAULT(JOB_LIST, 0)) return oct_api_no_memory(e);
     for (size_t i = 0; i < n; i++) OCT_TRY(read_id(api, v, i, name, &(*out)[i], e));
     *n_out = (uint32_t)n;
     return OCT_OK;
@@ -80,7 +80,7 @@ static oct_status read_stop(const oct_api *api, const json_t *body, oct_arena *a
     const uint32_t most = api->cfg.limits.stop_strings, most_bytes = api->cfg.limits.stop_bytes;
     if (n > most) return too_many("stop", n, most, e);
     f->stop = oct_arena_alloc(arena, n, sizeof *f->stop);
-    if (!f->stop) return oct_api_no_memory(e);
+    if (!f->stop || OCT_FAULT(JOB_STOP, (uint64_t)f->seed)) return oct_api_no_memory(e);
     for (size_t i = 0; i < n; i++) {
         const json_t *one = json_is_array(v) ? json_array_get(v, i) : v;
         if (!json_is_string(one))

@@ -73,6 +73,7 @@ void oct_api_collect_output(oct_api_choice *c, const oct_output *out) {
     oct_api_take_logprobs(c, out);
     if (!f->echo_only) {
         oct_buf_str(&c->text, out->text);
+        if (OCT_FAULT(JOB_TEXT, oct_api_who(c->job))) c->text.failed = true;
         if (f->return_token_ids)
             for (uint32_t i = 0; i < out->n_tokens; i++) oct_ids_push(&c->tokens, out->tokens[i]);
     }
@@ -194,7 +195,7 @@ void oct_api_respond(oct_api_job *job) {
             write_completion_choice(&job->choices[i], &b);
     }
     write_tail(job, &b);
-    if (any_failed(job)) b.failed = true;
+    if (any_failed(job) || OCT_FAULT(JOB_ANSWER, oct_api_who(job))) b.failed = true;
     if (job->x) oct_api_answer(job->api, job->x, 200, &b);
     oct_buf_fini(&b);
 }

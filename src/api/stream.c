@@ -27,6 +27,7 @@ static void send(oct_api_job *job) {
     oct_api_error e;
     oct_buf *b = &job->out;
     oct_buf_cstr(b, "}\n\n");
+    if (OCT_FAULT(JOB_EVENT, oct_api_who(job))) b->failed = true;
     if (!b->failed) {
         if (job->x) (void)oct_http_stream_write(job->x, oct_buf_view(b));
         return;
@@ -172,6 +173,7 @@ void oct_api_stream_end(oct_api_job *job) {
         begin_event(job);
         oct_buf_cstr(&job->out, "],\"usage\":");
         oct_api_write_usage(job, n_prompt, n_completion, n_cached, &job->out);
+        if (OCT_FAULT(JOB_USAGE, oct_api_who(job))) job->out.failed = true;
         if (job->api->cfg.fingerprint) {
             oct_buf_cstr(&job->out, ",\"system_fingerprint\":");
             oct_api_write_string(&job->out, job->api->cfg.fingerprint);

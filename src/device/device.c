@@ -19,6 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "device/cpu/pool.h"
@@ -296,6 +297,7 @@ void oct_device_close(oct_device *d) {
 
 oct_status oct_device_check(const oct_device *d, int32_t code, const char *operation,
                             oct_err *err) {
+    if (OCT_FAULT_CALL(operation)) code = OCTET_E_DEVICE;
     if (OCT_LIKELY(code == OCTET_OK)) return OCT_OK;
     return OCT_FAIL(err, status_of(code), "%s: %s failed (code %d: %s)",
                     d->info.name[0] ? d->info.name : d->source, operation, code,

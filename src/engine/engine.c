@@ -23,6 +23,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "engine/parts.h"
 
@@ -187,9 +188,11 @@ const oct_engine_info *oct_engine_get_info(const oct_engine *e) { return &e->inf
 
 /* ---- the door: any thread ---- */
 
-static bool enter_tokens(oct_engine *e, uint32_t n_prompt) {
+static bool enter_tokens(oct_engine *e, const oct_request_spec *spec) {
+    const uint32_t n_prompt = spec->n_prompt;
     const uint64_t most = e->opt.max_num_queued_tokens;
     uint64_t n = atomic_load_explicit(&e->n_queued_tokens, memory_order_relaxed);
+    if (OCT_FAULT(QUEUE_TOKENS, spec->sampling.seed)) return false;
     do {
         if (most > 0 && (n_prompt > most || n > most - n_prompt)) return false;
     } while (!atomic_compare_exchange_weak(&e->n_queued_tokens, &n, n + n_prompt));
@@ -197,12 +200,13 @@ static bool enter_tokens(oct_engine *e, uint32_t n_prompt) {
 }
 
 /* Counts a request in, unless the queue is full. */
-static bool enter_queue(oct_engine *e, uint32_t n_prompt) {
+static bool enter_queue(oct_engine *e, const oct_request_spec *spec) {
     uint32_t n = atomic_load_explicit(&e->n_queued, memory_order_relaxed);
+    if (OCT_FAULT(QUEUE_REQUESTS, spec->sampling.seed)) return false;
     do {
         if (n >= e->opt.max_num_queued_reqs) return false;
     } while (!atomic_compare_exchange_weak(&e->n_queued, &n, n + 1));
-    if (enter_tokens(e, n_prompt)) return true;
+    if (enter_tokens(e, spec)) return true;
     atomic_fetch_sub(&e->n_queued, 1);
     return false;
 }
@@ -225,7 +229,7 @@ oct_status oct_engine_submit(oct_engine *e, const oct_request_spec *spec, oct_re
         return OCT_FAIL(err, OCT_E_CANCELLED, "engine: stopping, no more requests");
     if (atomic_load(&e->lost)) return OCT_FAIL(err, OCT_E_DEVICE, "engine: the device is lost");
     OCT_TRY(check_ever(e, spec, err));
-    if (!enter_queue(e, spec->n_prompt)) return OCT_E_FULL; /* first: a flood is to be cheap */
+    if (!enter_queue(e, spec)) return OCT_E_FULL; /* first: a flood is to be cheap */
 
     oct_request *r;
     oct_status st = oct_request_create(e, spec, &r, err);
@@ -234,7 +238,8 @@ oct_status oct_engine_submit(oct_engine *e, const oct_request_spec *spec, oct_re
         atomic_store(&r->n_refs, handle_out ? 2 : 1);
         if (handle_out) *handle_out = r;
         if (atomic_fetch_add(&e->n_live, 1) == 0) atomic_store(&e->last_progress_ns, oct_now_ns());
-        st = oct_queue_push(e->inbox, r);
+        st = OCT_FAULT(QUEUE_CLOSED, spec->sampling.seed) ? OCT_E_CANCELLED
+                                                          : oct_queue_push(e->inbox, r);
         if (st == OCT_OK) return OCT_OK;
         OCT_ASSERT(st == OCT_E_CANCELLED); /* E3 */
         if (handle_out) *handle_out = NULL;
@@ -299,7 +304,8 @@ static void end_unwanted(oct_engine *e) {
         next = r->next;
         if (atomic_load_explicit(&r->cancelled, memory_order_acquire))
             oct_request_abort(e, r);
-        else if (r->deadline_ns > 0 && now >= r->deadline_ns)
+        else if ((r->deadline_ns > 0 && now >= r->deadline_ns) ||
+                 OCT_FAULT(DEADLINE, r->sampling.seed))
             oct_request_fail(e, r, OCT_E_CANCELLED, "the request's time is up");
     }
 }

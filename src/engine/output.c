@@ -12,6 +12,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "engine/parts.h"
 
 static oct_str token_bytes(const oct_engine *e, int32_t id) {
@@ -146,6 +147,7 @@ static void release_text(oct_engine *e, oct_request *r, int32_t id, oct_output *
     const bool hidden = out->finish == OCT_FINISH_STOP && !r->include_stop;
     oct_buf_clear(&e->raw_text);
     if (!hidden) oct_detokenizer_push(&r->detok, id, &e->raw_text);
+    if (OCT_FAULT(TEXT_TOKEN, r->sampling.seed)) e->raw_text.failed = true;
     if (out->finish != OCT_FINISH_NONE) oct_detokenizer_flush(&r->detok, &e->raw_text);
     const int found = oct_stop_push(&r->stop, oct_buf_view(&e->raw_text), armed, &e->text);
     if (found >= 0 && out->finish != OCT_FINISH_STOP) {
@@ -154,6 +156,7 @@ static void release_text(oct_engine *e, oct_request *r, int32_t id, oct_output *
         out->stop_text = r->stop_strings[found];
     }
     if (out->finish != OCT_FINISH_NONE) oct_stop_flush(&r->stop, &e->text);
+    if (OCT_FAULT(TEXT_RELEASED, r->sampling.seed)) e->text.failed = true;
 }
 
 static void note_token(oct_engine *e, oct_request *r, int32_t id) {
@@ -179,7 +182,8 @@ static void note_token(oct_engine *e, oct_request *r, int32_t id) {
 bool oct_request_take_token(oct_engine *e, oct_request *r, const oct_model_result *res,
                             uint32_t i) {
     const int32_t id = res->out[i].token;
-    if (id < 0 || (uint32_t)id >= e->info.n_vocab) { /* the other side of this is a plug-in */
+    if (id < 0 || (uint32_t)id >= e->info.n_vocab ||
+        OCT_FAULT(TOKEN_UNKNOWN, r->sampling.seed)) { /* the other side of this is a plug-in */
         oct_request_fail(e, r, OCT_E_DEVICE, "engine: the device drew a token that does not exist");
         return false;
     }

@@ -13,6 +13,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "engine/parts.h"
 
 /* ---- checks ---- */
@@ -109,6 +110,8 @@ static oct_status check_spec(const oct_engine *e, const oct_request_spec *s, oct
 
 /* ---- copies ---- */
 
+static inline uint64_t seed_of(const oct_request_spec *s) { return s->sampling.seed; }
+
 static int by_id(const void *a, const void *b) {
     const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
     return (x > y) - (x < y);
@@ -127,7 +130,7 @@ static bool copy_stops(oct_request *r, const oct_engine *e, const oct_request_sp
     const uint32_t n_eos = e->opt.n_eos;
     r->stop_ids = oct_arena_alloc(&r->arena, s->n_stop_ids, sizeof(int32_t));
     r->bans = oct_arena_alloc(&r->arena, (size_t)s->n_stop_ids + n_eos, sizeof(int32_t));
-    if (!r->stop_ids || !r->bans) return false;
+    if (!r->stop_ids || !r->bans || OCT_FAULT(REQUEST_STOP_IDS, seed_of(s))) return false;
     if (s->n_stop_ids > 0) memcpy(r->stop_ids, s->stop_ids, s->n_stop_ids * sizeof(int32_t));
     r->n_stop_ids = sort_unique(r->stop_ids, s->n_stop_ids);
     if (s->min_tokens == 0) return true;
@@ -156,7 +159,7 @@ static int by_id_then_index(const void *a, const void *b) {
 static bool copy_stop_strings(oct_request *r, const oct_request_spec *s) {
     if (s->n_stop == 0) return true;
     r->stop_strings = oct_arena_alloc(&r->arena, s->n_stop, sizeof *r->stop_strings);
-    if (!r->stop_strings) return false;
+    if (!r->stop_strings || OCT_FAULT(REQUEST_STOP, seed_of(s))) return false;
     for (uint32_t i = 0; i < s->n_stop; i++) {
         const char *copy = oct_arena_strndup(&r->arena, s->stop[i].ptr, s->stop[i].len);
         if (!copy) return false;
@@ -169,7 +172,7 @@ static bool copy_bias(oct_request *r, const oct_request_spec *s) {
     if (s->n_logit_bias == 0) return true;
     bias_entry *entries = oct_arena_alloc(&r->arena, s->n_logit_bias, sizeof *entries);
     r->bias = oct_arena_alloc(&r->arena, s->n_logit_bias, sizeof *r->bias);
-    if (!entries || !r->bias) return false;
+    if (!entries || !r->bias || OCT_FAULT(REQUEST_BIAS, seed_of(s))) return false;
     for (uint32_t i = 0; i < s->n_logit_bias; i++)
         entries[i] = (bias_entry){{s->logit_bias[i].id, s->logit_bias[i].value}, i};
     qsort(entries, s->n_logit_bias, sizeof *entries, by_id_then_index);
@@ -182,7 +185,7 @@ static bool copy_bias(oct_request *r, const oct_request_spec *s) {
 static bool copy_bad_words(oct_request *r, const oct_request_spec *s) {
     if (s->n_bad_words == 0) return true;
     r->bad_words = oct_arena_alloc(&r->arena, s->n_bad_words, sizeof *r->bad_words);
-    if (!r->bad_words) return false;
+    if (!r->bad_words || OCT_FAULT(REQUEST_BAD_WORDS, seed_of(s))) return false;
     for (uint32_t i = 0; i < s->n_bad_words; i++) {
         int32_t *ids = oct_arena_alloc(&r->arena, s->bad_words[i].n, sizeof *ids);
         if (!ids) return false;
@@ -198,7 +201,7 @@ static bool copy_bad_words(oct_request *r, const oct_request_spec *s) {
 static bool copy_mask(oct_request *r, const oct_engine *e, const oct_request_spec *s) {
     if (s->n_allowed_ids == 0) return true;
     r->mask = oct_arena_alloc(&r->arena, e->steps[0].lists.mask_words, sizeof *r->mask);
-    if (!r->mask) return false;
+    if (!r->mask || OCT_FAULT(REQUEST_MASK, seed_of(s))) return false;
     for (uint32_t i = 0; i < s->n_allowed_ids; i++)
         r->mask[s->allowed_ids[i] / 32] |= UINT32_C(1) << (s->allowed_ids[i] % 32);
     return true;
@@ -207,7 +210,7 @@ static bool copy_mask(oct_request *r, const oct_engine *e, const oct_request_spe
 static bool copy_salt(oct_request *r, const oct_request_spec *s) {
     if (s->cache_salt.len == 0) return true;
     char *bytes = oct_arena_alloc(&r->arena, s->cache_salt.len, 1);
-    if (!bytes) return false;
+    if (!bytes || OCT_FAULT(REQUEST_SALT, seed_of(s))) return false;
     memcpy(bytes, s->cache_salt.ptr, s->cache_salt.len);
     r->salt = (oct_str){bytes, s->cache_salt.len};
     return true;
@@ -218,7 +221,7 @@ static bool copy_prompt_logprobs(oct_request *r, const oct_request_spec *s) {
     const size_t k = (size_t)s->prompt_logprobs;
     r->prompt_lp = oct_arena_alloc(&r->arena, s->n_prompt, sizeof *r->prompt_lp);
     r->prompt_top = oct_arena_alloc(&r->arena, (size_t)s->n_prompt * k, sizeof *r->prompt_top);
-    if (!r->prompt_lp || !r->prompt_top) return false;
+    if (!r->prompt_lp || !r->prompt_top || OCT_FAULT(REQUEST_LOGPROBS, seed_of(s))) return false;
     for (uint32_t i = 0; i < s->n_prompt; i++) r->prompt_lp[i] = (oct_token_logprob){.id = -1};
     r->seq.extra_logits_begin = 0;
     r->seq.extra_logits_end = s->n_prompt - 1;
@@ -243,7 +246,7 @@ static bool copy_big(oct_request *r, const oct_engine *e, const oct_request_spec
     r->big_bytes = n * sizeof(int32_t) + n_blocks * sizeof(oct_kv_block) +
                    (r->penalised ? n * sizeof(octet_seen_token) : 0);
     r->big = oct_alloc(r->mem, r->big_bytes, 1);
-    if (!r->big) return false;
+    if (!r->big || OCT_FAULT(REQUEST_TOKENS, seed_of(s))) return false;
     r->seq.tokens = r->tokens = r->big;
     memcpy(r->tokens, s->prompt, s->n_prompt * sizeof(int32_t));
     oct_kv_block *blocks = (oct_kv_block *)(void *)(r->tokens + n);
@@ -273,7 +276,8 @@ static oct_status copy_sampling(oct_request *r, const oct_sampling *s, oct_err *
                    s->presence_penalty != 0.0f;
     r->one_by_one = r->penalised;
     if (!s->has_seed && !r->greedy &&
-        getrandom(&r->sampling.seed, sizeof r->sampling.seed, 0) != sizeof r->sampling.seed)
+        (getrandom(&r->sampling.seed, sizeof r->sampling.seed, 0) != sizeof r->sampling.seed ||
+         OCT_FAULT(REQUEST_SEED, 0)))
         return OCT_FAIL(err, OCT_E_IO, "engine: the system gave no random seed");
     return OCT_OK;
 }
@@ -291,6 +295,8 @@ static void request_free(oct_request *r) {
 static oct_status copy_spec(oct_request *r, const oct_engine *e, const oct_request_spec *s,
                             oct_err *err) {
     OCT_TRY(copy_sampling(r, &s->sampling, err));
+    if (s->n_stop > 0 && OCT_FAULT(REQUEST_STOP_SET, seed_of(s)))
+        return OCT_FAIL(err, OCT_E_NOMEM, "engine: no memory for stop strings");
     if (s->n_stop > 0)
         OCT_TRY(
             oct_stop_set_create(r->mem, s->stop, s->n_stop, s->include_stop, &r->stop_set, err));
@@ -307,7 +313,7 @@ oct_status oct_request_create(oct_engine *e, const oct_request_spec *s, oct_requ
     *out = NULL;
     OCT_ASSERT(s->on_output);
     OCT_TRY(check_spec(e, s, err));
-    oct_request *r = oct_calloc(e->mem, 1, sizeof *r);
+    oct_request *r = OCT_FAULT(REQUEST, seed_of(s)) ? NULL : oct_calloc(e->mem, 1, sizeof *r);
     if (!r) return OCT_FAIL(err, OCT_E_NOMEM, "engine: no memory for a request");
     r->mem = e->mem;
     r->engine = e;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/fault.h"
 #include "engine/parts.h"
 
 void oct_row_lists_fini(oct_row_lists *l, const oct_allocator *mem) {
@@ -34,12 +35,16 @@ static bool reserve(const oct_allocator *mem, void **data, size_t n, size_t *cap
 static bool reserve_row(const oct_engine *e, oct_row_lists *l, const oct_request *r) {
     void *seen = l->seen, *bias = l->bias, *masks = l->masks;
     const size_t n_bias = (size_t)r->n_bias + r->n_bans + r->n_bad_words;
-    bool ok = reserve(e->mem, &seen, l->n_seen, &l->cap_seen, r->n_seen, sizeof *l->seen);
+    const uint64_t who = r->sampling.seed;
+    bool ok = !(r->n_seen > 0 && OCT_FAULT(ROW_SEEN, who)) &&
+              reserve(e->mem, &seen, l->n_seen, &l->cap_seen, r->n_seen, sizeof *l->seen);
     l->seen = seen;
-    ok = ok && reserve(e->mem, &bias, l->n_bias, &l->cap_bias, n_bias, sizeof *l->bias);
+    ok = ok && !(n_bias > 0 && OCT_FAULT(ROW_BIAS, who)) &&
+         reserve(e->mem, &bias, l->n_bias, &l->cap_bias, n_bias, sizeof *l->bias);
     l->bias = bias;
-    ok = ok && (!r->mask || reserve(e->mem, &masks, l->n_masks, &l->cap_masks, 1,
-                                    l->mask_words * sizeof *l->masks));
+    ok = ok && (!r->mask ||
+                (!OCT_FAULT(ROW_MASK, who) && reserve(e->mem, &masks, l->n_masks, &l->cap_masks, 1,
+                                                      l->mask_words * sizeof *l->masks)));
     l->masks = masks;
     return ok;
 }

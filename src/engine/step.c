@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/fault.h"
 #include "engine/parts.h"
 
 typedef struct array {
@@ -218,12 +219,22 @@ static void close_step(oct_engine *e, oct_step *s) {
 
 /* ---- results ---- */
 
+/* What row i of r gave. */
+static uint32_t status_of(const oct_request *r, const oct_model_result *res, uint32_t i) {
+    const uint64_t who = r->sampling.seed;
+    const bool of_prompt = oct_request_n_drawn(r) == 0 && r->prompt_lp;
+    if (of_prompt ? OCT_FAULT(PROMPT_NOT_FINITE, who) : OCT_FAULT(ROW_NOT_FINITE, who))
+        return OCTET_SAMPLE_NOT_FINITE;
+    return OCT_FAULT(ROW_NOTHING, who) ? OCTET_SAMPLE_NONE_ALLOWED : res->out[i].status;
+}
+
 /* Ends r if one of the rows i .. i + n - 1 gave nothing. */
 static bool failed_on(oct_engine *e, oct_request *r, const oct_model_result *res, uint32_t i,
                       uint32_t n) {
     for (const uint32_t end = i + n; i < end; i++) {
-        if (res->out[i].status == OCTET_SAMPLED) continue;
-        const bool not_finite = res->out[i].status == OCTET_SAMPLE_NOT_FINITE;
+        const uint32_t status = status_of(r, res, i);
+        if (status == OCTET_SAMPLED) continue;
+        const bool not_finite = status == OCTET_SAMPLE_NOT_FINITE;
         if (not_finite) oct_count(&e->count.n_not_finite, 1);
         oct_request_fail(e, r, not_finite ? OCT_E_DEVICE : OCT_E_INVALID,
                          not_finite ? "engine: the model gave a value that is not finite"

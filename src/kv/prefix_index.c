@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/fault.h"
 
 #define NO_BLOCK OCT_KV_NO_BLOCK
 
@@ -190,7 +191,8 @@ uint64_t oct_kv_prefix_root(oct_kv_prefix *p, oct_str bytes) {
     salt *oldest = p->salts;
     for (uint32_t i = 0; i < p->n_salts; i++) {
         salt *s = &p->salts[i];
-        if (s->hash == h && s->len == bytes.len && memcmp(s->bytes, bytes.ptr, bytes.len) == 0) {
+        if (s->hash == h && s->len == bytes.len && memcmp(s->bytes, bytes.ptr, bytes.len) == 0 &&
+            !OCT_FAULT(SALT_LOST, 0)) {
             s->used = ++p->n_salt_uses;
             return s->root;
         }
@@ -214,7 +216,7 @@ uint32_t oct_kv_prefix_find(const oct_kv_prefix *p, uint64_t root, const int32_t
     for (; n < n_blocks; n++) {
         const int32_t *ids = tokens + (size_t)n * p->block_tokens;
         const oct_kv_block b = find_entry(p, hash_of(p, chain->serial, ids), chain->serial, ids);
-        if (b == NO_BLOCK) break;
+        if (b == NO_BLOCK || OCT_FAULT(PREFIX_LOST, 0)) break;
         out[n] = b;
         chain->serial = p->serial[b];
     }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/fault.h"
 #include "model/parts.h"
 
 enum { MIN_STRIDE = 8 }; /* blocks */
@@ -89,7 +90,9 @@ oct_status oct_capture_run(oct_model *m, const oct_model_batch *shape, const oct
     if (!r->graph && r->n_seen++ < m->options.capture.n_warmups)
         return oct_model_forward(m, step, err);
     if (!r->graph) {
-        OCT_TRY(oct_device_check(m->device, ops->capture_begin(m->stream), "capture_begin", err));
+        const int32_t begun =
+            OCT_FAULT(RECORDING, 0) ? OCTET_E_DEVICE : ops->capture_begin(m->stream);
+        OCT_TRY(oct_device_check(m->device, begun, "capture_begin", err));
         const oct_status st = oct_model_forward(m, step, err);
         const int32_t code = ops->capture_end(m->stream, &r->graph);
         if (st == OCT_OK) OCT_TRY(oct_device_check(m->device, code, "capture_end", err));

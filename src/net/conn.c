@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/checked.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "net/internal.h"
 
@@ -25,7 +26,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg);
 static void on_hung_up(evutil_socket_t fd, short what, void *arg);
 
 oct_http_conn *oct_http_conn_create(oct_http_loop *l, int fd, const char *peer, bool refused) {
-    oct_http_conn *c = oct_calloc(l->shared->mem, 1, sizeof *c);
+    oct_http_conn *c =
+        OCT_FAULT(NET_CONNECTION, 0) ? NULL : oct_calloc(l->shared->mem, 1, sizeof *c);
     if (!c) return NULL;
     c->loop = l;
     c->fd = fd;
@@ -110,6 +112,10 @@ void oct_http_conn_free(oct_http_conn *c) {
 /* Sends what is in out. True when all of it left; false when the socket is full or broken. */
 static bool flush(oct_http_conn *c) {
     while (c->sent < c->out.len) {
+        if (OCT_FAULT(NET_SEND, 0)) {
+            c->dead = true;
+            return false;
+        }
         const ssize_t n = send(c->fd, c->out.data + c->sent, c->out.len - c->sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -223,7 +229,7 @@ static bool fill_request(oct_http_exchange *x, oct_http_conn *c, oct_http_refusa
     x->head = c->parser.head;
     oct_buf_add(&x->head_bytes, c->in.data, n);
     *refusal = (oct_http_refusal){503, "no memory for the request"};
-    if (x->head_bytes.failed) return false;
+    if (x->head_bytes.failed || OCT_FAULT(NET_HEAD, 0)) return false;
     const oct_http_span t = x->head.target;
     const oct_str target = {x->head_bytes.data + t.at, t.len};
     if (!oct_http_target_split(target, x->head.method, &x->path, &x->query, refusal)) return false;
@@ -291,7 +297,8 @@ static void hand_to_workers(oct_http_conn *c) {
     oct_http_exchange *x = c->x;
     c->state = CONN_ANSWER;
     c->since_ms = c->loop->now_ms;
-    if (oct_queue_push(c->loop->server->queue, x) == OCT_OK) return; /* the user's reference went */
+    if (!OCT_FAULT(NET_WORKERS, 0) && oct_queue_push(c->loop->server->queue, x) == OCT_OK)
+        return; /* the user's reference went */
     (void)oct_http_respond_error(x, 503, "the server is busy or stopping", true);
     oct_http_release(x);
 }
@@ -312,7 +319,7 @@ static bool run_body(oct_http_conn *c) {
     if (used > 0) c->progress_ms = c->loop->now_ms;
     if (got == OCT_HTTP_BAD) {
         answer_error(c, c->chunked.refusal.status, c->chunked.refusal.reason);
-    } else if (x->body.failed || !count_body(x)) {
+    } else if (x->body.failed || !count_body(x) || OCT_FAULT(NET_BODY, 0)) {
         answer_error(c, 503, "no memory for the request body");
     } else if (got == OCT_HTTP_WHOLE) {
         hand_to_workers(c);
@@ -374,7 +381,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
     char *scratch = c->loop->scratch;
     const ssize_t n = recv(c->fd, scratch, OCT_HTTP_SCRATCH_BYTES, 0);
     if (n < 0 && (errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK)) return;
-    if (n <= 0) {
+    if (n <= 0 || OCT_FAULT(NET_RECEIVE, 0)) {
         oct_http_conn_free(c); /* a half-closed client counts as gone */
         return;
     }

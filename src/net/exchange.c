@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "net/internal.h"
 
 void oct_http_shared_unref(oct_http_shared *shared) {
@@ -16,7 +17,8 @@ void oct_http_shared_unref(oct_http_shared *shared) {
 oct_http_exchange *oct_http_exchange_create(oct_http_conn *c) {
     static atomic_ullong serials;
     oct_http_shared *shared = c->loop->shared;
-    oct_http_exchange *x = oct_calloc(shared->mem, 1, sizeof *x);
+    oct_http_exchange *x =
+        OCT_FAULT(NET_EXCHANGE, 0) ? NULL : oct_calloc(shared->mem, 1, sizeof *x);
     if (!x) return NULL;
     atomic_fetch_add(&shared->refs, 1);
     x->shared = shared;
@@ -179,7 +181,7 @@ static void write_head(oct_http_exchange *x, int status, const char *content_typ
 
 /* Under x->lock: hands what is pending to the loop, or drops the client when memory ran out. */
 static oct_status hand_over(oct_http_exchange *x) {
-    if (x->pending.failed) x->dropped = true;
+    if (x->pending.failed || OCT_FAULT(NET_ANSWER, 0)) x->dropped = true;
     oct_http_loop_post(x->loop, x);
     return x->dropped ? OCT_E_NOMEM : OCT_OK;
 }
@@ -240,7 +242,7 @@ oct_status oct_http_stream_write(oct_http_exchange *x, oct_str bytes) {
     if (got == OCT_OK && bytes.len > 0 && x->head.method != OCT_HTTP_HEAD) {
         const size_t limit = x->shared->limits.stream_unsent_bytes;
         const size_t unsent = x->pending.len + x->in_flight;
-        if (unsent > limit || bytes.len > limit - unsent) {
+        if (unsent > limit || bytes.len > limit - unsent || OCT_FAULT(NET_UNREAD, 0)) {
             x->dropped = true;
         } else {
             if (x->head.minor > 0) oct_buf_printf(&x->pending, "%zx\r\n", bytes.len);

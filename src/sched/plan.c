@@ -10,6 +10,7 @@
  * one of several long prompts as late as the last.
  */
 #include "base/assert.h"
+#include "base/fault.h"
 #include "sched/parts.h"
 
 /* Waiting sequences that a plan looks at: passing over those that may not be let in ends. */
@@ -118,7 +119,7 @@ static uint32_t room_for(const oct_sched *s, const oct_sched_seq *seq) {
 /* Takes up to want rows of a running sequence, at the cost of those behind it if there is room for
  * none. The last one itself is preempted when it decodes, and pauses where it is in mid-prompt. */
 static void take_running(oct_sched *s, oct_sched_seq *seq, uint32_t want, bool decode) {
-    while (room_for(s, seq) == 0) {
+    while (room_for(s, seq) == 0 || (s->running.n > 1 && OCT_FAULT(BLOCKS_RUNNING, 0))) {
         if (s->beside) {
             s->plan.n_starved++;
             return;
@@ -168,7 +169,8 @@ static void plan_drafts(oct_sched *s) {
         const uint64_t room = (uint64_t)(free > kept ? free - kept : 0) * s->block_tokens +
                               (oct_kv_table_cap_tokens(&seq->table) - seq->n_computed);
         n = room < n ? (uint32_t)room : n;
-        if (n == 0 || oct_kv_table_grow(&seq->table, s->pool, seq->n_computed + n) != OCT_OK)
+        if (n == 0 || OCT_FAULT(BLOCKS_GUESS, 0) ||
+            oct_kv_table_grow(&seq->table, s->pool, seq->n_computed + n) != OCT_OK)
             continue;
         it->n_draft = n;
         it->n_rows += n;
@@ -317,7 +319,9 @@ static outcome let_in(oct_sched *s, oct_sched_seq *seq, uint32_t n_hits, uint32_
     const uint32_t whole = oct_kv_blocks_for(ahead, s->block_tokens);
     const uint32_t chunk = oct_kv_blocks_for(seq->n_computed + n, s->block_tokens);
     const uint32_t want = (seq->n_preemptions > 0 ? whole : chunk) - n_hits;
-    if ((uint64_t)want + n_hits_free + s->reserved > oct_kv_pool_n_free(s->pool)) return NO_BLOCKS;
+    if ((uint64_t)want + n_hits_free + s->reserved > oct_kv_pool_n_free(s->pool) ||
+        (s->running.n > 0 && OCT_FAULT(BLOCKS_NEW, 0)))
+        return NO_BLOCKS;
     /* What was found is taken before anything is acquired, which could hand it out. */
     oct_kv_table_adopt(&seq->table, s->pool, n_hits);
     const oct_status st = oct_kv_table_grow(&seq->table, s->pool, seq->n_computed + n);

@@ -68,6 +68,10 @@ CALL(attention, (octet_stream * s, const octet_attention_op *op), (s, op))
 CALL(act, (octet_stream * s, const octet_act_op *op), (s, op))
 CALL(gather, (octet_stream * s, const octet_gather_op *op), (s, op))
 CALL(sample, (octet_stream * s, const octet_sample_op *op), (s, op))
+CALL(feed, (octet_stream * s, const octet_feed_op *op), (s, op))
+CALL(event_create, (octet_device * d, octet_event **out), (d, out))
+CALL(event_record, (octet_stream * s, octet_event *e), (s, e))
+CALL(event_wait, (octet_event * e), (e))
 
 static void share(void) {
     const char *path = getenv("OCTET_FAULT_FILE");
@@ -105,5 +109,9 @@ EXPORT const octet_device_ops *octet_device_plugin_v1(const octet_host *host) {
     ops.act = fault_act;
     ops.gather = fault_gather;
     ops.sample = fault_sample;
+    ops.feed = fault_feed;
+    ops.event_create = fault_event_create;
+    ops.event_record = fault_event_record;
+    ops.event_wait = fault_event_wait;
     return &ops;
 }

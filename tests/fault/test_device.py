@@ -1,4 +1,4 @@
-"""Rows DV3, DV4, DV5, KV10 and OS2: a device that fails, is lost or never comes back."""
+"""Rows DV3, DV4, DV5, KV10 and OS2: a device that fails, is lost or never comes back; while steps overlap and not."""
 import http.client
 import json
 import mmap
@@ -71,22 +71,28 @@ class Load(unittest.TestCase):
     def test_DV3_no_memory_for_weights_and_cache(self):
         """What was wanted and what is free is told, for everything that loading makes."""
         seen, n = set(), 3
-        while True:
-            fault = Fault("memory", NO_ROOM, n)
-            r = octet("run", tiny_model(), "the a", "--raw", "--max-tokens", "1", "--device", PLUGIN,
-                      "-q", "int8", status=None, timeout=PATIENCE, env={**os.environ, **fault.env})
-            if not fault.happened():
-                break
+        while self.no_room(n, seen):
             n += 7
-            last = r.stderr.strip().splitlines()[-1]
-            self.assertEqual(r.returncode, 5, r.stderr)
-            found = re.search(r"^octet: error: .*no memory for (.*) \(got (\d+) bytes free, want "
-                              r"(\d+)\): fault in (\w+)_create$", last)
-            self.assertTrue(found, last)
-            self.assertEqual(int(found[2]), 4 << 30)
-            self.assertGreater(int(found[3]), 0)
-            seen.add(found[1])
+        for k in range(n - 6, n):  # the last of them one by one
+            self.no_room(k, seen)
         self.assertTrue({"weights", "KV cache"} <= seen, seen)
+
+    def no_room(self, n, seen):
+        """False: everything was made before the n-th call."""
+        fault = Fault("memory", NO_ROOM, n)
+        r = octet("run", tiny_model(), "the a", "--raw", "--max-tokens", "1", "--device", PLUGIN,
+                  "-q", "int8", status=None, timeout=PATIENCE, env={**os.environ, **fault.env})
+        if not fault.happened():
+            return False
+        last = r.stderr.strip().splitlines()[-1]
+        self.assertEqual(r.returncode, 5, r.stderr)
+        found = re.search(r"^octet: error: .*no memory for (.*) \(got (\d+) bytes free, want "
+                          r"(\d+)\): fault in (\w+)_create$", last)
+        self.assertTrue(found, last)
+        self.assertEqual(int(found[2]), 4 << 30)
+        self.assertGreater(int(found[3]), 0)
+        seen.add(found[1])
+        return True
 
     def test_DV1_refused_plug_ins(self):
         for name, words in (("./plugin.so", "relative path"), ("/nonexistent/x.so", "no such"),
@@ -113,12 +119,20 @@ class Load(unittest.TestCase):
         self.assertIn("device 7", r.stderr.strip().splitlines()[-1])
 
 
+IN_TURN, OVERLAP = ("--no-async-scheduling",), ("--async-scheduling",)
+
+
 class Step(Case):
+    flags = IN_TURN
+
     @classmethod
     def setUpClass(cls):
         cls.fault = Fault("step")
-        cls.server = start(cls.fault)
+        cls.server = start(cls.fault, *cls.flags)
         cls.server.known = cls.server.ask_known()
+
+    def test_steps_overlap_as_told(self):
+        self.assertIn("steps overlap" if self.flags == OVERLAP else "steps follow each other", self.server.log_text())
 
     def test_DV4_every_call_of_a_request(self):
         """A plain error fails the step's requests; the next one is answered as ever."""
@@ -163,7 +177,13 @@ class Step(Case):
         self.assertEqual(s.complete(**dict(LONG, max_tokens=2))[0], 200)
 
 
+class StepOverlap(Step):
+    flags = OVERLAP
+
+
 class Shutdown(unittest.TestCase):
+    flags = IN_TURN
+
     def test_DV4_every_call_while_ending(self):
         """Idle or with a stream that runs: the process ends in order whatever the device says."""
         for busy in (False, True):
@@ -171,7 +191,7 @@ class Shutdown(unittest.TestCase):
             while True:
                 n += 1
                 fault = Fault("ending")
-                server = start(fault, "--shutdown-timeout", "0")
+                server = start(fault, "--shutdown-timeout", "0", *self.flags)
                 stream = server.connect()
                 if busy:
                     stream.request("POST", "/v1/completions", json.dumps(dict(LONG, stream=True)),
@@ -188,7 +208,13 @@ class Shutdown(unittest.TestCase):
             print(f"busy {busy}: {n} ends")
 
 
+class ShutdownOverlap(Shutdown):
+    flags = OVERLAP
+
+
 class Lost(unittest.TestCase):
+    flags = IN_TURN
+
     def begin(self, server, bodies):
         answers = [None] * len(bodies)
 
@@ -225,7 +251,7 @@ class Lost(unittest.TestCase):
     def test_DV5_lost_device(self):
         """Every later call fails: all requests get their 500 and the process ends with 5."""
         fault = Fault("lost")
-        server = start(fault)
+        server = start(fault, *self.flags)
         threads, answers = self.begin(server, [LONG, dict(LONG, stream=True), dict(LONG, n=1)])
         fault.arm(EVER, 7)
         for t in threads:
@@ -235,7 +261,7 @@ class Lost(unittest.TestCase):
 
     def test_DV5_never_healthy_while_every_answer_fails(self):
         fault = Fault("lost2")
-        server = start(fault)
+        server = start(fault, *self.flags)
         seen = []
 
         def watch():
@@ -258,7 +284,7 @@ class Lost(unittest.TestCase):
 
     def test_DV5_KV10_call_that_never_returns(self):
         fault = Fault("stuck")
-        server = start(fault, "--stuck-timeout", "1", "--device-timeout", "3")
+        server = start(fault, "--stuck-timeout", "1", "--device-timeout", "3", *self.flags)
         threads, answers = self.begin(server, [LONG, dict(LONG, stream=True)])
         fault.arm(NEVER_RETURNS, 7)
         end = time.monotonic() + PATIENCE
@@ -275,7 +301,7 @@ class Lost(unittest.TestCase):
 
     def test_OS2_second_signal_while_the_device_hangs(self):
         fault = Fault("signal")
-        server = start(fault)
+        server = start(fault, *self.flags)
         thread = self.ask_in_vain(server)
         fault.arm(NEVER_RETURNS, 1)
         while not fault.happened():
@@ -312,6 +338,10 @@ class Lost(unittest.TestCase):
         p.send_signal(signal.SIGTERM)
         self.assertEqual(p.wait(PATIENCE), -signal.SIGTERM)
         self.assertLess(time.monotonic() - begin, SOON)
+
+
+class LostOverlap(Lost):
+    flags = OVERLAP
 
 
 if __name__ == "__main__":
