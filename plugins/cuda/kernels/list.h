@@ -1,0 +1,37 @@
+/*
+ * kernels/list.h - every kernel: the file it stands in (kernels/FILE.cu), its name without "oct_"
+ * and the struct of its arguments. A kernel that is not here is not found; one that is here and
+ * missing in its file fails as the device opens.
+ */
+#ifndef OCT_CUDA_LIST_H
+#define OCT_CUDA_LIST_H
+
+#include "rows.h"
+#include "weight_pack.h"
+
+/* kernels/FILE.cu that are compiled and embedded; files.cmake names the same. */
+#define OCT_CUDA_FILES(X) X(rows) X(norm) X(weight)
+
+/* FILE, NAME, PARAMS. Those of one NAME_C stay together, C ascending: they are chosen by adding. */
+/* clang-format off */
+#define OCT_CUDA_KERNELS(X) \
+    X(rows, embed, oct_embed_params) \
+    X(norm, norm_1, oct_norm_params) \
+    X(norm, norm_2, oct_norm_params) \
+    X(norm, norm_4, oct_norm_params) \
+    X(norm, norm_16, oct_norm_params) \
+    X(rows, quantize_1, oct_quantize_params) \
+    X(rows, quantize_2, oct_quantize_params) \
+    X(rows, quantize_4, oct_quantize_params) \
+    X(rows, quantize_16, oct_quantize_params) \
+    X(rows, act_1, oct_act_params) \
+    X(rows, act_2, oct_act_params) \
+    X(rows, act_4, oct_act_params) \
+    X(rows, act_16, oct_act_params) \
+    X(rows, gather, oct_gather_params) \
+    X(rows, softcap, oct_softcap_params) \
+    X(rows, feed, oct_feed_params) \
+    X(weight, weight_pack, oct_weight_pack_params)
+/* clang-format on */
+
+#endif
