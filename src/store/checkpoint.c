@@ -368,7 +368,7 @@ static const oct_tensor *find_vector(const oct_checkpoint *c, const char *name) 
     char alias[OCT_ERR_TEXT];
     if (t || !dot) return t;
     const int n = snprintf(alias, sizeof alias, "%.*s.module%s", (int)(dot - name), name, dot);
-    return n > 0 && (size_t)n < sizeof alias ? oct_checkpoint_find(c, alias) : NULL;
+    return (size_t)n < sizeof alias ? oct_checkpoint_find(c, alias) : NULL;
 }
 
 oct_status oct_checkpoint_vector(oct_checkpoint *c, oct_arena *arena, const char *name, uint64_t n,

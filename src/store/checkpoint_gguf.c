@@ -169,7 +169,8 @@ static oct_status add_expert(oct_checkpoint *c, const oct_tensor *from, size_t r
     t.rank = 2;
     t.shape[0] = from->shape[1] / n_parts;
     t.shape[1] = from->shape[2];
-    if (from->shape[1] % n_parts != 0 || !oct_tensor_measure(&t)) return bad_shape(c, from, err);
+    if (from->shape[1] % n_parts != 0) return bad_shape(c, from, err);
+    oct_tensor_measure_part(&t);
     t.offset = from->offset + ((uint64_t)e * n_parts + expert_parts[row].part) * t.bytes;
     expert_name(c->config.family, layer, e, row, last, name);
     return add_named(c, &t, name, err);
@@ -203,7 +204,7 @@ static oct_status add_tensor(oct_checkpoint *c, const oct_tensor *from, oct_err 
         t.rank = 2; /* a matrix of one row */
         t.shape[1] = t.shape[0];
         t.shape[0] = 1;
-        if (!oct_tensor_measure(&t)) return bad_shape(c, from, err);
+        oct_tensor_measure_part(&t);
     }
     return add_named(c, &t, name, err);
 }

@@ -223,7 +223,8 @@ static oct_status add_view(oct_checkpoint *c, const oct_tensor *t, const stack *
         v.shape[0] = rows;
     }
     v.name = (oct_str){oct_arena_strndup(&c->arena, name, (size_t)n), (size_t)n};
-    if (!v.name.ptr || !oct_tensor_measure(&v) || !oct_tensor_table_add(&c->table, &v))
+    oct_tensor_measure_part(&v);
+    if (!v.name.ptr || !oct_tensor_table_add(&c->table, &v))
         return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", c->path);
     return OCT_OK;
 }

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "store/config_parts.h"
 
 #define SILU .act_key = "hidden_act", .act = "silu"
@@ -198,10 +199,10 @@ const oct_family_row *oct_family_find_gguf(oct_str name, bool has_experts) {
 oct_status oct_family_unknown(const char *where, oct_str got, oct_err *err) {
     char known[384] = "";
     size_t at = 0;
-    for (int i = 0; i < OCT_FAMILY_COUNT && at < sizeof known - 1; i++) {
-        const int n = snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "",
+    for (int i = 0; i < OCT_FAMILY_COUNT; i++) {
+        at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "",
                                oct_families[i].architecture);
-        if (n > 0) at += (size_t)n;
+        OCT_ASSERT(at < sizeof known);
     }
     return OCT_FAIL(err, OCT_E_UNSUPPORTED,
                     "%s: architecture is not supported (got \"%.64s\", want one of %s)", where,
@@ -261,8 +262,9 @@ static oct_status check_factors(const float *factors, uint32_t n, const char *wh
 
 static oct_status check_rope(const oct_rope_config *r, const char *where, oct_err *err) {
     const uint32_t half = r->rotary_dim / 2;
-    if (!(isfinite(r->theta) && r->theta > 0))
-        return OCT_FAIL(err, OCT_E_CORRUPT, "%s: rope_theta must be above 0 (got %g)", where,
+    OCT_ASSERT(!(r->theta <= 0) && !(r->attention_factor <= 0)); /* of positive factors */
+    if (!isfinite(r->theta))
+        return OCT_FAIL(err, OCT_E_CORRUPT, "%s: rope_theta must be finite (got %g)", where,
                         r->theta);
     if (r->type == OCT_ROPE_YARN && !(r->theta > 1))
         return OCT_FAIL(err, OCT_E_CORRUPT, "%s: rope_theta must be above 1 with yarn (got %g)",
@@ -271,8 +273,8 @@ static oct_status check_rope(const oct_rope_config *r, const char *where, oct_er
         return OCT_FAIL(err, OCT_E_CORRUPT,
                         "%s: high_freq_factor must be above low_freq_factor (got %g and %g)", where,
                         r->high_freq_factor, r->low_freq_factor);
-    if (!(isfinite(r->attention_factor) && r->attention_factor > 0))
-        return OCT_FAIL(err, OCT_E_CORRUPT, "%s: attention_factor must be above 0 (got %g)", where,
+    if (!isfinite(r->attention_factor))
+        return OCT_FAIL(err, OCT_E_CORRUPT, "%s: attention_factor must be finite (got %g)", where,
                         r->attention_factor);
     if (r->type == OCT_ROPE_FACTORS || r->type == OCT_ROPE_LONG)
         OCT_TRY(check_factors(r->factors, half, where, err));
@@ -303,7 +305,8 @@ static oct_status check_scales(const oct_model_config *c, const char *where, oct
 
 static oct_status check_experts(const oct_model_config *c, const char *where, oct_err *err) {
     if (c->n_experts == 0) return OCT_OK;
-    if (c->n_experts_used < 1 || c->n_experts_used > c->n_experts)
+    OCT_ASSERT(c->n_experts_used >= 1);
+    if (c->n_experts_used > c->n_experts)
         return OCT_FAIL(err, OCT_E_CORRUPT,
                         "%s: num_experts_per_tok must be from 1 to the number of experts (got %u "
                         "of %u)",
@@ -317,7 +320,8 @@ static oct_status check_experts(const oct_model_config *c, const char *where, oc
 
 static oct_status check_id(const char *where, const char *what, int32_t id, uint32_t vocab,
                            oct_err *err) {
-    if (id >= 0 && (uint32_t)id < vocab) return OCT_OK;
+    OCT_ASSERT(id >= 0);
+    if ((uint32_t)id < vocab) return OCT_OK;
     return OCT_FAIL(err, OCT_E_CORRUPT, "%s: %s is outside the vocabulary (got %d, want below %u)",
                     where, what, id, vocab);
 }

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/assert.h"
 #include "base/log.h"
 #include "codec/json.h"
 #include "store/scheme_parts.h"
@@ -272,7 +273,13 @@ oct_status oct_scheme_kv(oct_scheme *s, oct_arena *arena, const char *attn, uint
 
 bool oct_scheme_join(char out[OCT_SCHEME_NAME], const char *prefix, const char *tail) {
     const int n = snprintf(out, OCT_SCHEME_NAME, "%s%s", prefix, tail);
-    return n > 0 && n < OCT_SCHEME_NAME;
+    return n < OCT_SCHEME_NAME;
+}
+
+void oct_scheme_name_of(char out[OCT_SCHEME_NAME], const char *prefix, const char *tail) {
+    const bool fits = oct_scheme_join(out, prefix, tail);
+    OCT_ASSERT(fits);
+    (void)fits;
 }
 
 const oct_tensor *oct_scheme_find(const oct_scheme *s, const char *prefix, const char *tail) {

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "codec/json.h"
+#include "store/config_parts.h"
 #include "store/scheme_parts.h"
 
 enum { MAX_NAMED_GROUPS = 1024 };
@@ -100,11 +101,11 @@ static oct_status read_args(const json_t *q, const char *key, ct_args *a, oct_er
     if (dynamic && !json_is_null(dynamic) && !json_is_boolean(dynamic))
         return refuse(key, "dynamic", dynamic, "true or false", err);
     a->dynamic = json_is_true(dynamic);
-    oct_status st = oct_json_get_str(q, "type", key, &type, err);
-    if (st == OCT_OK) st = oct_json_get_bool(q, "symmetric", key, &a->symmetric, err);
-    if (st == OCT_OK) st = oct_json_get_i64(q, "num_bits", key, 1, 64, &a->bits, err);
-    if (st == OCT_OK) st = oct_json_get_i64(q, "group_size", key, -1, 1 << 20, &a->group_size, err);
-    if (st != OCT_OK) return st == OCT_E_INVALID ? OCT_E_CORRUPT : st;
+    OCT_TRY(oct_config_as_file(oct_json_get_str(q, "type", key, &type, err)));
+    OCT_TRY(oct_config_as_file(oct_json_get_bool(q, "symmetric", key, &a->symmetric, err)));
+    OCT_TRY(oct_config_as_file(oct_json_get_i64(q, "num_bits", key, 1, 64, &a->bits, err)));
+    OCT_TRY(oct_config_as_file(
+        oct_json_get_i64(q, "group_size", key, -1, 1 << 20, &a->group_size, err)));
     a->is_float = oct_str_is(type, "float");
     if (!a->is_float && !oct_str_is(type, "int"))
         return refuse(key, "type", json_object_get(q, "type"), "int or float", err);

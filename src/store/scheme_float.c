@@ -5,9 +5,8 @@ oct_status oct_scheme_float_linear(oct_scheme *s, oct_arena *arena, const char *
                                    bool need_bias, oct_linear_source *io, oct_err *err) {
     char name[OCT_SCHEME_NAME];
     const uint64_t shape[2] = {io->n, io->k};
-    const oct_tensor *weight = oct_scheme_join(name, prefix, ".weight")
-                                   ? oct_checkpoint_need(s->ckpt, name, 2, shape)
-                                   : NULL;
+    oct_scheme_name_of(name, prefix, ".weight");
+    const oct_tensor *weight = oct_checkpoint_need(s->ckpt, name, 2, shape);
     OCT_TRY(oct_scheme_values(s, arena, prefix, ".bias", io->n, OCT_VALUE_FINITE, !need_bias,
                               &io->bias, err));
     if (!weight || (need_bias && !io->bias)) return OCT_OK;

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "codec/json.h"
+#include "store/config_parts.h"
 #include "store/scheme_parts.h"
 
 static const char where[] = "config.json: quantization_config";
@@ -140,10 +141,10 @@ static oct_status fp8_open(oct_scheme *s, oct_err *err) {
         r->scale_tail = ".weight_scale_inv";
     OCT_TRY(fp8_input(config, r, err));
     if (!fbgemm) return OCT_OK;
-    const oct_status got =
-        oct_json_get_f64(config, "activation_scale_ub", where, 1e-30, 1e30, &bound, err);
+    OCT_TRY(oct_config_as_file(
+        oct_json_get_f64(config, "activation_scale_ub", where, 1e-30, 1e30, &bound, err)));
     r->act_max = (float)bound;
-    return got == OCT_E_INVALID ? OCT_E_CORRUPT : got;
+    return OCT_OK;
 }
 
 static oct_status w8a8_open(oct_scheme *s, oct_err *err) {

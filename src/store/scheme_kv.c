@@ -42,18 +42,17 @@ static const kv_names *find_names(const oct_scheme *s, const char *attn) {
 /* Values of one operand as one a channel. *grain is made finer if need be. */
 static oct_status read_channels(oct_scheme *s, oct_arena *arena, const char *attn, const char *tail,
                                 const oct_kv_rule *rule, uint32_t n_heads, uint32_t head_dim,
-                                oct_value_rule values, bool optional, oct_kv_grain *grain,
-                                const float **out, oct_err *err) {
+                                oct_kv_grain *grain, const float **out, oct_err *err) {
     const uint32_t n = n_heads * head_dim;
     const oct_tensor *t = oct_scheme_find(s, attn, tail);
     const uint64_t count = t ? t->n_rows * t->row_elems : 0;
-    oct_kv_grain is = count == 1                         ? OCT_KV_GRAIN_TENSOR
-                      : count == n_heads && n_heads != n ? OCT_KV_GRAIN_HEAD
-                      : count == n                       ? OCT_KV_GRAIN_CHANNEL
-                                                         : rule->grain;
+    oct_kv_grain is = count == 1         ? OCT_KV_GRAIN_TENSOR
+                      : count == n_heads ? OCT_KV_GRAIN_HEAD
+                      : count == n       ? OCT_KV_GRAIN_CHANNEL
+                                         : rule->grain;
     if (!rule->any_grain && is > rule->grain) is = rule->grain; /* finer than declared: noted */
     const uint32_t want[] = {1, n_heads, n};
-    OCT_TRY(oct_scheme_values(s, arena, attn, tail, want[is], values, optional, out, err));
+    OCT_TRY(oct_scheme_values(s, arena, attn, tail, want[is], OCT_VALUE_SCALE, false, out, err));
     if (!*out) return OCT_OK;
     if (is > *grain) *grain = is;
     if (is == OCT_KV_GRAIN_CHANNEL) return OCT_OK;
@@ -61,25 +60,6 @@ static oct_status read_channels(oct_scheme *s, oct_arena *arena, const char *att
     if (!v) return OCT_FAIL(err, OCT_E_NOMEM, "%s%s: no memory", attn, tail);
     for (uint32_t i = 0; i < n; i++) v[i] = (*out)[is == OCT_KV_GRAIN_TENSOR ? 0 : i / head_dim];
     *out = v;
-    return OCT_OK;
-}
-
-static oct_status read_offsets(oct_scheme *s, oct_arena *arena, const char *attn,
-                               const kv_names *names, const oct_kv_rule *rule, uint32_t n_heads,
-                               uint32_t head_dim, oct_kv_source *out, oct_err *err) {
-    const uint64_t n = (uint64_t)n_heads * head_dim;
-    oct_kv_grain grain = out->grain;
-    const float *k, *v;
-    if (!rule->offsets) {
-        OCT_TRY(oct_scheme_check_zero(s, attn, names->k_zero, err));
-        return oct_scheme_check_zero(s, attn, names->v_zero, err);
-    }
-    OCT_TRY(read_channels(s, arena, attn, names->k_zero, rule, n_heads, head_dim, OCT_VALUE_OFFSET,
-                          true, &grain, &k, err));
-    OCT_TRY(read_channels(s, arena, attn, names->v_zero, rule, n_heads, head_dim, OCT_VALUE_OFFSET,
-                          true, &grain, &v, err));
-    out->k_offset = oct_scheme_null_if_zero(k, n);
-    out->v_offset = oct_scheme_null_if_zero(v, n);
     return OCT_OK;
 }
 
@@ -116,11 +96,12 @@ oct_status oct_scheme_kv_scales(oct_scheme *s, oct_arena *arena, const char *att
     if (!names && !rule->need) return OCT_OK;
     if (!names) names = &spellings[0];
     out->grain = OCT_KV_GRAIN_TENSOR;
-    OCT_TRY(read_channels(s, arena, attn, names->k, rule, n_kv_heads, head_dim, OCT_VALUE_SCALE,
-                          false, &out->grain, &out->k_scale, err));
-    OCT_TRY(read_channels(s, arena, attn, names->v, rule, n_kv_heads, head_dim, OCT_VALUE_SCALE,
-                          false, &out->grain, &out->v_scale, err));
-    OCT_TRY(read_offsets(s, arena, attn, names, rule, n_kv_heads, head_dim, out, err));
+    OCT_TRY(read_channels(s, arena, attn, names->k, rule, n_kv_heads, head_dim, &out->grain,
+                          &out->k_scale, err));
+    OCT_TRY(read_channels(s, arena, attn, names->v, rule, n_kv_heads, head_dim, &out->grain,
+                          &out->v_scale, err));
+    OCT_TRY(oct_scheme_check_zero(s, attn, names->k_zero, err));
+    OCT_TRY(oct_scheme_check_zero(s, attn, names->v_zero, err));
     consume_others(s, attn);
     if (!out->k_scale || !out->v_scale) {
         *out = (oct_kv_source){0}; /* noted */

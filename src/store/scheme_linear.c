@@ -18,6 +18,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/assert.h"
 #include "base/log.h"
 #include "store/scheme_parts.h"
 
@@ -74,9 +75,8 @@ static const oct_tensor *need_packed(oct_scheme *s, const char *own, const oct_l
     char name[OCT_SCHEME_NAME];
     const uint64_t shape[2] = {io->n, (io->k + 3) / 4};
     oct_checkpoint_consume(s->ckpt, oct_scheme_find(s, own, ".weight_shape"));
-    return oct_scheme_join(name, own, ".weight_packed")
-               ? oct_checkpoint_need_as(s->ckpt, name, OCT_DTYPE_I32, 2, shape)
-               : NULL;
+    oct_scheme_name_of(name, own, ".weight_packed");
+    return oct_checkpoint_need_as(s->ckpt, name, OCT_DTYPE_I32, 2, shape);
 }
 
 static const oct_tensor *need_weight(oct_scheme *s, const char *own, const oct_linear_rule *rule,
@@ -85,9 +85,8 @@ static const oct_tensor *need_weight(oct_scheme *s, const char *own, const oct_l
     const uint64_t shape[2] = {io->n, io->k};
     const oct_dtype dtype = rule->kind == OCT_LINEAR_FP8 ? OCT_DTYPE_F8_E4M3 : OCT_DTYPE_I8;
     if (rule->packed) return need_packed(s, own, io);
-    return oct_scheme_join(name, own, ".weight")
-               ? oct_checkpoint_need_as(s->ckpt, name, dtype, 2, shape)
-               : NULL;
+    oct_scheme_name_of(name, own, ".weight");
+    return oct_checkpoint_need_as(s->ckpt, name, dtype, 2, shape);
 }
 
 /* ---- static inputs --------------------------------------------------------------------------- */
@@ -157,8 +156,7 @@ static oct_status merge_experts(oct_scheme *s, oct_arena *arena, const char *own
             input_range one;
             bool got;
             const int n = snprintf(name, sizeof name, "%s%u.%s", head, e, names[which][p]);
-            if (n < 0 || n >= OCT_SCHEME_NAME || !oct_scheme_find(s, name, ".input_scale"))
-                continue;
+            if (n >= OCT_SCHEME_NAME || !oct_scheme_find(s, name, ".input_scale")) continue;
             any = true;
             OCT_TRY(read_input(s, arena, name, offset_ok, &one, &got, err));
             if (!got) continue;
@@ -180,7 +178,8 @@ static oct_status merge_experts(oct_scheme *s, oct_arena *arena, const char *own
 
 static oct_status sum_rows(oct_scheme *s, const oct_linear_source *io, float zero, int32_t *out,
                            oct_err *err) {
-    const uint64_t step = SUM_BYTES / io->k ? SUM_BYTES / io->k : 1;
+    OCT_ASSERT(io->k <= SUM_BYTES);
+    const uint64_t step = SUM_BYTES / io->k; /* rows */
     const uint64_t bytes = step * io->k;
     int8_t *rows = oct_alloc(s->mem, bytes, 1);
     if (!rows) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", io->weight->name.ptr);

@@ -258,22 +258,22 @@ static oct_status matches(oct_name_list *l, const name_pattern *p, const char *n
 }
 
 oct_status oct_name_list_has(oct_name_list *l, const char *name, bool *hit, oct_err *err) {
-    *hit = l && has_exact(l, name);
-    for (size_t i = 0; l && !*hit && i < l->n_patterns; i++)
+    *hit = has_exact(l, name);
+    for (size_t i = 0; !*hit && i < l->n_patterns; i++)
         OCT_TRY(matches(l, &l->patterns[i], name, hit, err));
     return OCT_OK;
 }
 
 oct_status oct_name_list_has_word(oct_name_list *l, const char *name, const char *word, bool *hit,
                                   oct_err *err) {
-    *hit = l && has_exact(l, name);
-    for (size_t i = 0; l && !*hit && i < l->n_patterns; i++)
+    *hit = has_exact(l, name);
+    for (size_t i = 0; !*hit && i < l->n_patterns; i++)
         if (strstr(l->patterns[i].text, word)) OCT_TRY(matches(l, &l->patterns[i], name, hit, err));
     return OCT_OK;
 }
 
 bool oct_name_list_spells(const oct_name_list *l, const char *name) {
-    for (size_t i = 0; l && i < l->n_exact; i++)
+    for (size_t i = 0; i < l->n_exact; i++)
         if (strcasecmp(l->exact[i], name) == 0) return true;
     return false;
 }

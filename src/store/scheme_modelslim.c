@@ -168,7 +168,7 @@ static oct_status check_kv(oct_scheme *s, slim_cache cache, oct_err *err) {
         s->has_kv = true;
         const int n = snprintf(other, sizeof other, "%.*s%s", (int)(name.len - strlen(k_tail)),
                                name.ptr, is_k ? v_tail : k_tail);
-        if (n < 0 || n >= OCT_SCHEME_NAME || !oct_checkpoint_find(s->ckpt, other))
+        if (n >= OCT_SCHEME_NAME || !oct_checkpoint_find(s->ckpt, other))
             return OCT_FAIL(err, OCT_E_CORRUPT, "%s: tensor %.128s is missing (%.128s is there)",
                             oct_path_base(s->ckpt->path), other, name.ptr);
     }
@@ -192,10 +192,10 @@ static oct_status modelslim_open(oct_scheme *s, oct_err *err) {
 /* "A" or "A.qkv_proj" with k_proj below it. */
 static bool cache_owner(const oct_scheme *s, const char *attn, char out[OCT_SCHEME_NAME]) {
     static const char *const below[] = {"", ".qkv_proj", ".W_pack", ".query_key_value"};
-    for (size_t i = 0; i < OCT_COUNT(below); i++)
-        if (oct_scheme_join(out, attn, below[i]) &&
-            oct_scheme_find(s, out, ".k_proj.kv_cache_scale"))
-            return true;
+    for (size_t i = 0; i < OCT_COUNT(below); i++) {
+        oct_scheme_name_of(out, attn, below[i]);
+        if (oct_scheme_find(s, out, ".k_proj.kv_cache_scale")) return true;
+    }
     return false;
 }
 
@@ -224,7 +224,7 @@ static oct_status spread_heads(oct_scheme *s, oct_arena *arena, const char *attn
     const oct_tensor *t = oct_scheme_find(s, attn, tail);
     const uint32_t n_heads = s->ckpt->config.n_heads;
     const uint64_t count = t ? t->n_rows * t->row_elems : n_kv;
-    const uint32_t given = count == n_heads && n_heads % n_kv == 0 ? n_heads : n_kv;
+    const uint32_t given = count == n_heads ? n_heads : n_kv; /* a multiple of n_kv */
     const float *v;
     *out = NULL;
     OCT_TRY(oct_scheme_values(s, arena, attn, tail, given, rule, optional, &v, err));

@@ -25,6 +25,7 @@
 #include "codec/json.h"
 #include "quant/contract.h"
 #include "quant/float_types.h"
+#include "store/config_parts.h"
 #include "store/scheme_parts.h"
 
 /* The int8 matrix; NULL (noted) when it is absent or misshapen. */
@@ -34,9 +35,8 @@ static const oct_tensor *need_weight(oct_scheme *s, const char *prefix,
     const uint64_t shape[2] = {io->n, io->k};
     const oct_tensor *packed = oct_scheme_find(s, prefix, ".weight_packed");
     const bool is_packed = packed && !oct_scheme_find(s, prefix, ".weight");
-    return oct_scheme_join(name, prefix, is_packed ? ".weight_packed" : ".weight")
-               ? oct_checkpoint_need_as(s->ckpt, name, OCT_DTYPE_I8, 2, shape)
-               : NULL;
+    oct_scheme_name_of(name, prefix, is_packed ? ".weight_packed" : ".weight");
+    return oct_checkpoint_need_as(s->ckpt, name, OCT_DTYPE_I8, 2, shape);
 }
 
 /* Tensors of the other reading of the same projection are known, though not needed. */
@@ -87,9 +87,8 @@ static oct_status read_deq_scale(oct_scheme *s, oct_arena *arena, const char *pr
 static oct_status read_quant_bias(oct_scheme *s, oct_arena *arena, const char *prefix,
                                   oct_linear_source *io, oct_err *err) {
     char name[OCT_SCHEME_NAME];
-    const oct_tensor *t = oct_scheme_join(name, prefix, ".quant_bias")
-                              ? oct_checkpoint_need_as(s->ckpt, name, OCT_DTYPE_I32, 1, &io->n)
-                              : NULL;
+    oct_scheme_name_of(name, prefix, ".quant_bias");
+    const oct_tensor *t = oct_checkpoint_need_as(s->ckpt, name, OCT_DTYPE_I32, 1, &io->n);
     if (!t) return OCT_OK;
     int32_t *v = oct_arena_alloc(arena, io->n, sizeof *v);
     if (!v) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", name);
@@ -148,9 +147,8 @@ static oct_status weight_only_linear(oct_scheme *s, oct_arena *arena, const char
                                      bool need_bias, oct_linear_source *io, oct_err *err) {
     int64_t group = 0;
     const oct_tensor *weight = need_weight(s, prefix, io);
-    oct_status st = oct_json_get_i64(s->ckpt->description, "group_size", s->ckpt->description_name,
-                                     0, 1 << 20, &group, err);
-    if (st != OCT_OK) return st == OCT_E_INVALID ? OCT_E_CORRUPT : st;
+    OCT_TRY(oct_config_as_file(oct_json_get_i64(
+        s->ckpt->description, "group_size", s->ckpt->description_name, 0, 1 << 20, &group, err)));
     const uint64_t per_row = group ? (io->k + (uint64_t)group - 1) / (uint64_t)group : 1;
     const float *scale;
     OCT_TRY(oct_scheme_values(s, arena, prefix, ".weight_scale", io->n * per_row, OCT_VALUE_COLUMN,
@@ -298,8 +296,9 @@ static oct_status by_scheme(oct_scheme *s, oct_arena *arena, const char *prefix,
 oct_status oct_scheme_modelslim_linear(oct_scheme *s, oct_arena *arena, const char *prefix,
                                        bool need_bias, oct_linear_source *io, oct_err *err) {
     char inner[OCT_SCHEME_NAME];
-    if (!oct_scheme_find(s, prefix, ".div.mul_scale") || !oct_scheme_join(inner, prefix, ".linear"))
+    if (!oct_scheme_find(s, prefix, ".div.mul_scale"))
         return by_scheme(s, arena, prefix, need_bias, io, err);
+    oct_scheme_name_of(inner, prefix, ".linear");
     OCT_TRY(oct_scheme_values(s, arena, prefix, ".div.mul_scale", io->k, OCT_VALUE_FINITE, false,
                               &io->input_mul, err));
     OCT_TRY(by_scheme(s, arena, inner, need_bias, io, err));

@@ -79,8 +79,10 @@ struct oct_scheme {
 extern const oct_scheme_ops oct_scheme_float, oct_scheme_modelslim, oct_scheme_quark,
     oct_scheme_compressed, oct_scheme_fp8, oct_scheme_w8a8_int8, oct_scheme_blockwise_int8;
 
-/* out = prefix + tail; false when it does not fit (no such tensor is asked for). */
+/* out = prefix + tail; false when it does not fit: the prefix is made from a stranger's name. */
 bool oct_scheme_join(char out[OCT_SCHEME_NAME], const char *prefix, const char *tail);
+/* The same for a projection or an attention that the model asked for, whose names fit. */
+void oct_scheme_name_of(char out[OCT_SCHEME_NAME], const char *prefix, const char *tail);
 /* The tensor prefix + tail, or NULL. */
 const oct_tensor *oct_scheme_find(const oct_scheme *s, const char *prefix, const char *tail);
 /* The weight of a projection under any of its names (.weight, .weight_packed), or NULL. */
@@ -141,7 +143,6 @@ typedef struct oct_kv_rule {
     bool any_grain;  /* grain is not known */
     bool need;       /* missing scales are an error, else the layer stays float */
     bool offer_only; /* not asked for by the checkpoint */
-    bool offsets;    /* zero points other than 0 are allowed (INT8) */
 } oct_kv_rule;
 
 /* The scales of an attention layer, under the names of any writer. */

@@ -50,8 +50,8 @@ oct_status oct_scheme_values(oct_scheme *s, oct_arena *arena, const char *prefix
         [OCT_VALUE_OFFSET] = "a whole number from -128 to 127",
     };
     char name[OCT_SCHEME_NAME];
-    const oct_tensor *t =
-        oct_scheme_join(name, prefix, tail) ? oct_checkpoint_find(s->ckpt, name) : NULL;
+    oct_scheme_name_of(name, prefix, tail);
+    const oct_tensor *t = oct_checkpoint_find(s->ckpt, name);
     *out = NULL;
     if (!t) {
         if (!optional) oct_checkpoint_note(s->ckpt, "%s is missing", name);

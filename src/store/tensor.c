@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 
+#include "base/assert.h"
 #include "base/checked.h"
 
 static const struct {
@@ -50,12 +51,18 @@ bool oct_tensor_measure(oct_tensor *t) {
     t->n_rows = 1;
     t->row_elems = t->rank ? t->shape[t->rank - 1] : 1;
     for (uint32_t d = 0; d < t->rank; d++) {
+        t->n_rows = all;
         if (!oct_mul_u64(all, t->shape[d], &all)) return false;
-        if (d + 1 < t->rank && !oct_mul_u64(t->n_rows, t->shape[d], &t->n_rows)) return false;
     }
     if (t->row_elems % elems != 0) return false;
     return oct_mul_u64(t->row_elems / elems, bytes, &t->row_bytes) &&
            oct_mul_u64(t->row_bytes, t->n_rows, &t->bytes);
+}
+
+void oct_tensor_measure_part(oct_tensor *t) {
+    const bool fits = oct_tensor_measure(t);
+    OCT_ASSERT(fits);
+    (void)fits;
 }
 
 bool oct_tensor_has_shape(const oct_tensor *t, uint32_t rank, const uint64_t *shape) {

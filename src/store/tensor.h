@@ -80,6 +80,8 @@ bool oct_dtype_is_real(oct_dtype t);
 /* Fills n_rows, row_elems, row_bytes and bytes from dtype, rank and shape. False when a product
  * overflows or a row is not made of whole blocks. */
 bool oct_tensor_measure(oct_tensor *t);
+/* The same for whole rows of a tensor that was measured: they fit. */
+void oct_tensor_measure_part(oct_tensor *t);
 
 /* True when t has exactly these dimensions. */
 bool oct_tensor_has_shape(const oct_tensor *t, uint32_t rank, const uint64_t *shape);

@@ -32,7 +32,6 @@ bool oct_tensor_table_add(oct_tensor_table *t, const oct_tensor *tensor) {
 
 static int by_place(const void *left, const void *right) {
     const oct_tensor *a = left, *b = right;
-    if (a->file != b->file) return a->file < b->file ? -1 : 1;
     if (a->offset != b->offset) return a->offset < b->offset ? -1 : 1;
     return a->bytes < b->bytes ? -1 : a->bytes > b->bytes;
 }

@@ -21,7 +21,7 @@ void oct_tensor_table_fini(oct_tensor_table *t); /* accepts a zeroed one */
 
 /* Appends a copy. False: no memory. Not after index. */
 OCT_MUST_CHECK bool oct_tensor_table_add(oct_tensor_table *t, const oct_tensor *tensor);
-/* Sorts by place: shard, then offset, then size. Before index. */
+/* Sorts the tensors of one file by place: offset, then size. Before index. */
 void oct_tensor_table_sort(oct_tensor_table *t);
 /* Makes find possible. *twice (may be NULL) is a tensor whose name another one has too, or NULL.
  * False: no memory. */

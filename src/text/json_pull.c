@@ -28,7 +28,7 @@ char oct_pull_peek(oct_pull *j) {
 }
 
 oct_status oct_pull_expect(oct_pull *j, char c) {
-    if (oct_pull_peek(j) != c || j->p == j->end) {
+    if (oct_pull_peek(j) != c) { /* c is no NUL, which is what the end gives */
         const char what[] = {'n', 'o', ' ', '\'', c, '\'', '\0'};
         return oct_pull_fail(j, what);
     }
@@ -125,7 +125,7 @@ oct_status oct_pull_integer(oct_pull *j, int64_t *out) {
     (void)oct_pull_peek(j);
     const char *from = j->p;
     while (j->p < j->end && (*j->p == '-' || (*j->p >= '0' && *j->p <= '9'))) j->p++;
-    const bool more = j->p < j->end && strchr(".eE+", *j->p) != NULL && *j->p != '\0';
+    const bool more = j->p < j->end && memchr(".eE+", *j->p, 4) != NULL;
     if (more || !oct_parse_i64((oct_str){from, (size_t)(j->p - from)}, out))
         return oct_pull_fail(j, "no integer");
     return OCT_OK;
