@@ -373,10 +373,25 @@ static int32_t capture_begin(octet_stream *s) {
     return OCTET_OK;
 }
 
+/* Room for what it holds and no more: dozens are kept for as long as the device, and each that was
+ * too large would be one more place of the heap with untouched pages. */
+static void shrink(octet_graph *g) {
+    const oct_allocator *mem = g->dev->mem;
+    command *exact = g->n > 0 && g->n < g->cap ? oct_alloc(mem, g->n, sizeof *exact) : NULL;
+    if (!exact) return; /* without memory it stays as it is */
+    memcpy(exact, g->commands, g->n * sizeof *exact);
+    oct_free(mem, g->commands, g->cap, sizeof *exact);
+    g->commands = exact;
+    g->cap = g->n;
+}
+
 static int32_t capture_end(octet_stream *s, octet_graph **out) {
     *out = s->recording;
     s->recording = NULL;
-    if (*out) return OCTET_OK;
+    if (*out) {
+        shrink(*out);
+        return OCTET_OK;
+    }
     quiet(s->dev);
     return CPU_FAIL(s->dev, OCT_E_INVALID, "capture: not begun");
 }

@@ -4,6 +4,7 @@
  * instruction sets and thread counts agree is conform_cpu's business. Attention:
  * test_device_attention.c; experts: test_device_experts.c.
  */
+#include <malloc.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -650,6 +651,30 @@ static void replay_sees_what_the_buffers_hold_by_then(void **st) {
     finish(&f);
 }
 
+/* Models keep dozens of recordings. (A sanitizer's heap says 0 of itself.) */
+static void a_recording_is_as_large_as_what_it_holds(void **st) {
+    (void)st;
+    enum { GRAPHS = 100 };
+    fixture f = open_with(1);
+    const octet_ref x = put(&f, NULL, 16);
+    octet_graph *g[GRAPHS];
+    const struct mallinfo2 before = mallinfo2();
+    for (int i = 0; i < GRAPHS; i++) {
+        good(&f, f.d->ops->capture_begin(f.s));
+        for (int k = 0; k < 3 * (i % 2); k++) good(&f, f.d->ops->fill(f.s, x, (uint8_t)i, 16));
+        good(&f, f.d->ops->capture_end(f.s, &g[i]));
+    }
+    const struct mallinfo2 after = mallinfo2();
+    assert_true(after.uordblks + after.hblkhd < before.uordblks + before.hblkhd + GRAPHS * 4096);
+    uint8_t got[16];
+    good(&f, f.d->ops->replay(f.s, g[99]));
+    good(&f, f.d->ops->replay(f.s, g[0])); /* of nothing */
+    get(&f, got, x, sizeof got);
+    assert_int_equal(got[15], 99);
+    for (int i = 0; i < GRAPHS; i++) f.d->ops->graph_destroy(g[i]);
+    finish(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_reads_as_zero_and_keeps_its_bounds),
@@ -668,6 +693,7 @@ int main(void) {
         cmocka_unit_test(softcap_bends_logits_in_place),
         cmocka_unit_test(sampler_gets_its_tables),
         cmocka_unit_test(replay_sees_what_the_buffers_hold_by_then),
+        cmocka_unit_test(a_recording_is_as_large_as_what_it_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
