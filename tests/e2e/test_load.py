@@ -1,19 +1,23 @@
-"""Rows HT9, SM2 and SM5 in numbers: silent crowds, clients that leave, many streams.
+"""Rows HT9, SM2, SM4 and SM5 in numbers: silent crowds, clients that leave, many streams.
 
-OCTET_DISCONNECTS and OCTET_STREAMS raise the counts (the target `long` takes 10,000 and 256).
+OCTET_DISCONNECTS, OCTET_STREAMS and OCTET_ROUNDS raise the counts (the target `long` takes 10,000,
+256 and 5); OCTET_SEED makes other streams.
 """
-import json
 import os
-import random
 import resource
 import socket
 import threading
 import time
+import unittest
 
-from harness import SANITIZED, SOON, STORY, Case, in_parallel, main
+import swarm
+from harness import PRELOAD, SANITIZED, SOON, Case, Server, main, preloaded
+from remains import Remains, watched
+from swarm import CLOSE, HALF, RESET, Asker, Call, Swarm, post
 
-N_DISCONNECTS = int(os.environ.get("OCTET_DISCONNECTS", "300"))
-N_STREAMS = int(os.environ.get("OCTET_STREAMS", "64" if SANITIZED else "128"))
+N_DISCONNECTS = int(os.environ.get("OCTET_DISCONNECTS", "200" if SANITIZED else "500"))
+N_STREAMS = int(os.environ.get("OCTET_STREAMS", "64" if SANITIZED else "256"))
+N_ROUNDS = int(os.environ.get("OCTET_ROUNDS", "1"))
 
 
 def raise_descriptors():
@@ -89,81 +93,164 @@ class Crowd(Case):
 
 
 class Leaving(Case):
+    """A few run, many wait, prompts take several steps; clients leave in each of these states."""
+    flags = ("--max-num-seqs", "8", "--max-num-batched-tokens", "128", "--async-scheduling",
+             "--enforce-eager", "--num-gpu-blocks-override", "600")
+    seed = 5
+    heap_kib = 256  # of the 26 bytes for each of ten thousand: no piece is lost each time
+
+    @classmethod
+    def setUpClass(cls):
+        # Pieces that threads keep for themselves, up to 200 KiB each, count as in use; here none do.
+        cls.env = dict(watched(), GLIBC_TUNABLES="glibc.malloc.tcache_count=0")
+        cls.server = Server(*cls.flags, env=cls.env)
+        cls.server.known = cls.server.ask_known()
+
+    def clients(self, asker, n):
+        r, out = asker.rng, []
+        for _ in range(n):
+            path, body = asker.body()
+            body.update(max_tokens=3000, ignore_eos=True, temperature=1, n=r.choice((1, 1, 2, 3)))
+            body.pop("stop", None)
+            raw = post(path, body)
+            call = Call(raw, how=r.choice((CLOSE, RESET, HALF)),
+                        piece=r.choice((1, 100, 65536)))
+            kind = r.random()
+            if kind < 0.25:
+                call.cut = r.randint(0, len(raw))
+            elif kind < 0.5:
+                call.after = r.expovariate(1 / 0.03)  # waiting, in the prompt, or later
+            else:
+                call.leave = int(r.expovariate(1 / 4000))
+            out.append(call)
+        return out
+
     def test_SM2_disconnects_at_random_bytes(self):
-        """Nothing stays behind: requests, cache blocks, descriptors, memory."""
-        s = self.server
-        rng = random.Random(5)
-        print(f"seed 5, {N_DISCONNECTS} disconnects")
-
-        def fds():
-            return len(os.listdir(f"/proc/{s.process.pid}/fd"))
-
-        def one(body, cut, read, how):
-            whole = (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json"
-                     b"\r\nContent-Length: %d\r\n\r\n" % len(body)) + body
-            with socket.create_connection(("127.0.0.1", s.port), timeout=60) as c:
-                c.sendall(whole[:cut] if cut else whole)
-                while read > 0 and not cut:
-                    got = c.recv(min(read, 4096))
-                    if not got:
-                        raise AssertionError("closed by the server")
-                    read -= len(got)
-                if how == 1:
-                    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-                if how == 2:
-                    c.shutdown(socket.SHUT_WR)
-                    try:
-                        while c.recv(65536):
-                            pass
-                    except ConnectionError:
-                        pass
-
-        def some(n):
-            jobs = []
-            for _ in range(n):
-                body = json.dumps({"prompt": "the a" * rng.randint(1, 30), "max_tokens": 3000,
-                                   "ignore_eos": True, "stream": True, "temperature": 1,
-                                   "n": rng.randint(1, 3)}).encode()
-                cut = rng.randint(1, 150 + len(body)) if rng.random() < 0.3 else 0
-                jobs.append(lambda b=body, c=cut, r=int(rng.expovariate(1 / 2000)),
-                            h=rng.randint(0, 2): one(b, c, r, h))
-            in_parallel(jobs)
-
-        base = fds()
-        for _ in range(max(4, N_DISCONNECTS // 50)):  # a fifth, until memory has its shape
-            some(10)
+        """Nothing stays behind: requests, blocks, descriptors, threads, memory."""
+        s, remains = self.server, Remains(self.server, self.env)
+        asker = Asker(self.seed, 1500, 200)
         s.wait_idle()
-        before = s.resident_mib()
-        for _ in range(N_DISCONNECTS // 10):
-            some(10)
-        end = time.monotonic() + 2 * SOON  # one step and a second
-        while True:
-            m = {k.split("{")[0]: v for k, v in s.metrics().items()}
-            if m["vllm:num_requests_running"] == 0 and m["vllm:num_requests_waiting"] == 0 and \
-                    m["vllm:kv_cache_usage_perc"] == 0 and fds() <= base:
-                break
-            self.assertLess(time.monotonic(), end, (m["vllm:num_requests_running"], fds(), base))
-            time.sleep(0.02)
+        base = remains.base()
+        # A fifth, until memory has its shape.
+        Swarm(s.port, 48).run(self.clients(asker, max(60, N_DISCONNECTS // 5)))
+        settled = [remains.settle(base, 2 * SOON)]
+        before, (resident, _) = remains.heap_bytes(), remains.memory()
+        n, begin = 0, time.monotonic()
+        while n < N_DISCONNECTS:
+            calls = self.clients(asker, min(500, N_DISCONNECTS - n))
+            Swarm(s.port, 48).run(calls)
+            settled.append(remains.settle(base, 2 * SOON))  # one step and a second
+            n += len(calls)
+            refused = [c for c in calls if not c.left]
+            self.assertEqual([bytes(c.got[:300]) for c in refused], [], f"seed {self.seed}")
+        took = time.monotonic() - begin
+        heap, rss = remains.heap_bytes() - before, remains.memory()[0] - resident
+        m = s.metrics()
+        ended = {k.split('"')[-2]: int(v) for k, v in m.items()
+                 if k.startswith("vllm:request_success_total")}
+        print(f"seed {self.seed}, {n} disconnects in {took:.0f} s, at the base line after "
+              f"{max(settled):.2f} s; heap {heap / 1024:+.1f} KiB, resident {rss / 1024:+.0f} "
+              f"KiB; {ended}")
+        self.assertGreater(ended["abort"], n // 3)
         if not SANITIZED:
-            self.assertLess(s.resident_mib() - before, 8)
+            self.assertLess(heap, self.heap_kib << 10)
+            self.assertLess(rss, 8 << 20)
 
 
-class Streams(Case):
-    flags = ("--max-num-seqs", "256")
+class LeavingInTurn(Leaving):
+    """The same where steps do not overlap and are recorded."""
+    flags = Leaving.flags[:4] + ("--no-async-scheduling", "--num-gpu-blocks-override", "600")
+    seed = 6
+    heap_kib = 1 << 10  # up to 64 recordings
+
+
+class Streams(unittest.TestCase):
+    """Each stream beside its solo run, which a server made that shares, overlaps and records
+    nothing, and had one request at a time."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.seed = int(os.environ.get("OCTET_SEED", "1"))
+        asker = Asker(cls.seed)
+        cls.asked = [asker.body() for _ in range(N_STREAMS)]
+        plain = Server("--no-enable-prefix-caching", "--no-async-scheduling", "--enforce-eager")
+        try:
+            calls = Swarm(plain.port, 1).run([Call(post(*a)) for a in cls.asked])
+            cls.alone = [swarm.story_of(c)[1] for c in calls]
+        finally:
+            plain.stop()
+
+    def together(self, n, *flags, env=None, rounds=1):
+        """n streams at once; what the server counted meanwhile."""
+        server = Server("--enable-prompt-tokens-details", *flags, env=env)
+        try:
+            n_before = server.metric("vllm:generation_tokens_total")
+            for k in range(rounds):
+                pace = Asker(self.seed * 1000 + k)
+                order = list(range(n))
+                pace.rng.shuffle(order)
+                calls = [Call(post(*self.asked[i]), **pace.pace()) for i in order]
+                begin = time.monotonic()
+                Swarm(server.port, n, together=True).run(calls)
+                took, names = time.monotonic() - begin, set()
+                for i, call in zip(order, calls):
+                    name, told = swarm.story_of(call)
+                    names.add(name)
+                    self.assertEqual(told, self.alone[i], f"seed {self.seed}, stream {i}")
+                self.assertEqual(len(names), n)
+            server.wait_idle()
+            m = {}
+            for key, v in server.metrics().items():
+                m[key.split("{")[0]] = m.get(key.split("{")[0], 0) + v
+                if 'le="128.0"' in key and "iteration_tokens" in key:
+                    m["up to 128"] = v
+            n_tokens = rounds * sum(len(c["ids"]) for a in self.alone[:n] for c in a.values())
+            self.assertEqual(m["vllm:generation_tokens_total"] - n_before, n_tokens)
+            print(f"seed {self.seed}, {rounds} x {n} streams of {n_tokens // rounds} tokens, "
+                  f"{took:.1f} s: {m['octet:steps_total']:.0f} steps, "
+                  f"{m['vllm:num_preemptions_total']:.0f} preemptions, "
+                  f"{m['vllm:prefix_cache_hits_total']:.0f} cached tokens")
+            return m
+        finally:
+            self.assertEqual(server.stop(), 0)
 
     def test_SM5_each_stream_equals_its_solo_run(self):
-        s = self.server
-        bodies = [{"prompt": STORY[i % 40:i % 40 + 3] + " the " * (i % 5), "max_tokens": 12 + i % 9,
-                   "seed": i, "temperature": 0.0 if i % 4 == 0 else 1.0, "logprobs": 0}
-                  for i in range(N_STREAMS)]
+        """All run at once."""
+        m = self.together(N_STREAMS, "--max-num-seqs", "512", "--async-scheduling",
+                          rounds=N_ROUNDS)
+        if N_STREAMS >= 256:
+            self.assertGreater(m["vllm:iteration_tokens_total_count"] - m["up to 128"], 10)
+        self.assertGreater(m["octet:mixed_steps_total"], 0)
 
-        def ask(body):
-            return [e["choices"][0] for e in s.events("/v1/completions", body)[:-1]]
+    def check_preempted(self, m):
+        self.assertGreater(m["vllm:num_preemptions_total"], N_STREAMS // 20)
+        self.assertGreater(m["vllm:prefix_cache_hits_total"], 32)
 
-        alone = [ask(b) for b in bodies]
-        together = in_parallel([lambda b=b: ask(b) for b in bodies])
-        for i in range(N_STREAMS):
-            self.assertEqual(together[i], alone[i], i)
+    SMALL = ("--max-num-seqs", "256", "--max-num-batched-tokens", "512",
+             "--num-gpu-blocks-override", "140")
+
+    def test_SM5_beginnings_shared_and_preempted(self):
+        self.check_preempted(self.together(N_STREAMS, *self.SMALL, "--async-scheduling",
+                                           rounds=N_ROUNDS))
+
+    def test_SM5_the_same_in_turn(self):
+        """Steps do not overlap; prompts in pieces of 48."""
+        self.check_preempted(self.together(
+            N_STREAMS, *self.SMALL, "--no-async-scheduling", "--long-prefill-token-threshold", "48",
+            "--max-long-partial-prefills", "4", rounds=N_ROUNDS))
+
+    def test_SM5_the_same_with_guesses(self):
+        m = self.together(N_STREAMS, *self.SMALL, "--speculative-config",
+                          '{"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 1, '
+                          '"prompt_lookup_max": 3}', rounds=N_ROUNDS)
+        self.check_preempted(m)
+        self.assertGreater(m["vllm:spec_decode_num_accepted_tokens_total"], 100)
+
+    def test_SM4_streams_of_one_byte_a_write(self):
+        if not PRELOAD:
+            self.skipTest("PRELOAD_FAULTS does not name the wrapper")
+        self.together(min(16, N_STREAMS), "--async-scheduling",
+                      env=preloaded(OCTET_SEND_FAULT="1"))
 
 
 if __name__ == "__main__":
