@@ -8,6 +8,7 @@ target_compile_options(oct_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith
   -Wwrite-strings -Wundef -Wvla -Wformat=2 -ffp-contract=off -fno-math-errno)
 target_include_directories(oct_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+target_compile_options(oct_flags INTERFACE ${OCT_FREE_ORDER})
 if(OCT_WERROR)
   target_compile_options(oct_flags INTERFACE -Werror)
 endif()

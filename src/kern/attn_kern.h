@@ -10,8 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "quant/contract.h"
+
 enum {
-    OCT_ATTN_SPAN = 128,    /* tokens whose softmax is computed together (docs/numerics.md) */
+    OCT_ATTN_SPAN = OCT_NUMERICS_SPAN,
     OCT_ATTN_SUB = 32,      /* tokens of one packed sub-block of the cache */
     OCT_ATTN_MAX_HEAD = 256 /* head_dim; keeps sums of high parts inside int32 */
 };

@@ -15,8 +15,25 @@
 
 #define OCT_NUMERICS_REV 1u
 
+/*
+ * Where the order of a sum is the contract's to choose. A build with other numbers keeps none of the
+ * promises; bench/fixed_order.py makes such builds to measure what the order costs.
+ */
+#ifndef OCT_ORDER_CHUNK
+#define OCT_ORDER_CHUNK 256
+#endif
+#ifndef OCT_ORDER_SPAN
+#define OCT_ORDER_SPAN 128
+#endif
+#ifndef OCT_ORDER_CHAINS
+#define OCT_ORDER_CHAINS 1
+#endif
+
 /* How many k a float product adds up in one chain before the chunk goes into the total. */
-enum { OCT_NUMERICS_CHUNK = 256 };
+enum { OCT_NUMERICS_CHUNK = OCT_ORDER_CHUNK };
+
+/* Tokens of a sequence, from a multiple of it on, whose softmax is computed together. */
+enum { OCT_NUMERICS_SPAN = OCT_ORDER_SPAN };
 
 /* Lanes of a float reduction over a row. */
 enum { OCT_NUMERICS_LANES = 16 };

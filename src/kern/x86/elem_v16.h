@@ -42,12 +42,15 @@ V16_INLINE void put_scaled(float *y, v16 v, const float *w, const float *b, size
 
 void V16_NAME(rms_norm)(float *y, float *x, const float *add, const float *w, const float *b,
                         size_t n, float eps) {
-    v16 sum = v16_zero();
-    for (size_t i = 0; i < n; i += 16) {
-        const v16 v = get_added(x + i, add ? add + i : NULL, n - i);
-        sum = v16_fma(v, v, sum);
-    }
-    const v16 r = v16_set1(1.0f / sqrtf(v16_fold(sum) / (float)n + eps));
+    v16 sum[OCT_ORDER_CHAINS];
+    for (int c = 0; c < OCT_ORDER_CHAINS; c++) sum[c] = v16_zero();
+    for (size_t i = 0; i < n;)
+        for (int c = 0; c < OCT_ORDER_CHAINS && i < n; c++, i += 16) {
+            const v16 v = get_added(x + i, add ? add + i : NULL, n - i);
+            sum[c] = v16_fma(v, v, sum[c]);
+        }
+    for (int c = 1; c < OCT_ORDER_CHAINS; c++) sum[0] = v16_add(sum[0], sum[c]);
+    const v16 r = v16_set1(1.0f / sqrtf(v16_fold(sum[0]) / (float)n + eps));
     for (size_t i = 0; i < n; i += 16)
         put_scaled(y + i, v16_mul(get(x + i, n - i), r), w + i, b ? b + i : NULL, n - i);
 }
