@@ -16,8 +16,8 @@
 #define OCT_NUMERICS_REV 1u
 
 /*
- * Where the order of a sum is the contract's to choose. A build with other numbers keeps none of the
- * promises; bench/fixed_order.py makes such builds to measure what the order costs.
+ * Where the order of a sum is the contract's to choose. A build with other numbers keeps none of
+ * the promises; bench/fixed_order.py makes such builds to measure what the order costs.
  */
 #ifndef OCT_ORDER_CHUNK
 #define OCT_ORDER_CHUNK 256
