@@ -48,7 +48,7 @@ static bool same(const run *r, const oct_cf_out *want, const oct_cf_out *got, si
     *part = INFINITY;
     if (isnan(w) && isnan(g)) return *part = 0, true; /* a NaN's payload is left open */
     if (r->exact || want->type == 'i' || !isfinite(w) || !isfinite(g)) return false;
-    return oct_within(want->tol, w, g, part);
+    return oct_within(got->tol, w, g, part); /* that of the device which is judged */
 }
 
 static void keep_first(run *r, const char *sentence) {
