@@ -69,14 +69,13 @@ static size_t cut_scan(oct_scan_fn scan, const uint8_t *s, const oct_pretok_leve
 static oct_status cut_regex(oct_pretok_cursor *c, const oct_regex *re, oct_pretok_level *l,
                             size_t *to, oct_err *err) {
     const size_t base = l->begin;
-    if (!l->hit && !l->no_more) {
+    if (!l->hit) {
         if (!c->match) OCT_TRY(oct_regex_match_create(re, c->len, &c->match, err));
         const oct_str piece = {(const char *)c->s + base, l->end - base};
         OCT_TRY(oct_regex_find(re, c->match, piece, l->pos - base, &c->budget, &l->hit,
                                &l->hit_from, &l->hit_to, err));
         l->hit_from += base;
         l->hit_to += base;
-        l->no_more = !l->hit;
     }
     *to = !l->hit ? l->end : l->pos < l->hit_from ? l->hit_from : l->hit_to;
     if (l->hit && *to == l->hit_to) l->hit = false;

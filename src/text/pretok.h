@@ -47,7 +47,7 @@ void oct_pretok_fini(oct_pretok *p);
 typedef struct oct_pretok_level {
     size_t begin, pos, end;  /* the piece of the stage before, and how far it is cut */
     size_t hit_from, hit_to; /* regex: the next match, if hit */
-    bool hit, no_more;       /* no_more: the regex finds nothing in the rest */
+    bool hit;
 } oct_pretok_level;
 
 typedef struct oct_pretok_cursor {

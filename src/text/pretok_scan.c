@@ -89,12 +89,11 @@ static size_t blanks(const uint8_t *s, size_t i, size_t end, bool lines) {
 }
 
 /* " ?[^classes]+" then the bytes of tail; i when it does not match. */
-static size_t punctuation(const uint8_t *s, size_t i, size_t end, unsigned classes, bool lines,
-                          bool slash) {
+static size_t punctuation(const uint8_t *s, size_t i, size_t end, unsigned classes, bool slash) {
     const size_t from = i + (s[i] == ' ');
     size_t e = run_not(s, from, end, classes);
     if (e == from) return i;
-    while (e < end && ((lines && is_line_end(s[e])) || (slash && s[e] == '/'))) e++;
+    while (e < end && (is_line_end(s[e]) || (slash && s[e] == '/'))) e++;
     return e;
 }
 
@@ -129,7 +128,7 @@ static inline size_t scan_words(const uint8_t *s, size_t i, size_t end, unsigned
         e = run(s, i + n, end, word);
         if (e > i + n) return e;
     }
-    e = punctuation(s, i, end, OCT_UNI_WS | OCT_UNI_N | word, true, false);
+    e = punctuation(s, i, end, OCT_UNI_WS | OCT_UNI_N | word, false);
     return e > i ? e : blanks(s, i, end, true);
 }
 
@@ -179,7 +178,7 @@ static inline size_t scan_cased(const uint8_t *s, size_t i, size_t end, bool suf
     if (e > i) return suffix && e < end ? contraction(s, e, end, true) : e;
     e = numbers(s, i, end, digits);
     if (e > i) return e;
-    e = punctuation(s, i, end, OCT_UNI_WS | OCT_UNI_L | OCT_UNI_N, true, true);
+    e = punctuation(s, i, end, OCT_UNI_WS | OCT_UNI_L | OCT_UNI_N, true);
     return e > i ? e : blanks(s, i, end, true);
 }
 

@@ -204,7 +204,7 @@ static bool marks_only_lead(const oct_tokenizer *tok) {
         if (!(tok->vocab.entries[id].flags & OCT_TOKEN_MODEL)) continue;
         oct_str s = oct_vocab_spell(&tok->vocab, (int32_t)id);
         while (oct_str_starts(s, (oct_str){mark, 3})) s = (oct_str){s.ptr + 3, s.len - 3};
-        if (s.len && memmem(s.ptr, s.len, mark, 3)) return false;
+        if (memmem(s.ptr, s.len, mark, 3)) return false;
     }
     return true;
 }

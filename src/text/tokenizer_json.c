@@ -93,11 +93,11 @@ static oct_status big_of_file(reader *r, oct_pull *j, oct_str key, bool *taken) 
 static oct_status read_vocab(reader *r) {
     oct_pull j;
     oct_status st;
-    bool more = true;
+    bool more;
     if (!r->vocab.ptr) return OCT_FAIL(r->err, OCT_E_CORRUPT, WHERE ": model has no vocab");
     oct_pull_init(&j, r->vocab, WHERE ": model.vocab", r->tok->mem, r->err);
     st = oct_pull_expect(&j, '{');
-    for (bool first = true; st == OCT_OK && more; first = false) {
+    for (bool first = true; st == OCT_OK; first = false) {
         oct_str key;
         int64_t id;
         st = oct_pull_more(&j, '}', first, &more);
@@ -172,7 +172,7 @@ static oct_status merge_of_pair(reader *r, oct_pull *j, uint32_t rank) {
 static oct_status read_merges(reader *r) {
     oct_pull j;
     oct_status st;
-    bool more = true;
+    bool more;
     if (!r->merges.ptr) return OCT_FAIL(r->err, OCT_E_CORRUPT, WHERE ": model has no merges");
     oct_pull_init(&j, r->merges, WHERE ": model.merges", r->tok->mem, r->err);
     st = oct_pull_expect(&j, '[');

@@ -43,6 +43,43 @@ static void SM1_stop_string_split_over_tokens(void **state) {
     oct_stop_set_destroy(set);
 }
 
+/* Without strings all text passes and nothing is held. */
+static void no_strings_hold_nothing(void **state) {
+    (void)state;
+    oct_stop_set *none = set_of(NULL, 0, false);
+    oct_stop_set *const sets[] = {NULL, none};
+    for (size_t i = 0; i < OCT_COUNT(sets); i++) {
+        oct_stop s;
+        oct_buf out;
+        oct_stop_init(&s, sets[i]);
+        push_is(&s, "text", "text", -1);
+        assert_int_equal(oct_stop_held(&s), 0);
+        oct_buf_init(&out, MEM, 0);
+        oct_stop_flush(&s, &out);
+        assert_int_equal(out.len, 0);
+        oct_buf_fini(&out);
+    }
+    oct_stop_set_destroy(none);
+    oct_stop_set_destroy(NULL);
+}
+
+/* Behind a match nothing is held and nothing comes any more. */
+static void nothing_is_held_behind_a_match(void **state) {
+    (void)state;
+    const char *const strings[] = {"ab"};
+    oct_stop_set *set = set_of(strings, 1, false);
+    oct_stop s;
+    oct_buf out;
+    oct_stop_init(&s, set);
+    push_is(&s, "xab", "x", 0);
+    assert_int_equal(oct_stop_held(&s), 0);
+    oct_buf_init(&out, MEM, 0);
+    oct_stop_flush(&s, &out);
+    assert_int_equal(out.len, 0);
+    oct_buf_fini(&out);
+    oct_stop_set_destroy(set);
+}
+
 static void include_keeps_the_string_and_holds_nothing(void **state) {
     (void)state;
     const char *const strings[] = {"\n\n"};
@@ -211,6 +248,8 @@ static void RQ11_matching_stays_linear(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(SM1_stop_string_split_over_tokens),
+        cmocka_unit_test(no_strings_hold_nothing),
+        cmocka_unit_test(nothing_is_held_behind_a_match),
         cmocka_unit_test(include_keeps_the_string_and_holds_nothing),
         cmocka_unit_test(first_end_counts_and_then_the_longest),
         cmocka_unit_test(not_armed_means_not_yet),

@@ -102,6 +102,27 @@ static void normalizers(void **state) {
     oct_tokenizer_destroy(tok);
 }
 
+/* The beginning of a text is one; behind a token a text begins anew only for "always". */
+static void where_a_mark_goes_in_front(void **state) {
+    (void)state;
+    static const char added[] = "[{\"id\":9,\"content\":\"<s>\"}]";
+    static const char *const schemes[] = {"first", "always", "never"};
+    char pre[256];
+    for (int i = 0; i < 3; i++) {
+        snprintf(pre, sizeof pre,
+                 "{\"type\":\"Metaspace\",\"replacement\":\"" SPACE "\",\"prepend_scheme\":\"%s\"}",
+                 schemes[i]);
+        oct_tokenizer *tok = made((parts){.pre = pre, .added = added});
+        if (i == 0) CHECK_IDS(tok, "a<s>a", 0, 4, 9, 0);
+        if (i == 1) CHECK_IDS(tok, "a<s>a", 0, 4, 9, 4);
+        if (i == 2) CHECK_IDS(tok, "a<s>a", 0, 0, 9, 0);
+        CHECK_IDS(tok, " a", 0, 4); /* it has one */
+        /* characters that begin with the mark's bytes are none */
+        CHECK_IDS(tok, " \xE2\x96\x82\xE2\x80\xA6 a", 0, 3, 4);
+        oct_tokenizer_destroy(tok);
+    }
+}
+
 static void pre_tokenizers(void **state) {
     (void)state;
     const oct_status no = OCT_E_UNSUPPORTED;
@@ -204,6 +225,12 @@ static void patterns(void **state) {
         {"a{}", NULL},
         {"a{1", NULL},
         {"a{,3}b", "without a lower bound"},
+        {"a(?<", "unknown kind"},
+        {"a(?<=", "unmatched ("},
+        {"a(?i", "unknown kind"},
+        {"a(?<!b)c", NULL},
+        {"a(?i:b)", NULL},
+        {"a(?=b", "unmatched ("},
     };
     for (size_t i = 0; i < OCT_COUNT(rows); i++) {
         char pre[256];
@@ -410,12 +437,136 @@ static void configs(void **state) {
             bad, "20");
 }
 
+/* What names a byte to the decoder, and what only looks like it. */
+static void TK9_names_of_bytes(void **state) {
+    (void)state;
+    static const char *const names[] = {"<0x4a>", "<0x/1>", "<0x:1>", "<0xG1>",
+                                        "<0x1G>", "<1x41>", "<0x41)", "<0x041>"};
+    oct_buf model;
+    oct_buf_init(&model, MEM, 0);
+    oct_buf_cstr(
+        &model,
+        "{\"type\":\"BPE\",\"merges\":[],\"vocab\":{\"<0x4A>\":0,\"<0x99>\":1,\"<0xFf>\":2");
+    for (size_t i = 0; i < OCT_COUNT(names); i++)
+        oct_buf_printf(&model, ",\"%s\":%zu", names[i], i + 3);
+    oct_buf_cstr(&model, "}}");
+    oct_tokenizer *tok = made((parts){.model = oct_buf_cs(&model)});
+    assert_true(oct_str_is(oct_tokenizer_token_bytes(tok, 0), "J"));
+    assert_true(oct_str_is(oct_tokenizer_token_bytes(tok, 1), "\x99"));
+    assert_true(oct_str_is(oct_tokenizer_token_bytes(tok, 2), "<0xFf>"));
+    for (size_t i = 0; i < OCT_COUNT(names); i++)
+        assert_true(oct_str_is(oct_tokenizer_token_bytes(tok, (int32_t)i + 3), names[i]));
+    oct_tokenizer_destroy(tok);
+    oct_buf_fini(&model);
+}
+
+/* A token whose characters are not in the vocabulary is never reached by merging: it is unknown, as
+ * in the reference, unless pieces that are tokens are taken whole. */
+static void a_token_that_merging_does_not_reach(void **state) {
+    (void)state;
+#define LONE                                                                                    \
+    "{\"type\":\"BPE\",\"unk_token\":\"?\",\"fuse_unk\":true,\"merges\":[],\"vocab\":{\"?\":0," \
+    "\"xy\":1}"
+    oct_tokenizer *tok = made((parts){.model = LONE "}"});
+    CHECK_IDS(tok, "xy", 0, 0);
+    CHECK_IDS(tok, "xy", 0, 0); /* it is known now */
+    oct_tokenizer_destroy(tok);
+    tok = made((parts){.model = LONE ",\"ignore_merges\":true}"});
+    CHECK_IDS(tok, "xy", 0, 1);
+    oct_tokenizer_destroy(tok);
+}
+
+/* Beyond the length that is merged in place, and no merge at all. */
+static void a_long_piece_without_merges(void **state) {
+    (void)state;
+    oct_tokenizer *tok =
+        made((parts){.model = "{\"type\":\"BPE\",\"merges\":[],\"vocab\":{\"a\":0,\"ab\":1}}"});
+    char text[201] = "";
+    int32_t want[200] = {0};
+    memset(text, 'a', 200);
+    check_ids(tok, (oct_str){text, 200}, 0, want, 200);
+    oct_tokenizer_destroy(tok);
+}
+
+/* Tokens with the mark inside keep a text whole before BPE: "a b" is one of them here. */
+static void a_mark_inside_a_token(void **state) {
+    (void)state;
+    static const char normalizer[] =
+        "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"" SPACE "\"}";
+    oct_tokenizer *tok =
+        made((parts){.normalizer = normalizer,
+                     .model = "{\"type\":\"BPE\",\"merges\":[\"a " SPACE "\",\"a" SPACE
+                              " b\"],\"vocab\":{\"a\":0,\"b\":1,\"" SPACE "\":2,\"a" SPACE
+                              "\":3,\"a" SPACE "b\":4}}"});
+    CHECK_IDS(tok, "a b a", 0, 4, 2, 0);
+    CHECK_TEXT(tok, false, "a b a", 4, 2, 0);
+    oct_tokenizer_destroy(tok);
+}
+
+/* An added token whose text the normalizer takes away is never found. */
+static void an_added_token_that_normalizes_to_nothing(void **state) {
+    (void)state;
+    static const char normalizer[] =
+        "{\"type\":\"Replace\",\"pattern\":{\"String\":\"c\"},\"content\":\"\"}";
+    oct_tokenizer *tok =
+        made((parts){.normalizer = normalizer,
+                     .added = "[{\"id\":20,\"content\":\"c\",\"normalized\":true}]",
+                     .model = "{\"type\":\"BPE\",\"merges\":[],\"vocab\":{\"a\":0}}"});
+    CHECK_IDS(tok, "aca", 0, 0, 0);
+    assert_int_equal(oct_tokenizer_find(tok, OCT_STR("c")), 20);
+    oct_tokenizer_destroy(tok);
+}
+
+static void TK2_a_token_whose_text_is_too_long(void **state) {
+    (void)state;
+    oct_buf decoder;
+    oct_buf_init(&decoder, MEM, 0);
+    oct_buf_cstr(&decoder, "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":"
+                           "{\"String\":\"a\"},\"content\":\"");
+    for (int i = 0; i < 3000; i++) oct_buf_char(&decoder, 'x');
+    oct_buf_cstr(&decoder, "\"},{\"type\":\"Fuse\"}]}");
+    refused((parts){.decoder = oct_buf_cs(&decoder),
+                    .model = "{\"type\":\"BPE\",\"merges\":[],\"vocab\":{\"a\":0,\"aa\":1}}"},
+            OCT_E_CORRUPT, "decoder: text of token 1 is too long");
+    oct_buf_fini(&decoder);
+}
+
+static void TK4_stages_and_patterns_without_end(void **state) {
+    (void)state;
+    oct_buf pre;
+    oct_buf_init(&pre, MEM, 0);
+    oct_buf_cstr(&pre, "{\"type\":\"Sequence\",\"pretokenizers\":[");
+    for (int i = 0; i < 17; i++) oct_buf_printf(&pre, "%s{\"type\":\"Digits\"}", i ? "," : "");
+    oct_buf_cstr(&pre, "]}");
+    refused((parts){.pre = oct_buf_cs(&pre)}, OCT_E_UNSUPPORTED,
+            "pre_tokenizer: more than 16 stages");
+    oct_buf_clear(&pre);
+    oct_buf_cstr(&pre, "{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":\"");
+    for (int i = 0; i < 70000; i++) oct_buf_char(&pre, 'x');
+    oct_buf_cstr(&pre, "\"}}");
+    refused((parts){.pre = oct_buf_cs(&pre)}, OCT_E_UNSUPPORTED,
+            "pre_tokenizer: pattern is too long (got 70000");
+    oct_buf_fini(&pre);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(normalizers),     cmocka_unit_test(pre_tokenizers),
-        cmocka_unit_test(patterns),        cmocka_unit_test(decoders),
-        cmocka_unit_test(post_processors), cmocka_unit_test(models),
-        cmocka_unit_test(added),           cmocka_unit_test(configs),
+        cmocka_unit_test(normalizers),
+        cmocka_unit_test(pre_tokenizers),
+        cmocka_unit_test(patterns),
+        cmocka_unit_test(decoders),
+        cmocka_unit_test(post_processors),
+        cmocka_unit_test(models),
+        cmocka_unit_test(added),
+        cmocka_unit_test(configs),
+        cmocka_unit_test(where_a_mark_goes_in_front),
+        cmocka_unit_test(TK9_names_of_bytes),
+        cmocka_unit_test(a_token_that_merging_does_not_reach),
+        cmocka_unit_test(a_long_piece_without_merges),
+        cmocka_unit_test(a_mark_inside_a_token),
+        cmocka_unit_test(an_added_token_that_normalizes_to_nothing),
+        cmocka_unit_test(TK2_a_token_whose_text_is_too_long),
+        cmocka_unit_test(TK4_stages_and_patterns_without_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
