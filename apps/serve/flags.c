@@ -29,6 +29,9 @@ static int check_flags(serve_options *o) {
     if (o->n_blocks > 0 && o->open.kv_cache_memory > 0)
         return cli_fail(EXIT_USAGE, "--num-gpu-blocks-override and --kv-cache-memory-bytes: only "
                                     "one of them can be given");
+    if (o->offload_gib > 0 && !o->prefix_caching)
+        return cli_fail(EXIT_USAGE, "--kv-offloading-size: nothing to keep without prefix caching "
+                                    "(got --no-enable-prefix-caching)");
     if (o->device_s < o->stuck_s)
         return cli_fail(EXIT_USAGE, "--device-timeout: less than --stuck-timeout (got %g and %g)",
                         o->device_s, o->stuck_s);
@@ -75,6 +78,9 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
         cli_switch("enable-prefix-caching", &o->prefix_caching,
                    "a prompt that begins like an earlier one starts behind what is cached\nof it; "
                    "on unless --no-enable-prefix-caching"),
+        cli_number("kv-offloading-size", &o->offload_gib, "GIB", 0, 1 << 20,
+                   "host memory in GiB for what cache blocks held that were handed out for\nother "
+                   "texts; 0: none"),
         cli_count("max-logprobs", &o->max_logprobs, 1, OCT_MODEL_MAX_TOP,
                   "most likely tokens that a request may ask for"),
         cli_choice("logprobs-mode", &o->logprobs_mode,
@@ -147,6 +153,7 @@ static unsigned ignored_flags(serve_options *o, cli_flag *out) {
     } ignored = {.one = 1};
     const cli_flag all[] = {
         cli_string("model", &o->model, "MODEL", "another way to name the model"),
+        cli_string("kv-offloading-backend", &ignored.text, "NAME", "no effect: there is one"),
         cli_string("prefix-caching-hash-algo", &ignored.text, "NAME",
                    "no effect: cached blocks are compared by their tokens"),
         cli_switch("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),

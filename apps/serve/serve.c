@@ -84,8 +84,11 @@ static int load_model(server *s) {
     tuning_model(&s->o.tuning, &mo);
     int status = open_model(&s->o.open, s->o.model, &mo, &s->m);
     if (status < 0) status = serve_choose_blocks(s);
+    if (status < 0) status = serve_choose_shelves(s);
     if (status >= 0) return status;
-    const oct_status st = oct_model_kv_create(s->m.model, s->n_blocks, &err);
+    oct_status st = oct_model_kv_create(s->m.model, s->n_blocks, &err);
+    if (st == OCT_OK && s->n_shelves > 0)
+        st = oct_model_shelves_create(s->m.model, s->n_shelves, &err);
     return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
 }
 
@@ -116,6 +119,7 @@ static int start_engine(server *s) {
     const int32_t own = s->m.tokenizer ? oct_tokenizer_eos(s->m.tokenizer) : -1;
     if (n_eos == 0 && own >= 0) eos[n_eos++] = own;
     const oct_engine_options eo = {.n_blocks = s->n_blocks,
+                                   .n_shelves = s->n_shelves,
                                    .max_num_seqs = (uint32_t)s->o.max_num_seqs,
                                    .max_num_batched_tokens = (uint32_t)s->o.max_num_batched_tokens,
                                    .draft = s->o.tuning.draft,

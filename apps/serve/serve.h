@@ -31,6 +31,7 @@ typedef struct serve_options {
     const char *policy;
     uint64_t n_blocks;
     double memory_share; /* 0: not given */
+    double offload_gib;  /* 0: none */
 
     const char *generation_config, *override_generation_config;
     const char *chat_template, *template_kwargs, *response_role;
@@ -52,7 +53,7 @@ typedef struct server {
     json_t *template_kwargs;
     oct_api_defaults defaults;
     char fingerprint[64];
-    uint32_t n_blocks;
+    uint32_t n_blocks, n_shelves;
     atomic_bool lost; /* the device; why says what it said */
     char why[OCT_ERR_TEXT];
 } server;
@@ -74,6 +75,8 @@ oct_api_limits serve_api_limits(const serve_options *o);
 
 /* How many cache blocks: what the flags say, else what the free memory gives. */
 int serve_choose_blocks(server *s);
+/* How many shelves in host memory --kv-offloading-size is. */
+int serve_choose_shelves(server *s);
 /* Sampling defaults from generation_config.json and the flags. */
 int serve_choose_defaults(server *s);
 /* Compiles the chat templates. A model's own that cannot be compiled is only warned of. */

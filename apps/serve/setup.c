@@ -80,6 +80,22 @@ int serve_choose_blocks(server *s) {
     return -1;
 }
 
+int serve_choose_shelves(server *s) {
+    const uint64_t block = oct_model_get_info(s->m.model)->kv_bytes_per_block;
+    const double bytes = s->o.offload_gib * (double)(UINT64_C(1) << 30);
+    const uint64_t most = UINT64_C(1) << 28;
+    if (s->o.offload_gib == 0) return -1;
+    const double n = bytes / (double)block;
+    if (n < 1)
+        return cli_fail(EXIT_USAGE,
+                        "--kv-offloading-size: less than a block (got %g GiB, want at least %g)",
+                        s->o.offload_gib, (double)block / (double)(UINT64_C(1) << 30));
+    s->n_shelves = (uint32_t)(n < (double)most ? n : (double)most);
+    oct_info("KV cache: %u more blocks in host memory (%.2f GB)", s->n_shelves,
+             (double)s->n_shelves * (double)block / 1e9);
+    return -1;
+}
+
 /* ---- sampling defaults ---- */
 
 static void take_defaults(const oct_generation_config *g, oct_api_defaults *d) {

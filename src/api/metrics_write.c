@@ -105,7 +105,8 @@ static void write_counters(const writer *w, const oct_engine_stats *s) {
     static const char *const reasons[] = {
         ",finished_reason=\"stop\"", ",finished_reason=\"length\"", ",finished_reason=\"abort\"",
         ",finished_reason=\"error\"", ",finished_reason=\"repetition\""};
-    const uint64_t by_source[] = {s->prompt_tokens - s->cached_tokens, s->cached_tokens, 0};
+    const uint64_t local = s->cached_tokens - s->fetched_tokens;
+    const uint64_t by_source[] = {s->prompt_tokens - s->cached_tokens, local, s->fetched_tokens};
     const uint64_t by_reason[] = {s->finished[OCT_FINISH_STOP], s->finished[OCT_FINISH_LENGTH],
                                   s->finished[OCT_FINISH_ABORT], s->finished[OCT_FINISH_ERROR], 0};
     counter(w, "vllm:prompt_tokens", "Prompt tokens processed.", s->prompt_tokens);
@@ -118,8 +119,13 @@ static void write_counters(const writer *w, const oct_engine_stats *s) {
     counter(w, "vllm:num_preemptions", "Preemptions.", s->n_preemptions);
     counter(w, "vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache.",
             s->prefix_queries);
-    counter(w, "vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache.",
-            s->cached_tokens);
+    counter(w, "vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache.", local);
+    if (s->n_shelves > 0) {
+        counter(w, "vllm:external_prefix_cache_queries",
+                "Prompt tokens looked up beyond the prefix cache.", s->prefix_queries - local);
+        counter(w, "vllm:external_prefix_cache_hits",
+                "Prompt tokens that came back from host memory or disk.", s->fetched_tokens);
+    }
     counter(w, "vllm:corrupted_requests", "Requests that met logits that are not finite.",
             s->n_not_finite);
 }
@@ -156,6 +162,13 @@ static void write_steps(const writer *w, const oct_engine_stats *s) {
     gauge(w, "octet:prefix_cache_blocks", "Blocks whose content can be found.", s->prefix_blocks);
     counter(w, "octet:prefix_cache_evictions", "Blocks whose content was given up for another.",
             s->prefix_evictions);
+    if (s->n_shelves > 0) {
+        gauge(w, "octet:kv_offload_blocks", "Blocks kept in host memory alone.", s->n_shelves_used);
+        gauge(w, "octet:kv_offload_capacity_blocks", "Blocks that host memory has room for.",
+              s->n_shelves);
+        counter(w, "octet:kv_offload_stores", "Blocks that went to host memory.", s->n_shelved);
+        counter(w, "octet:kv_offload_loads", "Blocks that came back from there.", s->n_fetched);
+    }
     counter(w, "octet:failed_steps", "Steps that the device refused.", s->n_failed_steps);
     counter(w, "octet:computed_prompt_tokens",
             "Rows that were no decodes, those computed again included.", s->computed_prompt_tokens);

@@ -3,7 +3,7 @@
  * model (oct_engine_create, backend_model.c); tests put a scripted one here, so that the engine is
  * tested without weights.
  *
- * Threads    submit, collect and probe: the engine thread, one call after the other.
+ * Threads    The engine thread, one call after the other; shelf: any.
  */
 #ifndef OCT_ENGINE_BACKEND_H
 #define OCT_ENGINE_BACKEND_H
@@ -23,6 +23,11 @@ typedef struct oct_engine_backend {
     oct_status (*collect)(void *ctx, oct_model_result *result, oct_err *err);
     /* As oct_model_probe; NULL: a step that fails is never the end. */
     oct_status (*probe)(void *ctx, oct_err *err);
+    /* As oct_model_move, oct_model_moves_wait and oct_model_shelf; NULL: there are no shelves. */
+    oct_status (*move)(void *ctx, uint32_t block, uint32_t shelf, bool to_shelf, oct_err *err);
+    oct_status (*moves_wait)(void *ctx, oct_err *err);
+    void *(*shelf)(void *ctx, uint32_t shelf);
+    uint64_t shelf_bytes;
 } oct_engine_backend;
 
 /* The model as one; for tests that look at what passes. */

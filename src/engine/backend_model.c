@@ -11,6 +11,17 @@ static oct_status model_collect(void *ctx, oct_model_result *result, oct_err *er
 
 static oct_status model_probe(void *ctx, oct_err *err) { return oct_model_probe(ctx, err); }
 
+static oct_status model_move(void *ctx, uint32_t block, uint32_t shelf, bool to_shelf,
+                             oct_err *err) {
+    return oct_model_move(ctx, block, shelf, to_shelf, err);
+}
+
+static oct_status model_moves_wait(void *ctx, oct_err *err) {
+    return oct_model_moves_wait(ctx, err);
+}
+
+static void *model_shelf(void *ctx, uint32_t shelf) { return oct_model_shelf(ctx, shelf); }
+
 oct_engine_backend oct_engine_backend_of(oct_model *model) {
     const oct_model_info *info = oct_model_get_info(model);
     return (oct_engine_backend){
@@ -26,6 +37,10 @@ oct_engine_backend oct_engine_backend_of(oct_model *model) {
         .submit = model_submit,
         .collect = model_collect,
         .probe = model_probe,
+        .move = model_move,
+        .moves_wait = model_moves_wait,
+        .shelf = model_shelf,
+        .shelf_bytes = info->kv_bytes_per_block,
     };
 }
 

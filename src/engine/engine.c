@@ -19,7 +19,6 @@
  *       max_num_queued_reqs, so the inbox never refuses.
  */
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -83,6 +82,7 @@ static void fill_info(oct_engine *e) {
         .max_model_len = at_most(e->backend.max_model_len, cache_tokens),
         .n_vocab = e->backend.n_vocab,
         .n_blocks = e->opt.n_blocks,
+        .n_shelves = e->opt.n_shelves,
         .block_tokens = e->backend.block_tokens,
         .max_num_seqs = e->opt.max_num_seqs,
         .max_num_batched_tokens = e->opt.max_num_batched_tokens,
@@ -109,19 +109,9 @@ static oct_status make_scratch(oct_engine *e, const int32_t *eos_ids, oct_err *e
     return OCT_OK;
 }
 
-/* The hashes are seeded so that nobody outside can make them collide. */
-static oct_status make_cache(oct_engine *e, oct_err *err) {
-    oct_kv_prefix_options po = {.block_tokens = e->info.block_tokens,
-                                .hash_bits = e->opt.prefix_hash_bits};
-    OCT_TRY(oct_kv_pool_create(e->mem, e->opt.n_blocks, &e->pool, err));
-    if (e->opt.no_prefix_caching) return OCT_OK;
-    if (getrandom(&po.seed, sizeof po.seed, 0) != sizeof po.seed) po.seed = oct_now_ns();
-    return oct_kv_prefix_create(e->mem, e->pool, &po, &e->prefix, err);
-}
-
 static oct_status make_parts(oct_engine *e, const int32_t *eos_ids, oct_err *err) {
     OCT_TRY(make_scratch(e, eos_ids, err));
-    OCT_TRY(make_cache(e, err));
+    OCT_TRY(oct_cache_init(e, err));
     const oct_sched_options so = {.max_num_seqs = e->opt.max_num_seqs,
                                   .max_num_batched_tokens = e->opt.max_num_batched_tokens,
                                   .max_logits = e->backend.max_logits,
@@ -143,8 +133,7 @@ static void free_parts(oct_engine *e) {
     oct_queue_destroy(e->inbox);
     for (int i = 0; i < OCT_ENGINE_STEPS; i++) oct_step_fini(e, &e->steps[i]);
     oct_sched_destroy(e->sched);
-    oct_kv_prefix_destroy(e->prefix);
-    oct_kv_pool_destroy(e->pool);
+    oct_cache_fini(e);
     oct_buf_fini(&e->raw_text);
     oct_buf_fini(&e->text);
     oct_free(e->mem, e->top, e->opt.max_logprobs, sizeof *e->top);
@@ -341,6 +330,7 @@ static void fail_steps(oct_engine *e, oct_step *const *steps, uint32_t n, const 
     oct_error("engine: a step of %u requests failed: %s", steps[0]->n_parts, err->text);
     check_lost(e, err);
     for (uint32_t i = 0; i < n; i++) oct_step_fail(e, steps[i], err);
+    oct_cache_distrust(e);
 }
 
 /* Waits for the oldest step. */
@@ -392,13 +382,15 @@ static void submit(oct_engine *e, const oct_sched_plan *plan) {
     oct_step *s = &e->steps[at];
     s->begin_ns = oct_now_ns();
     note_begin(e, plan, s->begin_ns);
+    oct_status st = oct_cache_move(e, &err);
     oct_step_build(e, s, plan);
     oct_engine_gauge(e);
-    if (s->n_parts == 0) { /* every one of them was refused memory, and has ended */
+    if (st == OCT_OK && s->n_parts == 0) { /* all were refused memory, and have ended */
         s->open = false;
         return;
     }
-    if (e->backend.submit(e->backend.ctx, &s->batch, &err) == OCT_OK) {
+    if (st == OCT_OK) st = e->backend.submit(e->backend.ctx, &s->batch, &err);
+    if (st == OCT_OK) {
         e->newest = at;
         e->n_steps++;
         if (e->info.async_scheduling) oct_step_fly(s);
@@ -418,7 +410,7 @@ static void run_step(oct_engine *e) {
     const oct_sched_plan *plan =
         beside ? oct_sched_next_beside(e->sched) : oct_sched_next(e->sched);
     const bool starved = plan->n_starved > 0;
-    if (plan->n_items > 0) submit(e, plan);
+    if (plan->n_items > 0 || oct_cache_has_moves(e)) submit(e, plan);
     if (beside && e->n_steps > 0) collect(e);
     while (e->n_steps > 0 && (starved || !e->info.async_scheduling)) collect(e);
 }
@@ -432,7 +424,7 @@ bool oct_engine_turn(oct_engine *e, uint64_t wait_ns) {
         /* The inbox is closed before `stopping` can be seen: what it held has been taken in. */
         if (!e->live_head && e->n_steps == 0 && oct_queue_len(e->inbox) == 0) return false;
     }
-    if (atomic_exchange(&e->reset_prefix, false) && e->prefix) oct_kv_prefix_reset(e->prefix);
+    if (atomic_exchange(&e->reset_prefix, false)) oct_cache_reset(e);
     run_step(e);
     oct_engine_gauge(e);
     oct_engine_log_line(e, oct_now_ns());

@@ -54,6 +54,8 @@ typedef struct oct_draft_options {
 
 typedef struct oct_engine_options {
     uint32_t n_blocks;               /* cache blocks that the model has (oct_model_kv_create) */
+    uint32_t n_shelves;              /* shelves that it has (oct_model_shelves_create); what blocks
+                                        held goes there when they are handed out; 0: none */
     uint32_t max_num_seqs;           /* most sequences of one step; 0: what the model takes */
     uint32_t max_num_batched_tokens; /* most rows of one step; 0: what the model takes */
     uint32_t max_chunk_tokens;     /* most prompt tokens of one sequence in one step; 0: no limit */
@@ -86,7 +88,7 @@ typedef struct oct_engine_info {
     uint32_t max_model_len; /* most tokens of one sequence, prompt and answer: the model's limit or
                                what the whole cache holds, whichever is less */
     uint32_t n_vocab;
-    uint32_t n_blocks, block_tokens;
+    uint32_t n_blocks, n_shelves, block_tokens;
     uint32_t max_num_seqs, max_num_batched_tokens, max_num_queued_reqs, max_logprobs;
     uint64_t max_num_queued_tokens; /* 0: no limit */
     bool prefix_caching, by_priority;
@@ -293,6 +295,9 @@ typedef struct oct_engine_stats {
     uint64_t prefix_queries;         /* of prompt_tokens: looked up there */
     uint64_t prefix_evictions;       /* blocks whose content was given up for another */
     uint32_t prefix_blocks;          /* whose content can be found */
+    uint64_t fetched_tokens;         /* of cached_tokens: came back from shelves */
+    uint64_t n_shelved, n_fetched;   /* blocks that went to a shelf, and came back */
+    uint32_t n_shelves, n_shelves_used;
     uint64_t generation_tokens;
     uint64_t n_preemptions;
     uint64_t finished[OCT_N_FINISH]; /* by reason */

@@ -166,6 +166,7 @@ static void note_token(oct_engine *e, oct_request *r, int32_t id) {
         oct_engine_leave_prompt(e, r);
         oct_count(&e->count.prompt_tokens, r->seq.n_prompt);
         oct_count(&e->count.cached_tokens, r->seq.n_cached);
+        oct_count(&e->count.fetched_tokens, r->seq.n_fetched);
         if (e->prefix) oct_count(&e->count.prefix_queries, r->seq.n_prompt);
     }
     r->times.last_token_ns = now;

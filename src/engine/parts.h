@@ -176,14 +176,28 @@ void oct_request_take_prompt_logprob(oct_engine *e, oct_request *r, uint32_t pos
 void oct_request_abort(oct_engine *e, oct_request *r);
 void oct_request_fail(oct_engine *e, oct_request *r, oct_status code, const char *sentence);
 
+/* ---- cache.c: cached beginnings, on blocks and on shelves ---- */
+
+OCT_MUST_CHECK oct_status oct_cache_init(oct_engine *e, oct_err *err);
+void oct_cache_fini(oct_engine *e); /* accepts one that was not made */
+/* Queues the copies that the plan asked for, before its step. */
+OCT_MUST_CHECK oct_status oct_cache_move(oct_engine *e, oct_err *err);
+bool oct_cache_has_moves(const oct_engine *e);
+/* Forgets every beginning. */
+void oct_cache_reset(oct_engine *e);
+/* A step failed, and copies that were queued with it may not have been made: what they were to
+ * bring is forgotten, and all else, too. */
+void oct_cache_distrust(oct_engine *e);
+
 /* ---- stats.c ---- */
 
 /* Written by the engine thread alone, so an increment is a load and a store. */
 typedef struct oct_engine_counters {
     atomic_uint n_running, n_waiting, n_blocks_used;
     _Atomic uint64_t prompt_tokens, computed_prompt_tokens, generation_tokens, n_preemptions;
-    _Atomic uint64_t cached_tokens, prefix_queries, prefix_evictions;
-    atomic_uint prefix_blocks;
+    _Atomic uint64_t cached_tokens, fetched_tokens, prefix_queries, prefix_evictions;
+    _Atomic uint64_t n_shelved, n_fetched;
+    atomic_uint prefix_blocks, n_shelves_used;
     _Atomic uint64_t finished[OCT_N_FINISH], n_not_finite;
     _Atomic uint64_t n_drafts, n_draft_tokens, n_accepted_tokens;
     _Atomic uint64_t accepted_at[OCT_MAX_DRAFT_TOKENS];

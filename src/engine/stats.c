@@ -25,8 +25,11 @@ void oct_engine_gauge(oct_engine *e) {
     if (!e->prefix) return;
     oct_kv_prefix_stats ps;
     oct_kv_prefix_get_stats(e->prefix, &ps);
-    set_gauge(&e->count.prefix_blocks, ps.n_entries);
+    set_gauge(&e->count.prefix_blocks, ps.n_entries - ps.n_on_shelves);
+    set_gauge(&e->count.n_shelves_used, ps.n_on_shelves);
     atomic_store_explicit(&e->count.prefix_evictions, ps.n_evicted, memory_order_relaxed);
+    atomic_store_explicit(&e->count.n_shelved, ps.n_shelved, memory_order_relaxed);
+    atomic_store_explicit(&e->count.n_fetched, ps.n_fetched, memory_order_relaxed);
 }
 
 void oct_engine_count_step(oct_engine *e, const oct_step *s, uint64_t step_ns, bool failed) {
@@ -78,6 +81,11 @@ void oct_engine_get_stats(const oct_engine *e, oct_engine_stats *out) {
         /* An engine that sleeps forgets when it wakes, which nobody can tell from forgetting now.
          */
         .prefix_blocks = atomic_load(&e->reset_prefix) ? 0 : get_gauge(&c->prefix_blocks),
+        .fetched_tokens = get(&c->fetched_tokens),
+        .n_shelved = get(&c->n_shelved),
+        .n_fetched = get(&c->n_fetched),
+        .n_shelves = e->info.n_shelves,
+        .n_shelves_used = atomic_load(&e->reset_prefix) ? 0 : get_gauge(&c->n_shelves_used),
         .generation_tokens = get(&c->generation_tokens),
         .n_preemptions = get(&c->n_preemptions),
         .n_not_finite = get(&c->n_not_finite),

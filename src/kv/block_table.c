@@ -22,9 +22,9 @@ oct_status oct_kv_table_grow(oct_kv_table *t, oct_kv_pool *pool, uint32_t n_toke
     return OCT_OK;
 }
 
-void oct_kv_table_adopt(oct_kv_table *t, oct_kv_pool *pool, uint32_t n) {
+void oct_kv_table_adopt(oct_kv_table *t, uint32_t n) {
     OCT_ASSERT(t->n_blocks == 0 && n <= t->cap_blocks);
-    for (; t->n_blocks < n; t->n_blocks++) oct_kv_pool_take(pool, t->blocks[t->n_blocks]);
+    t->n_blocks = n;
 }
 
 void oct_kv_table_release(oct_kv_table *t, oct_kv_pool *pool) {

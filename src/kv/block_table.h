@@ -30,9 +30,9 @@ void oct_kv_table_init(oct_kv_table *t, oct_kv_block *storage, uint32_t cap_bloc
 /* Makes room for n_tokens tokens in all (fewer than there is room for: nothing happens). All or
  * nothing: OCT_E_FULL when the pool has too few free blocks. n_tokens must fit cap_blocks. */
 OCT_MUST_CHECK oct_status oct_kv_table_grow(oct_kv_table *t, oct_kv_pool *pool, uint32_t n_tokens);
-/* An empty table takes its first n blocks, whose ids stand in blocks[n] already: found ones, which
- * are held or kept. */
-void oct_kv_table_adopt(oct_kv_table *t, oct_kv_pool *pool, uint32_t n);
+/* An empty table gets its first n blocks, whose ids stand in blocks[n] already, and with them a
+ * reference to each (oct_kv_prefix_take). */
+void oct_kv_table_adopt(oct_kv_table *t, uint32_t n);
 /* Gives every block back, the last one first. May be called twice. */
 void oct_kv_table_release(oct_kv_table *t, oct_kv_pool *pool);
 

@@ -1,48 +1,29 @@
 /*
- * kv/prefix_index.c - one possible entry a block, in arrays beside it, and a table of chains.
+ * kv/prefix_index.c - one possible entry a block and a shelf, in arrays beside them, and two tables
+ * of chains. Shelves and what is copied are shelves.c.
  *
  * Invariants, true between calls:
- *   X1  serial[b] != 0 exactly when b is in one chain of the table, and in that of its hash; the
- *       pool keeps exactly these blocks.
+ *   X1  serial[at] != 0 exactly when the place is in one chain of each table, those of its hash and
+ *       of its serial; the pool keeps exactly the blocks among these places.
  *   X2  no two entries have the same (before, ids).
  *   X3  serials of entries and salts come from one counter that only grows.
  *
  * X3 is what makes an entry mean a whole text: the number of what stands before it belonged to one
- * text alone, for ever. An entry whose predecessor was forgotten is never found again and ages out
- * of the pool's queue. That is rare, because a sequence gives its last blocks back first.
+ * text alone, for ever. An entry keeps its number wherever it goes. One whose predecessor was
+ * forgotten is never found again and ages out of the pool's queue, or of its shelf. That is rare,
+ * because a sequence gives its last blocks back first.
  *
  * Rejected: a tree of nodes (allocations in the step, and the same comparisons); trusting a long
  * hash (one collision in 2^64 is too often for another client's text).
  */
-#include "kv/prefix_index.h"
-
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/fault.h"
+#include "kv/parts.h"
 
 #define NO_BLOCK OCT_KV_NO_BLOCK
-
-typedef struct salt {
-    uint64_t root, hash, used;
-    uint32_t len;
-    char bytes[OCT_KV_SALT_BYTES];
-} salt;
-
-struct oct_kv_prefix {
-    const oct_allocator *mem;
-    oct_kv_pool *pool;
-    uint32_t n_blocks, block_tokens, n_buckets; /* a power of two */
-    uint32_t epoch;
-    uint64_t seed, hash_mask, last_serial, n_salt_uses;
-    uint32_t n_salts;
-    uint64_t *serial, *before, *hash; /* [n_blocks] */
-    uint32_t *next;                   /* [n_blocks] in the chain */
-    uint32_t *bucket;                 /* [n_buckets] first of the chain */
-    int32_t *ids;                     /* [n_blocks][block_tokens] */
-    salt *salts;                      /* [OCT_KV_N_SALTS] */
-    oct_kv_prefix_stats stats;
-};
+#define NO_PLACE OCT_KV_NO_PLACE
 
 /* ---- hashes ---- */
 
@@ -62,102 +43,158 @@ static uint64_t hash_of(const oct_kv_prefix *p, uint64_t before, const int32_t *
     return mix(h, p->seed) & p->hash_mask;
 }
 
-/* ---- the table ---- */
+/* ---- the tables ---- */
 
 static uint32_t bucket_of(const oct_kv_prefix *p, uint64_t hash) {
     return (uint32_t)hash & (p->n_buckets - 1);
 }
 
-static const int32_t *ids_of(const oct_kv_prefix *p, oct_kv_block b) {
-    return p->ids + (size_t)b * p->block_tokens;
-}
-
-static oct_kv_block find_entry(const oct_kv_prefix *p, uint64_t hash, uint64_t before,
+static oct_kv_place find_entry(const oct_kv_prefix *p, uint64_t hash, uint64_t before,
                                const int32_t *ids) {
     const size_t bytes = p->block_tokens * sizeof *ids;
-    oct_kv_block b = p->bucket[bucket_of(p, hash)];
-    while (b != NO_BLOCK &&
-           (p->hash[b] != hash || p->before[b] != before || memcmp(ids_of(p, b), ids, bytes) != 0))
-        b = p->next[b];
-    return b;
+    oct_kv_place at = p->bucket[bucket_of(p, hash)];
+    while (at != NO_PLACE && (p->hash[at] != hash || p->before[at] != before ||
+                              memcmp(oct_kv_ids_of(p, at), ids, bytes) != 0))
+        at = p->next[at];
+    return at;
 }
 
-static void put(oct_kv_prefix *p, oct_kv_block b, uint64_t serial, uint64_t hash, uint64_t before,
-                const int32_t *ids) {
-    uint32_t *first = &p->bucket[bucket_of(p, hash)];
-    p->serial[b] = serial;
-    p->before[b] = before;
-    p->hash[b] = hash;
-    memcpy(p->ids + (size_t)b * p->block_tokens, ids, p->block_tokens * sizeof *ids);
-    p->next[b] = *first;
-    *first = b;
+oct_kv_place oct_kv_entry_find(const oct_kv_prefix *p, uint64_t before, const int32_t *ids) {
+    return find_entry(p, hash_of(p, before, ids), before, ids);
+}
+
+oct_kv_place oct_kv_entry_numbered(const oct_kv_prefix *p, uint64_t serial) {
+    oct_kv_place at = p->bucket_serial[bucket_of(p, serial)];
+    while (at != NO_PLACE && p->serial[at] != serial) at = p->next_serial[at];
+    return at;
+}
+
+static void link_entry(oct_kv_prefix *p, oct_kv_place at) {
+    oct_kv_place *first = &p->bucket[bucket_of(p, p->hash[at])];
+    oct_kv_place *numbered = &p->bucket_serial[bucket_of(p, p->serial[at])];
+    p->next[at] = *first;
+    *first = at;
+    p->next_serial[at] = *numbered;
+    *numbered = at;
     p->stats.n_entries++;
+    p->stats.n_on_shelves += oct_kv_is_shelf(p, at);
 }
 
-static void drop(oct_kv_prefix *p, oct_kv_block b) {
-    uint32_t *at = &p->bucket[bucket_of(p, p->hash[b])];
-    OCT_ASSERT(p->serial[b] != 0);
-    while (*at != b) at = &p->next[*at];
-    *at = p->next[b];
-    p->serial[b] = 0;
+static void unlink_entry(oct_kv_prefix *p, oct_kv_place at) {
+    oct_kv_place *link = &p->bucket[bucket_of(p, p->hash[at])];
+    OCT_ASSERT(p->serial[at] != 0);
+    while (*link != at) link = &p->next[*link];
+    *link = p->next[at];
+    link = &p->bucket_serial[bucket_of(p, p->serial[at])];
+    while (*link != at) link = &p->next_serial[*link];
+    *link = p->next_serial[at];
+    p->serial[at] = 0;
     p->stats.n_entries--;
+    p->stats.n_on_shelves -= oct_kv_is_shelf(p, at);
+}
+
+void oct_kv_entry_put(oct_kv_prefix *p, oct_kv_place at, uint64_t serial, uint64_t before,
+                      const int32_t *ids) {
+    OCT_ASSERT(p->serial[at] == 0);
+    p->serial[at] = serial;
+    p->before[at] = before;
+    p->hash[at] = hash_of(p, before, ids);
+    p->saved[at] = 0;
+    memcpy(p->ids + (size_t)at * p->block_tokens, ids, p->block_tokens * sizeof *ids);
+    link_entry(p, at);
+}
+
+void oct_kv_entry_drop(oct_kv_prefix *p, oct_kv_place at) { unlink_entry(p, at); }
+
+void oct_kv_entry_move(oct_kv_prefix *p, oct_kv_place from, oct_kv_place to) {
+    const uint64_t serial = p->serial[from];
+    OCT_ASSERT(p->serial[to] == 0);
+    unlink_entry(p, from);
+    p->serial[to] = serial;
+    p->before[to] = p->before[from];
+    p->hash[to] = p->hash[from];
+    p->saved[to] = p->saved[from];
+    memcpy(p->ids + (size_t)to * p->block_tokens, oct_kv_ids_of(p, from),
+           p->block_tokens * sizeof *p->ids);
+    link_entry(p, to);
 }
 
 static void on_reuse(void *keeper, oct_kv_block b) {
     oct_kv_prefix *p = keeper;
-    drop(p, b);
     p->stats.n_evicted++;
+    if (p->n_shelves == 0 || !oct_kv_shelve(p, b)) unlink_entry(p, b);
 }
 
 /* ---- life ---- */
 
-static uint32_t buckets_for(uint32_t n_blocks) {
+static uint32_t buckets_for(uint32_t n_places) {
     uint32_t n = 16;
-    while (n < n_blocks) n *= 2; /* n_blocks <= 2^30 */
+    while (n < n_places) n *= 2; /* n_places <= 2^31 */
     return n;
 }
 
 static void free_arrays(oct_kv_prefix *p) {
-    oct_free(p->mem, p->serial, p->n_blocks, sizeof *p->serial);
-    oct_free(p->mem, p->before, p->n_blocks, sizeof *p->before);
-    oct_free(p->mem, p->hash, p->n_blocks, sizeof *p->hash);
-    oct_free(p->mem, p->next, p->n_blocks, sizeof *p->next);
+    oct_kv_shelves_fini(p);
+    oct_free(p->mem, p->serial, p->n_places, sizeof *p->serial);
+    oct_free(p->mem, p->before, p->n_places, sizeof *p->before);
+    oct_free(p->mem, p->hash, p->n_places, sizeof *p->hash);
+    oct_free(p->mem, p->next, p->n_places, sizeof *p->next);
+    oct_free(p->mem, p->next_serial, p->n_places, sizeof *p->next_serial);
     oct_free(p->mem, p->bucket, p->n_buckets, sizeof *p->bucket);
-    oct_free(p->mem, p->ids, (size_t)p->n_blocks * p->block_tokens, sizeof *p->ids);
+    oct_free(p->mem, p->bucket_serial, p->n_buckets, sizeof *p->bucket_serial);
+    oct_free(p->mem, p->ids, (size_t)p->n_places * p->block_tokens, sizeof *p->ids);
+    oct_free(p->mem, p->saved, p->n_places, sizeof *p->saved);
     oct_free(p->mem, p->salts, OCT_KV_N_SALTS, sizeof *p->salts);
     oct_free(p->mem, p, 1, sizeof *p);
+}
+
+static oct_status make_arrays(oct_kv_prefix *p, oct_err *err) {
+    const oct_allocator *mem = p->mem;
+    const uint32_t n = p->n_places;
+    p->serial = oct_calloc(mem, n, sizeof *p->serial);
+    p->before = oct_alloc(mem, n, sizeof *p->before);
+    p->hash = oct_alloc(mem, n, sizeof *p->hash);
+    p->next = oct_alloc(mem, n, sizeof *p->next);
+    p->next_serial = oct_alloc(mem, n, sizeof *p->next_serial);
+    p->bucket = oct_alloc(mem, p->n_buckets, sizeof *p->bucket);
+    p->bucket_serial = oct_alloc(mem, p->n_buckets, sizeof *p->bucket_serial);
+    p->ids = oct_alloc(mem, (size_t)n * p->block_tokens, sizeof *p->ids);
+    p->saved = oct_calloc(mem, n, sizeof *p->saved);
+    p->salts = oct_alloc(mem, OCT_KV_N_SALTS, sizeof *p->salts);
+    if (!p->serial || !p->before || !p->hash || !p->next || !p->next_serial || !p->bucket ||
+        !p->bucket_serial || !p->ids || !p->saved || !p->salts)
+        return OCT_FAIL(err, OCT_E_NOMEM, "kv: no memory for a prefix index of %u blocks", n);
+    memset(p->bucket, 0xff, p->n_buckets * sizeof *p->bucket); /* NO_PLACE */
+    memset(p->bucket_serial, 0xff, p->n_buckets * sizeof *p->bucket_serial);
+    return oct_kv_shelves_init(p, err);
 }
 
 oct_status oct_kv_prefix_create(const oct_allocator *mem, oct_kv_pool *pool,
                                 const oct_kv_prefix_options *options, oct_kv_prefix **out,
                                 oct_err *err) {
-    const uint32_t n_blocks = oct_kv_pool_n_blocks(pool);
     *out = NULL;
     OCT_ASSERT(options->block_tokens > 0);
+    if (options->n_shelves > OCT_KV_MAX_BLOCKS)
+        return OCT_FAIL(err, OCT_E_INVALID, "kv: %u shelves (want at most %u)", options->n_shelves,
+                        OCT_KV_MAX_BLOCKS);
     oct_kv_prefix *p = oct_calloc(mem, 1, sizeof *p);
     if (!p) return OCT_FAIL(err, OCT_E_NOMEM, "kv: no memory for a prefix index");
     p->mem = mem;
     p->pool = pool;
-    p->n_blocks = n_blocks;
+    p->n_blocks = oct_kv_pool_n_blocks(pool);
+    p->n_shelves = options->n_shelves;
+    p->n_places = p->n_blocks + p->n_shelves;
     p->block_tokens = options->block_tokens;
-    p->n_buckets = buckets_for(n_blocks);
+    p->n_buckets = buckets_for(p->n_places);
     p->seed = options->seed;
     p->hash_mask = options->hash_bits == 0 || options->hash_bits > 63
                        ? UINT64_MAX
                        : (UINT64_C(1) << options->hash_bits) - 1;
-    p->serial = oct_calloc(mem, n_blocks, sizeof *p->serial);
-    p->before = oct_alloc(mem, n_blocks, sizeof *p->before);
-    p->hash = oct_alloc(mem, n_blocks, sizeof *p->hash);
-    p->next = oct_alloc(mem, n_blocks, sizeof *p->next);
-    p->bucket = oct_alloc(mem, p->n_buckets, sizeof *p->bucket);
-    p->ids = oct_alloc(mem, (size_t)n_blocks * p->block_tokens, sizeof *p->ids);
-    p->salts = oct_alloc(mem, OCT_KV_N_SALTS, sizeof *p->salts);
-    if (!p->serial || !p->before || !p->hash || !p->next || !p->bucket || !p->ids || !p->salts) {
+    const oct_status st = make_arrays(p, err);
+    if (st != OCT_OK) {
         free_arrays(p);
-        return OCT_FAIL(err, OCT_E_NOMEM, "kv: no memory for a prefix index of %u blocks",
-                        n_blocks);
+        return st;
     }
-    memset(p->bucket, 0xff, p->n_buckets * sizeof *p->bucket); /* NO_BLOCK */
     oct_kv_pool_set_keeper(pool, on_reuse, p);
     *out = p;
     return OCT_OK;
@@ -165,17 +202,20 @@ oct_status oct_kv_prefix_create(const oct_allocator *mem, oct_kv_pool *pool,
 
 void oct_kv_prefix_destroy(oct_kv_prefix *p) {
     if (!p) return;
+    p->n_moves = p->n_stores = p->n_loads = 0;
     oct_kv_prefix_reset(p);
     oct_kv_pool_set_keeper(p->pool, NULL, NULL);
     free_arrays(p);
 }
 
 void oct_kv_prefix_reset(oct_kv_prefix *p) {
-    for (oct_kv_block b = 0; b < p->n_blocks; b++) {
-        if (p->serial[b] == 0) continue;
-        drop(p, b);
-        oct_kv_pool_keep(p->pool, b, false);
+    OCT_ASSERT(p->n_moves == 0);
+    for (oct_kv_place at = 0; at < p->n_places; at++) {
+        if (p->serial[at] == 0) continue;
+        unlink_entry(p, at);
+        if (!oct_kv_is_shelf(p, at)) oct_kv_pool_keep(p->pool, at, false);
     }
+    oct_kv_shelves_reset(p);
     p->epoch++;
 }
 
@@ -188,9 +228,9 @@ uint64_t oct_kv_prefix_root(oct_kv_prefix *p, oct_str bytes) {
     OCT_ASSERT(bytes.len <= OCT_KV_SALT_BYTES);
     uint64_t h = mix(p->seed, bytes.len);
     for (size_t i = 0; i < bytes.len; i++) h = mix(h, (unsigned char)bytes.ptr[i]);
-    salt *oldest = p->salts;
+    oct_kv_salt *oldest = p->salts;
     for (uint32_t i = 0; i < p->n_salts; i++) {
-        salt *s = &p->salts[i];
+        oct_kv_salt *s = &p->salts[i];
         if (s->hash == h && s->len == bytes.len && memcmp(s->bytes, bytes.ptr, bytes.len) == 0 &&
             !OCT_FAULT(SALT_LOST, 0)) {
             s->used = ++p->n_salt_uses;
@@ -211,41 +251,48 @@ uint64_t oct_kv_prefix_root(oct_kv_prefix *p, oct_str bytes) {
 
 uint32_t oct_kv_prefix_find(const oct_kv_prefix *p, uint64_t root, const int32_t *tokens,
                             uint32_t n_blocks, oct_kv_block *out, oct_kv_chain *chain) {
-    uint32_t n = 0;
+    uint32_t n = 0, n_loads = p->n_loads;
     *chain = (oct_kv_chain){.serial = root, .epoch = p->epoch};
     for (; n < n_blocks; n++) {
         const int32_t *ids = tokens + (size_t)n * p->block_tokens;
-        const oct_kv_block b = find_entry(p, hash_of(p, chain->serial, ids), chain->serial, ids);
-        if (b == NO_BLOCK || OCT_FAULT(PREFIX_LOST, 0)) break;
-        out[n] = b;
-        chain->serial = p->serial[b];
+        const oct_kv_place at = oct_kv_entry_find(p, chain->serial, ids);
+        if (at == NO_PLACE || OCT_FAULT(PREFIX_LOST, 0)) break;
+        if (oct_kv_is_shelf(p, at) && n_loads++ >= p->n_blocks) break; /* no room in the list */
+        out[n] = oct_kv_is_shelf(p, at) ? OCT_KV_ON_SHELF | (at - p->n_blocks) : at;
+        chain->serial = p->serial[at];
     }
     chain->n_blocks = n;
     return n;
 }
 
+/* The entry of the same text comes to b. What stands behind it stays findable. */
+static void move_here(oct_kv_prefix *p, oct_kv_place other, oct_kv_block b) {
+    oct_kv_entry_move(p, other, b);
+    if (oct_kv_is_shelf(p, other)) {
+        oct_kv_shelf_is_copy(p, other - p->n_blocks, b);
+    } else {
+        oct_kv_pool_keep(p->pool, other, false);
+        oct_kv_copy_follow(p, other, b);
+    }
+    p->stats.n_moved++;
+}
+
 static void enter_one(oct_kv_prefix *p, oct_kv_chain *chain, const int32_t *ids, oct_kv_block b) {
-    const uint64_t hash = hash_of(p, chain->serial, ids);
-    const oct_kv_block other = find_entry(p, hash, chain->serial, ids);
-    uint64_t serial;
+    const oct_kv_place other = oct_kv_entry_find(p, chain->serial, ids);
     OCT_ASSERT(oct_kv_pool_n_refs(p->pool, b) > 0 && p->serial[b] == 0);
-    if (other != NO_BLOCK && oct_kv_pool_n_refs(p->pool, other) > 0) {
+    if (other != NO_PLACE && !oct_kv_is_shelf(p, other) && oct_kv_pool_n_refs(p->pool, other) > 0) {
         p->stats.n_duplicates++;
         chain->serial = p->serial[other];
         return;
     }
-    if (other != NO_BLOCK) {
-        serial = p->serial[other]; /* what stands behind it stays findable */
-        drop(p, other);
-        oct_kv_pool_keep(p->pool, other, false);
-        p->stats.n_moved++;
+    if (other != NO_PLACE) {
+        move_here(p, other, b);
     } else {
-        serial = ++p->last_serial;
+        oct_kv_entry_put(p, b, ++p->last_serial, chain->serial, ids);
         p->stats.n_entered++;
     }
-    put(p, b, serial, hash, chain->serial, ids);
     oct_kv_pool_keep(p->pool, b, true);
-    chain->serial = serial;
+    chain->serial = p->serial[b];
 }
 
 void oct_kv_prefix_enter(oct_kv_prefix *p, oct_kv_chain *chain, const int32_t *tokens,
@@ -260,31 +307,37 @@ void oct_kv_prefix_enter(oct_kv_prefix *p, oct_kv_chain *chain, const int32_t *t
 
 void oct_kv_prefix_get_stats(const oct_kv_prefix *p, oct_kv_prefix_stats *out) { *out = p->stats; }
 
-bool oct_kv_prefix_entry(const oct_kv_prefix *p, oct_kv_block block, uint64_t *serial,
-                         uint64_t *before, const int32_t **tokens) {
-    if (p->serial[block] == 0) return false;
-    *serial = p->serial[block];
-    *before = p->before[block];
-    *tokens = ids_of(p, block);
+bool oct_kv_prefix_entry(const oct_kv_prefix *p, uint32_t at, uint64_t *serial, uint64_t *before,
+                         const int32_t **tokens) {
+    const oct_kv_place place = at & OCT_KV_ON_SHELF ? p->n_blocks + (at ^ OCT_KV_ON_SHELF) : at;
+    if (p->serial[place] == 0) return false;
+    *serial = p->serial[place];
+    *before = p->before[place];
+    *tokens = oct_kv_ids_of(p, place);
     return true;
 }
 
 void oct_kv_prefix_check(const oct_kv_prefix *p) {
 #ifdef OCT_DEBUG
-    uint32_t n_chained = 0, n = 0;
+    uint32_t n_chained = 0, n = 0, n_on_shelves = 0;
     for (uint32_t i = 0; i < p->n_buckets; i++)
-        for (oct_kv_block b = p->bucket[i]; b != NO_BLOCK; b = p->next[b]) {
-            OCT_ASSERT(n_chained++ < p->n_blocks && p->serial[b] != 0);
-            OCT_ASSERT(bucket_of(p, p->hash[b]) == i);
-            OCT_ASSERT(p->hash[b] == hash_of(p, p->before[b], ids_of(p, b)));
-            OCT_ASSERT(find_entry(p, p->hash[b], p->before[b], ids_of(p, b)) == b); /* X2 */
+        for (oct_kv_place at = p->bucket[i]; at != NO_PLACE; at = p->next[at]) {
+            OCT_ASSERT(n_chained++ < p->n_places && p->serial[at] != 0);
+            OCT_ASSERT(bucket_of(p, p->hash[at]) == i);
+            OCT_ASSERT(p->hash[at] == hash_of(p, p->before[at], oct_kv_ids_of(p, at)));
+            OCT_ASSERT(find_entry(p, p->hash[at], p->before[at], oct_kv_ids_of(p, at)) ==
+                       at); /* X2 */
         }
-    for (oct_kv_block b = 0; b < p->n_blocks; b++) {
-        OCT_ASSERT(oct_kv_pool_is_kept(p->pool, b) == (p->serial[b] != 0)); /* X1 */
-        OCT_ASSERT(p->serial[b] <= p->last_serial);
-        n += p->serial[b] != 0;
+    for (oct_kv_place at = 0; at < p->n_places; at++) {
+        const bool has = p->serial[at] != 0;
+        if (!oct_kv_is_shelf(p, at)) OCT_ASSERT(oct_kv_pool_is_kept(p->pool, at) == has); /* X1 */
+        OCT_ASSERT(!has || oct_kv_entry_numbered(p, p->serial[at]) == at);
+        OCT_ASSERT(p->serial[at] <= p->last_serial);
+        n += has;
+        n_on_shelves += has && oct_kv_is_shelf(p, at);
     }
-    OCT_ASSERT(n == n_chained && n == p->stats.n_entries);
+    OCT_ASSERT(n == n_chained && n == p->stats.n_entries && n_on_shelves == p->stats.n_on_shelves);
+    oct_kv_shelves_check(p);
 #else
     (void)p;
 #endif

@@ -398,6 +398,7 @@ void oct_model_destroy(oct_model *m) {
                                     m->batch_buffer,  m->result_buffer,  m->rope[0].buffer,
                                     m->rope[1].buffer};
     for (size_t i = 0; i < OCT_COUNT(buffers); i++) ops->buffer_destroy(dev, buffers[i]);
+    oct_shelves_fini(m);
     free_batch_slots(m);
     for (int i = 0; i < OCT_MODEL_SLOTS; i++) {
         ops->event_destroy(m->slots[i].done);

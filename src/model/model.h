@@ -122,6 +122,18 @@ const oct_model_info *oct_model_get_info(const oct_model *m);
 OCT_MUST_CHECK oct_status oct_model_kv_create(oct_model *m, uint32_t n_blocks, oct_err *err);
 bool oct_model_has_kv(const oct_model *m);
 
+/* Makes n shelves in host memory, each for what one block holds in all layers. Once, before the
+ * first move. OCT_E_NOMEM. */
+OCT_MUST_CHECK oct_status oct_model_shelves_create(oct_model *m, uint32_t n, oct_err *err);
+/* Queues a copy of a block to a shelf, or back, in order with the steps: what was submitted before
+ * has run by then, what is submitted later finds it done. Errors may come late, with a step. */
+OCT_MUST_CHECK oct_status oct_model_move(oct_model *m, uint32_t block, uint32_t shelf,
+                                         bool to_shelf, oct_err *err);
+/* Waits for all moves that were queued, with no step pending; reports their late errors. */
+OCT_MUST_CHECK oct_status oct_model_moves_wait(oct_model *m, oct_err *err);
+/* The shelf's bytes, [info.kv_bytes_per_block]; valid as long as the model. */
+void *oct_model_shelf(const oct_model *m, uint32_t shelf);
+
 enum { OCT_MODEL_MAX_TOP = 32 }; /* most likely tokens that a row can report */
 
 /* One step, in host memory, borrowed until collect. Meanings as octet_batch of octet/device.h. */

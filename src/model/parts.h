@@ -147,6 +147,9 @@ struct oct_model {
 
     octet_buffer kv_buffer;
     uint32_t n_blocks;
+    unsigned char *shelves; /* [n_shelves][info.kv_bytes_per_block], layer by layer */
+    uint32_t n_shelves;
+    bool shelves_fast; /* it is the device's own memory */
 
     /* Batch metadata and results: one buffer each on the device, whose stream is in order, and one
      * for each of two steps on the host, which fills the next while the last is on its way. */
@@ -202,6 +205,9 @@ OCT_MUST_CHECK oct_status oct_capture_run(oct_model *m, const oct_model_batch *s
                                           const oct_step *step, oct_err *err);
 /* Buffers have moved: what was recorded is worth nothing. */
 void oct_capture_forget(oct_model *m);
+
+/* shelves.c */
+void oct_shelves_fini(oct_model *m);
 
 /* The input of a group: float rows where somebody reads them, and whose quantised rows are in s.q
  * (NULL: nobody's). */

@@ -277,21 +277,30 @@ static bool waits_for_its_group(const oct_sched *s, const oct_sched_seq *seq) {
     return false;
 }
 
+/* What the index knows of a sequence. */
+typedef struct hits {
+    uint32_t n;
+    uint32_t n_free; /* of these: lie in blocks that nobody holds, */
+    uint32_t n_away; /* or on shelves: a block is acquired for each */
+} hits;
+
 /* Puts the blocks that the index knows of seq at the beginning of its table's array and counts
- * their tokens as computed, but takes nothing yet. Returns how many there are, and of them *n_free
- * that nobody holds. */
-static uint32_t find_hits(const oct_sched *s, oct_sched_seq *seq, uint32_t *n_free) {
+ * their tokens as computed, but takes nothing yet. */
+static hits find_hits(const oct_sched *s, oct_sched_seq *seq) {
     uint32_t most = seq->n_tokens - 1; /* a row must be left whose logits give the next token */
-    *n_free = 0;
-    if (!s->opt.prefix || !seq->tokens) return 0;
+    hits h = {0};
+    if (!s->opt.prefix || !seq->tokens) return h;
     if (seq->extra_logits_begin < seq->extra_logits_end && seq->extra_logits_begin < most)
         most = seq->extra_logits_begin;
-    const uint32_t n = oct_kv_prefix_find(s->opt.prefix, seq->root, seq->tokens,
-                                          most / s->block_tokens, seq->table.blocks, &seq->chain);
-    for (uint32_t i = 0; i < n; i++)
-        *n_free += oct_kv_pool_n_refs(s->pool, seq->table.blocks[i]) == 0;
-    seq->n_computed = n * s->block_tokens;
-    return n;
+    h.n = oct_kv_prefix_find(s->opt.prefix, seq->root, seq->tokens, most / s->block_tokens,
+                             seq->table.blocks, &seq->chain);
+    for (uint32_t i = 0; i < h.n; i++)
+        if (seq->table.blocks[i] & OCT_KV_ON_SHELF)
+            h.n_away++;
+        else
+            h.n_free += oct_kv_pool_n_refs(s->pool, seq->table.blocks[i]) == 0;
+    seq->n_computed = h.n * s->block_tokens;
+    return h;
 }
 
 /* Whether one more prompt that this step leaves undone may be begun. */
@@ -306,7 +315,7 @@ static bool may_stay_undone(const oct_sched *s, bool seq_is_long) {
 }
 
 /* Lets seq in with its next rows, if there is room for them. */
-static outcome let_in(oct_sched *s, oct_sched_seq *seq, uint32_t n_hits, uint32_t n_hits_free) {
+static outcome let_in(oct_sched *s, oct_sched_seq *seq, hits h) {
     const bool was_long = is_long(s, seq);
     const uint32_t share = first_share(s, seq);
     const uint32_t n = rows_within_budget(s, seq, share);
@@ -318,19 +327,22 @@ static outcome let_in(oct_sched *s, oct_sched_seq *seq, uint32_t n_hits, uint32_
     const uint32_t ahead = min_u32(seq->n_tokens + 1, seq->max_tokens);
     const uint32_t whole = oct_kv_blocks_for(ahead, s->block_tokens);
     const uint32_t chunk = oct_kv_blocks_for(seq->n_computed + n, s->block_tokens);
-    const uint32_t want = (seq->n_preemptions > 0 ? whole : chunk) - n_hits;
-    if ((uint64_t)want + n_hits_free + s->reserved > oct_kv_pool_n_free(s->pool) ||
+    const uint32_t want = (seq->n_preemptions > 0 ? whole : chunk) - (h.n - h.n_away);
+    if ((uint64_t)want + h.n_free + s->reserved > oct_kv_pool_n_free(s->pool) ||
         (s->running.n > 0 && OCT_FAULT(BLOCKS_NEW, 0)))
         return NO_BLOCKS;
-    /* What was found is taken before anything is acquired, which could hand it out. */
-    oct_kv_table_adopt(&seq->table, s->pool, n_hits);
+    if (h.n > 0) oct_kv_prefix_take(s->opt.prefix, seq->table.blocks, h.n);
+    oct_kv_table_adopt(&seq->table, h.n);
     const oct_status st = oct_kv_table_grow(&seq->table, s->pool, seq->n_computed + n);
     OCT_ASSERT(st == OCT_OK);
     if (st != OCT_OK) {
         oct_kv_table_release(&seq->table, s->pool);
         return NO_BLOCKS;
     }
-    if (seq->n_preemptions == 0) seq->n_cached = min_u32(seq->n_computed, seq->n_prompt);
+    if (seq->n_preemptions == 0) {
+        seq->n_cached = min_u32(seq->n_computed, seq->n_prompt);
+        seq->n_fetched = min_u32(h.n_away * s->block_tokens, seq->n_cached);
+    }
     oct_sched_list_remove(&s->waiting, seq);
     oct_sched_list_insert(&s->running, seq);
     seq->state = OCT_SCHED_RUNNING;
@@ -344,10 +356,8 @@ static outcome let_in(oct_sched *s, oct_sched_seq *seq, uint32_t n_hits, uint32_
 }
 
 static outcome admit(oct_sched *s, oct_sched_seq *seq) {
-    uint32_t n_hits_free;
     if (s->budget_rows == 0) return NO_ROWS; /* spares the search */
-    const uint32_t n_hits = find_hits(s, seq, &n_hits_free);
-    const outcome o = let_in(s, seq, n_hits, n_hits_free);
+    const outcome o = let_in(s, seq, find_hits(s, seq));
     if (o != LET_IN) seq->n_computed = 0;
     return o;
 }

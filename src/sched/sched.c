@@ -94,7 +94,7 @@ void oct_sched_add(oct_sched *s, oct_sched_seq *seq) {
     if (!s->opt.by_priority) seq->priority = 0;
     seq->state = OCT_SCHED_WAITING;
     seq->arrival = s->n_arrivals++;
-    seq->n_computed = seq->n_cached = 0;
+    seq->n_computed = seq->n_cached = seq->n_fetched = 0;
     seq->lost_in = 0;
     seq->item = OCT_SCHED_NO_ITEM;
     oct_sched_list_insert(&s->waiting, seq);

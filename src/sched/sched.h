@@ -69,7 +69,8 @@ typedef struct oct_sched_seq {
     bool is_long;         /* it was when it was let in */
     uint32_t n_long_rows; /* rows of this plan that it has as a long one */
     uint32_t n_computed;  /* tokens whose K/V are in the cache once the planned step has run */
-    uint32_t n_cached;    /* prompt tokens that the first admission found in the index */
+    uint32_t n_cached;    /* prompt tokens that the first admission found in the index, */
+    uint32_t n_fetched;   /* and of these: which came back from a shelf */
     oct_kv_chain chain;
     uint32_t n_preemptions;
     uint32_t item;    /* index in the plan of this step, or OCT_SCHED_NO_ITEM */

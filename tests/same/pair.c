@@ -142,11 +142,12 @@ typedef struct guest {
 
 /* Guest 0 is the request of the pair. Guest 1, with `warm`, has ended before that one comes, and
  * leaves n_common tokens of its prompt in the cache. With `twin` it is the same request with
- * another choice, which computes the prompt for both. */
+ * another choice, which computes the prompt for both. With `crowd` guest 2 comes between the two
+ * and takes most blocks for another text. */
 typedef struct party {
     guest guests[MAX_GUESTS];
     uint32_t n;
-    bool warm, twin;
+    bool warm, twin, crowd;
 } party;
 
 static void on_guest(void *user, const oct_output *out) {
@@ -200,6 +201,14 @@ static void invite_first(rng *r, const text *t, party *p) {
     g->leaves = UINT32_MAX;
 }
 
+static void invite_crowd(rng *r, const text *t, party *p) {
+    guest *g = &p->guests[p->n++];
+    p->crowd = true;
+    ask_fill(r, t, SAME_MAX_LEN - 4 - rng_below(r, 60), 0, 1 + rng_below(r, 3), &g->a);
+    g->a.spec.prompt_logprobs = -1;
+    g->leaves = UINT32_MAX;
+}
+
 /* The instruction sets of this machine, the widest first, by their masks. */
 static uint32_t isa_mask(uint32_t which) {
     uint32_t masks[OCT_CPU_ALL + 1], n = 0;
@@ -218,6 +227,7 @@ static void invite(rng *r, const text *t, const setup *s, party *p) {
         invite_first(r, t, p);
         p->n = 2;
     }
+    if (p->warm && s->v[AXIS_prefix] && s->v[AXIS_shelves] > 0) invite_crowd(r, t, p);
     const uint32_t seqs = s->v[AXIS_seqs];
     uint32_t n_more = seqs == 1 ? rng_below(r, 3) : seqs - 1 + rng_below(r, 8);
     /* The reference is tens of times slower: large batches of it are few. */
@@ -269,13 +279,14 @@ static void apply_setup(const setup *s, const party *p, uint32_t spare, stand *o
                                                .n_sizes = v[AXIS_padded] ? OCT_COUNT(sizes) : 0,
                                                .n_warmups = 1}};
     o->engine = (oct_engine_options){
-        .n_blocks = v[AXIS_tight] ? per_seq + spare : per_seq * (p->n + 1),
+        .n_blocks = v[AXIS_tight] || p->crowd ? per_seq + spare : per_seq * (p->n + 1),
         .max_chunk_tokens = chunk_of(s),
         .max_partial_prefills = v[AXIS_partials],
         .by_priority = v[AXIS_priority],
         .draft = {.n_tokens = v[AXIS_guesses], .lookup_min = 1, .lookup_max = 3},
         .no_async_scheduling = !v[AXIS_async],
         .no_prefix_caching = v[AXIS_prefix] == 0,
+        .n_shelves = v[AXIS_prefix] ? v[AXIS_shelves] : 0,
         .prefix_hash_bits = v[AXIS_hash_bits],
         .eos_ids = eos,
         .n_eos = 1};
@@ -291,7 +302,8 @@ static void let_in(oct_engine *e, guest *g, bool subject, answer *a) {
 
 static bool may_enter(const party *p, uint32_t i, uint32_t turn) {
     const guest *g = &p->guests[i];
-    if (i == 0 && p->warm) return p->guests[1].over;
+    if (i == 0 && p->warm) return p->guests[p->crowd ? 2 : 1].over;
+    if (i == 2 && p->crowd) return p->guests[1].over;
     return !g->in && turn >= g->arrival;
 }
 
@@ -342,6 +354,8 @@ static void run(const char *folder, const same_model *sm, const setup *s, party 
     spy_attach(device, plant);
     need(oct_model_load(mem, device, ckpt, &o.model, &model, &err), &err);
     need(oct_model_kv_create(model, o.engine.n_blocks, &err), &err);
+    if (o.engine.n_shelves > 0)
+        need(oct_model_shelves_create(model, o.engine.n_shelves, &err), &err);
     const oct_engine_backend backend = spy_backend(model, key->seed, key->choice);
     need(oct_engine_create_on(mem, &backend, NULL, &o.engine, &e, &err), &err);
     did->overlapped = oct_engine_get_info(e)->async_scheduling;
@@ -360,7 +374,8 @@ static void run(const char *folder, const same_model *sm, const setup *s, party 
 static void print_setup(uint64_t seed, const same_model *m, const setup *s, const party *p) {
     printf("  seed %" PRIu64 ": %s (%s), %u requests%s\n  settings:", seed, m->name, m->folder,
            p->n,
-           p->warm   ? ", one before"
+           p->crowd  ? ", one before, one between"
+           : p->warm ? ", one before"
            : p->twin ? ", one a choice of the same prompt"
                      : "");
     for (int i = 0; i < N_AXES; i++) {
@@ -397,6 +412,8 @@ static void count(tally *t, int model, const answer *a, const deeds *did) {
     t->n_subject_preemptions += a->n_preemptions;
     t->n_overlapped += did->overlapped;
     t->n_replays += did->n_replays;
+    t->n_shelved += st->n_shelved;
+    t->n_fetched += st->n_fetched;
     t->n_guesses += st->n_draft_tokens;
     t->n_right_guesses += st->n_accepted_tokens;
     t->hits[a->n_cached / 32]++;

@@ -69,6 +69,7 @@ void ask_print(const ask *a);
     X(prefetch, 0, 1)                                                 \
     X(prefix, 0, 1)                                                   \
     X(hash_bits, 0, 2)                                                \
+    X(shelves, 0, 0, 2, 7, 40)                                        \
     X(partials, 0, 1, 3)                                              \
     X(priority, 0, 1)                                                 \
     X(isa, 0, 1, 2, 3)
@@ -110,6 +111,7 @@ typedef struct tally {
     uint64_t axis[N_AXES][MAX_VALUES];
     uint64_t n_shared, n_mixed, n_preemptions; /* of the engines */
     uint64_t n_subject_preemptions, n_overlapped, n_replays, n_guesses, n_right_guesses;
+    uint64_t n_shelved, n_fetched;    /* blocks */
     uint64_t hits[SAME_MAX_LEN / 32]; /* pairs by cached blocks of 32 that the request found */
     uint64_t finish[OCT_N_FINISH], n_tokens, n_kv, n_logprobs;
 } tally;

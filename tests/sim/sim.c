@@ -52,8 +52,11 @@ static bool world_init(sim_world *w, uint64_t seed) {
     CHECK(oct_kv_pool_create(mem, w->n_blocks, &w->pool, NULL) == OCT_OK);
     if (!one_in(w, 8)) {
         /* Sometimes so few bits of the hashes count that most entries collide. */
-        const oct_kv_prefix_options po = {
-            .block_tokens = w->block_tokens, .seed = seed, .hash_bits = one_in(w, 3) ? 1 : 0};
+        w->n_shelves = one_in(w, 2) ? 1 + below(w, one_in(w, 2) ? 8 : SIM_SHELVES) : 0;
+        const oct_kv_prefix_options po = {.block_tokens = w->block_tokens,
+                                          .seed = seed,
+                                          .hash_bits = one_in(w, 3) ? 1 : 0,
+                                          .n_shelves = w->n_shelves};
         CHECK(oct_kv_prefix_create(mem, w->pool, &po, &w->prefix, NULL) == OCT_OK);
         w->opt.prefix = w->prefix;
     }
@@ -152,37 +155,59 @@ static void leave(sim_world *w, sim_seq *s) {
 
 /* ---- the ledger ---- */
 
-/* The entry of b says what b holds, for everybody who may find it. */
-static bool check_entry(sim_world *w, oct_kv_block b, uint64_t serial, uint64_t before,
+/* Blocks first, then shelves. */
+static uint32_t place(const sim_world *w, uint32_t i) {
+    return i < w->n_blocks ? i : OCT_KV_ON_SHELF | (i - w->n_blocks);
+}
+static sim_block *ledger_of(sim_world *w, uint32_t i) {
+    return i < w->n_blocks ? &w->blocks[i] : &w->shelves[i - w->n_blocks];
+}
+
+/* The entry at place i says what lies there, for everybody who may find it. */
+static bool check_entry(sim_world *w, uint32_t i_place, uint64_t serial, uint64_t before,
                         const int32_t *ids) {
-    const sim_block *k = &w->blocks[b];
+    const sim_block *k = ledger_of(w, i_place);
     const sim_place *end = &k->at[w->block_tokens - 1];
     CHECK(k->good); /* only what a finite value was drawn from */
     for (uint32_t i = 0; i < w->block_tokens; i++) {
         CHECK(ids[i] == k->at[i].token);
         CHECK(k->at[i].weights == w->weights); /* nothing older than the last reload */
     }
-    for (oct_kv_block o = 0; w->step % 16 == 0 && o < w->n_blocks; o++) {
+    for (uint32_t o = 0; w->step % 16 == 0 && o < w->n_blocks + w->n_shelves; o++) {
         uint64_t os, ob;
         const int32_t *oi;
-        if (o == b || !oct_kv_prefix_entry(w->prefix, o, &os, &ob, &oi)) continue;
+        if (o == i_place || !oct_kv_prefix_entry(w->prefix, place(w, o), &os, &ob, &oi)) continue;
+        const uint64_t text = ledger_of(w, o)->at[w->block_tokens - 1].text;
         CHECK(os != serial);
         /* One entry a text that can be found; one behind a forgotten entry cannot. */
-        CHECK(ob != before || w->blocks[o].at[w->block_tokens - 1].text != end->text);
+        CHECK(ob != before || text != end->text);
         if (os != before) continue;
-        const uint64_t text = w->blocks[o].at[w->block_tokens - 1].text;
         CHECK(k->at[0].text == mix(text * 31 + (uint64_t)ids[0] + 1));
     }
     return true;
 }
 
 static bool check_entries(sim_world *w) {
-    for (oct_kv_block b = 0; b < w->n_blocks; b++) {
+    for (uint32_t i = 0; i < w->n_blocks + w->n_shelves; i++) {
         uint64_t serial = 0, before;
         const int32_t *ids;
-        const bool has = w->prefix && oct_kv_prefix_entry(w->prefix, b, &serial, &before, &ids);
-        CHECK(has == oct_kv_pool_is_kept(w->pool, b));
-        if (has) TRY(check_entry(w, b, serial, before, ids));
+        const bool has =
+            w->prefix && oct_kv_prefix_entry(w->prefix, place(w, i), &serial, &before, &ids);
+        if (i < w->n_blocks) CHECK(has == oct_kv_pool_is_kept(w->pool, i));
+        if (has) TRY(check_entry(w, i, serial, before, ids));
+    }
+    return true;
+}
+
+/* What runs has in its blocks what it computed or was given, whatever was copied where. */
+static bool check_texts(sim_world *w) {
+    for (uint32_t i = 0; w->step % 16 == 0 && i < SIM_SEQS; i++) {
+        const sim_seq *s = &w->seqs[i];
+        if (!s->live || s->q.state != OCT_SCHED_RUNNING) continue;
+        for (uint32_t p = 0; p < s->n_cached; p++) {
+            const sim_block *k = &w->blocks[s->storage[p / w->block_tokens]];
+            CHECK(k->at[p % w->block_tokens].text == s->text[p]);
+        }
     }
     return true;
 }
@@ -258,6 +283,7 @@ static bool check_ledger(sim_world *w) {
     TRY(check_refs(w));
     TRY(check_evictions(w));
     TRY(check_queue(w));
+    TRY(check_texts(w));
     return check_entries(w);
 }
 
@@ -414,6 +440,41 @@ static bool check_plan(sim_world *w, const oct_sched_plan *plan) {
     return true;
 }
 
+/* ---- copies ---- */
+
+/* Makes the copies that the plan asked for, in their order; f remembers them. */
+static bool move_blocks(sim_world *w, sim_flight *f) {
+    uint32_t n = 0;
+    const oct_kv_move *moves = w->prefix ? oct_kv_prefix_moves(w->prefix, &n) : NULL;
+    CHECK(n <= 2 * w->n_blocks);
+    f->n_moves = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const oct_kv_move *m = &moves[i];
+        CHECK(m->block < w->n_blocks && m->shelf < w->n_shelves);
+        sim_block *block = &w->blocks[m->block], *shelf = &w->shelves[m->shelf];
+        memcpy(m->to_shelf ? shelf->at : block->at, m->to_shelf ? block->at : shelf->at,
+               sizeof block->at);
+        *(m->to_shelf ? &shelf->good : &block->good) = m->to_shelf ? block->good : shelf->good;
+        w->n.n_shelved += m->to_shelf;
+        w->n.n_fetched += !m->to_shelf;
+        f->moves[f->n_moves++] = *m;
+    }
+    if (w->prefix) oct_kv_prefix_moves_made(w->prefix);
+    return true;
+}
+
+/* The step failed: who knows which copies were made. The engine forgets everything then. */
+static void unmake_moves(sim_world *w, const sim_flight *f) {
+    const sim_block nothing = {0};
+    for (uint32_t i = 0; i < f->n_moves; i++) {
+        const oct_kv_move *m = &f->moves[i];
+        sim_block *k = m->to_shelf ? &w->shelves[m->shelf] : &w->blocks[m->block];
+        memcpy(k->at, nothing.at, sizeof k->at);
+        k->good = false;
+    }
+    if (w->n_shelves > 0) oct_kv_prefix_reset(w->prefix);
+}
+
 /* ---- a step ---- */
 
 /* The rows are written: nobody else may see these places. */
@@ -473,6 +534,7 @@ static void collect(sim_world *w) {
             collect_part(w, p->s, p->first + p->n_rows, p->samples);
         }
     }
+    if (f.fails) unmake_moves(w, &f);
     if (f.fails && w->n_flights > 0) {
         w->flights[0].fails = true;
         collect(w);
@@ -497,7 +559,8 @@ static bool submit(sim_world *w, const oct_sched_plan *plan) {
     oct_sched_item items[SIM_SEQS];
     const uint32_t n = plan->n_items;
     memcpy(items, plan->items, n * sizeof *items);
-    *f = (sim_flight){.fails = one_in(w, 100)}; /* the device refuses the step */
+    f->fails = one_in(w, 100); /* the device refuses the step */
+    f->n = 0;
     for (uint32_t k = 0; k < n; k++) {
         if (one_in(w, 300)) { /* memory for its rows was refused: planned, and never run */
             leave(w, (sim_seq *)items[k].seq);
@@ -539,6 +602,7 @@ static bool one_step(sim_world *w, uint32_t rate) {
     const oct_sched_plan *plan =
         beside ? oct_sched_next_beside(w->sched) : oct_sched_next(w->sched);
     const bool starved = plan->n_starved > 0;
+    TRY(move_blocks(w, &w->flights[w->n_flights]));
     TRY(check_plan(w, plan));
     TRY(check_ledger(w));
     if (plan->n_items > 0) TRY(submit(w, plan));

@@ -17,13 +17,15 @@
 enum {
     SIM_SEQS = 64,
     SIM_BLOCKS = 256,
-    SIM_TABLE = 48,      /* most blocks of one sequence */
+    SIM_TABLE = 48, /* most blocks of one sequence */
+    SIM_SHELVES = 96,
     SIM_BLOCK_TOKENS = 8 /* most */
 };
 
 typedef struct sim_counts {
     uint64_t n_steps, n_finished, n_aborted, n_failed, n_preempted, n_mixed;
     uint64_t n_passed, n_beside, n_hits, n_hit_blocks, n_evicted, n_resets;
+    uint64_t n_shelved, n_fetched;
 } sim_counts;
 
 typedef struct sim_seq {
@@ -60,6 +62,8 @@ typedef struct sim_block {
 /* A step that was submitted and is not collected. */
 typedef struct sim_flight {
     bool fails;
+    uint32_t n_moves; /* made before it */
+    oct_kv_move moves[2 * SIM_BLOCKS];
     uint32_t n;
     struct sim_part {
         sim_seq *s; /* NULL: it left, and the blocks that its rows write to are held */
@@ -79,6 +83,8 @@ typedef struct sim_world {
     oct_sched *sched;
     sim_seq seqs[SIM_SEQS];
     sim_block blocks[SIM_BLOCKS];
+    sim_block shelves[SIM_SHELVES]; /* what was copied there */
+    uint32_t n_shelves;
     bool overlap; /* a step is planned while one is on its way */
     uint32_t n_flights;
     sim_flight flights[2];    /* the older one first */

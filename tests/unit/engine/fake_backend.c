@@ -273,6 +273,36 @@ static oct_status fake_probe(void *ctx, oct_err *err) {
     return f->lost ? OCT_FAIL(err, OCT_E_DEVICE, "fake: the device is gone") : OCT_OK;
 }
 
+/* ---- shelves ---- */
+
+static oct_status fake_move(void *ctx, uint32_t block, uint32_t shelf, bool to_shelf,
+                            oct_err *err) {
+    fake_backend *f = ctx;
+    NEED(block < f->n_blocks && shelf < FAKE_SHELVES);
+    int32_t *at[2] = {f->cache_token + (size_t)block * FAKE_BLOCK,
+                      f->cache_pos + (size_t)block * FAKE_BLOCK};
+    if (atomic_load(&f->fail_moves) > 0) {
+        atomic_fetch_sub(&f->fail_moves, 1);
+        return OCT_FAIL(err, OCT_E_DEVICE, "fake: refused to copy");
+    }
+    for (int i = 0; i < 2; i++)
+        if (to_shelf)
+            memcpy(f->shelf[shelf][i], at[i], sizeof f->shelf[shelf][i]);
+        else
+            memcpy(at[i], f->shelf[shelf][i], sizeof f->shelf[shelf][i]);
+    f->n_stores += to_shelf;
+    f->n_loads += !to_shelf;
+    return OCT_OK;
+}
+
+static oct_status fake_moves_wait(void *ctx, oct_err *err) {
+    (void)ctx;
+    (void)err;
+    return OCT_OK;
+}
+
+static void *fake_shelf(void *ctx, uint32_t shelf) { return ((fake_backend *)ctx)->shelf[shelf]; }
+
 void fake_init(fake_backend *f, uint32_t n_blocks, uint32_t max_rows, uint32_t max_seqs) {
     memset(f, 0, sizeof *f);
     f->n_blocks = n_blocks;
@@ -290,7 +320,11 @@ void fake_init(fake_backend *f, uint32_t n_blocks, uint32_t max_rows, uint32_t m
                                       .can_overlap = true,
                                       .submit = fake_submit,
                                       .collect = fake_collect,
-                                      .probe = fake_probe};
+                                      .probe = fake_probe,
+                                      .move = fake_move,
+                                      .moves_wait = fake_moves_wait,
+                                      .shelf = fake_shelf,
+                                      .shelf_bytes = sizeof f->shelf[0]};
 }
 
 void fake_fini(fake_backend *f) {

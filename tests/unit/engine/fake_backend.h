@@ -26,6 +26,7 @@ enum {
     FAKE_WORD_0 = 259, /* " w0", " w1", ... */
     FAKE_POISON = 299, /* a prompt with it gives logits that are not finite */
     FAKE_MAX_LEN = 512,
+    FAKE_SHELVES = 256,
 };
 
 typedef struct fake_script { /* what is drawn for sequences whose seed is FAKE_SCRIPT_SEED + index
@@ -48,7 +49,10 @@ typedef struct fake_result {
 typedef struct fake_backend {
     oct_engine_backend backend; /* hand this to oct_engine_create_on */
     uint32_t n_blocks;
-    int32_t *cache_token, *cache_pos; /* [n_blocks * FAKE_BLOCK] */
+    int32_t *cache_token, *cache_pos;           /* [n_blocks * FAKE_BLOCK] */
+    int32_t shelf[FAKE_SHELVES][2][FAKE_BLOCK]; /* tokens, then positions: what moves copied */
+    uint64_t n_stores, n_loads;
+    atomic_int fail_moves; /* so many next moves are refused */
     fake_script scripts[8];
     atomic_int fail_steps;    /* so many next steps are refused */
     atomic_int fail_collects; /* so many next steps fail while they compute */

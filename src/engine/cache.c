@@ -1,0 +1,60 @@
+/*
+ * engine/cache.c - cached beginnings: the index over the blocks, and the copies between blocks and
+ * shelves that plans ask for.
+ *
+ * Copies are queued on the model's stream between two steps, in the order of the plan's list. So
+ * nobody waits for one on the host, a step finds done what it needs, and what it writes over has
+ * been copied before. The price is that a copy takes its time from the device's.
+ *
+ * Failures are rare and dear: a copy that failed is told with a step, late, and what it was to
+ * bring is in the index by then. All is forgotten in that case (oct_cache_distrust).
+ */
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "engine/parts.h"
+
+/* The hashes are seeded so that nobody outside can make them collide. */
+oct_status oct_cache_init(oct_engine *e, oct_err *err) {
+    oct_kv_prefix_options po = {.block_tokens = e->info.block_tokens,
+                                .hash_bits = e->opt.prefix_hash_bits,
+                                .n_shelves = e->opt.n_shelves};
+    OCT_TRY(oct_kv_pool_create(e->mem, e->opt.n_blocks, &e->pool, err));
+    if (e->opt.n_shelves > 0 && (e->opt.no_prefix_caching || !e->backend.move))
+        return OCT_FAIL(err, OCT_E_INVALID, "engine: %u shelves without %s", e->opt.n_shelves,
+                        e->backend.move ? "prefix caching" : "a way to them");
+    if (e->opt.no_prefix_caching) return OCT_OK;
+    if (getrandom(&po.seed, sizeof po.seed, 0) != sizeof po.seed) po.seed = oct_now_ns();
+    return oct_kv_prefix_create(e->mem, e->pool, &po, &e->prefix, err);
+}
+
+void oct_cache_fini(oct_engine *e) {
+    oct_kv_prefix_destroy(e->prefix);
+    oct_kv_pool_destroy(e->pool);
+}
+
+bool oct_cache_has_moves(const oct_engine *e) {
+    uint32_t n = 0;
+    if (e->prefix) (void)oct_kv_prefix_moves(e->prefix, &n);
+    return n > 0;
+}
+
+oct_status oct_cache_move(oct_engine *e, oct_err *err) {
+    uint32_t n;
+    oct_status st = OCT_OK;
+    if (e->info.n_shelves == 0) return OCT_OK;
+    const oct_kv_move *moves = oct_kv_prefix_moves(e->prefix, &n);
+    for (uint32_t i = 0; st == OCT_OK && i < n; i++)
+        st =
+            e->backend.move(e->backend.ctx, moves[i].block, moves[i].shelf, moves[i].to_shelf, err);
+    oct_kv_prefix_moves_made(e->prefix);
+    return st;
+}
+
+void oct_cache_reset(oct_engine *e) {
+    if (e->prefix) oct_kv_prefix_reset(e->prefix);
+}
+
+void oct_cache_distrust(oct_engine *e) {
+    if (e->info.n_shelves > 0) oct_kv_prefix_reset(e->prefix);
+}
