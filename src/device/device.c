@@ -94,7 +94,8 @@ static bool plain_name(const char *s, size_t len) {
 }
 
 /* The plug-in `name` in the installation folder: beside the program (../lib/octet), so that a tree
- * can be moved, else where it was configured to be. */
+ * can be moved, or below it (lib/octet), where a build has it; else where it was configured to be.
+ */
 static oct_status find_installed(const char *name, size_t len, const char *dir, wanted *w,
                                  oct_err *err) {
     if (dir)
@@ -106,10 +107,13 @@ static oct_status find_installed(const char *name, size_t len, const char *dir, 
         exe[n] = 0;
         char *slash = strrchr(exe, '/');
         if (slash) *slash = 0;
-        OCT_TRY(path_fits(
-            snprintf(w->path, sizeof w->path, "%s/../lib/octet/octet_%.*s.so", exe, (int)len, name),
-            name, err));
-        if (access(w->path, F_OK) == 0) return OCT_OK;
+        static const char *const folders[] = {"../lib/octet", "lib/octet"};
+        for (size_t i = 0; i < OCT_COUNT(folders); i++) {
+            OCT_TRY(path_fits(snprintf(w->path, sizeof w->path, "%s/%s/octet_%.*s.so", exe,
+                                       folders[i], (int)len, name),
+                              name, err));
+            if (access(w->path, F_OK) == 0) return OCT_OK;
+        }
     }
     return path_fits(
         snprintf(w->path, sizeof w->path, "%s/octet_%.*s.so", OCT_PLUGIN_DIR, (int)len, name), name,

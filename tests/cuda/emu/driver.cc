@@ -12,6 +12,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <sys/mman.h>
 #include <vector>
 
 #include "block.h"
@@ -45,6 +46,9 @@ struct CUctx_st {
 };
 
 namespace {
+
+/* From here on memory comes from the system, page by page as it is touched. */
+const size_t LARGE = 64u << 20;
 
 std::mutex lock;
 CUctx_st the_context;
@@ -278,8 +282,15 @@ OUT CUresult cuMemAlloc(CUdeviceptr *out, size_t bytes) {
     if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
     if (bytes > bytes_total || bytes_used > bytes_total - bytes) return CUDA_ERROR_OUT_OF_MEMORY;
     void *p = nullptr;
-    if (posix_memalign(&p, 256, bytes) != 0) return CUDA_ERROR_OUT_OF_MEMORY;
-    if (bytes < (64u << 20)) memset(p, 0xff, bytes); /* more is left to the system */
+    if (bytes >= LARGE) {
+        p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p == MAP_FAILED) return CUDA_ERROR_OUT_OF_MEMORY;
+    } else if (posix_memalign(&p, 256, bytes) != 0) {
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    } else {
+        memset(p, 0xff, bytes);
+    }
     *out = reinterpret_cast<CUdeviceptr>(p);
     memory[*out] = bytes;
     bytes_used += bytes;
@@ -293,8 +304,11 @@ OUT CUresult cuMemFree(CUdeviceptr at) {
     const auto it = memory.find(at);
     if (it == memory.end()) return CUDA_ERROR_INVALID_VALUE;
     bytes_used -= it->second;
+    if (it->second >= LARGE)
+        munmap(host_of(at), it->second);
+    else
+        free(host_of(at));
     memory.erase(it);
-    free(host_of(at));
     return r;
 }
 
@@ -339,6 +353,13 @@ OUT CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, C
 OUT CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream s) {
     CALL_IN_CONTEXT(cuMemsetD8Async);
     if (!there(to, bytes)) return CUDA_ERROR_INVALID_VALUE;
+    if (value == 0 && bytes >= LARGE && to % 4096 == 0) { /* pages read as zero again */
+        const size_t whole = bytes / 4096 * 4096;
+        return queue(s, [=] {
+            madvise(host_of(to), whole, MADV_DONTNEED);
+            memset(host_of(to + whole), 0, bytes - whole);
+        });
+    }
     return queue(s, [=] { memset(host_of(to), value, bytes); });
 }
 
