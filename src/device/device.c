@@ -287,7 +287,8 @@ oct_status oct_device_open(const oct_allocator *mem, const char *name,
     if (parse_name("cuda", o->plugin_dir, &w, &why) == OCT_OK && access(w.path, F_OK) == 0) {
         /* Settings are the CPU's or the plug-in's; with "auto" they are the winner's. */
         if (open_wanted(mem, &w, o, out, &why) == OCT_OK) return OCT_OK;
-        oct_warn("device auto: using the CPU, because %s", why.text);
+        /* No more than a remark: most machines that have the plug-in and no GPU are well so. */
+        oct_info("device auto: using the CPU, because %s", why.text);
     }
     OCT_TRY(parse_name("cpu", NULL, &w, err));
     return open_wanted(mem, &w, o, out, err);
