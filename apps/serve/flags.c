@@ -72,9 +72,10 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
         cli_count("max-num-batched-tokens", &o->max_num_batched_tokens, 1, 1 << 20,
                   "most tokens of one step"),
         cli_count("num-gpu-blocks-override", &o->n_blocks, 1, 1 << 30, "blocks of the KV cache"),
-        cli_number("gpu-memory-utilization", &o->memory_share, "F", 0.01, 1,
-                   "share of the memory that is free after loading for the KV cache;\n0.4 unless "
-                   "given"),
+        cli_number(
+            "gpu-memory-utilization", &o->memory_share, "F", 0.01, 1,
+            "CPU: share of the free memory for the KV cache, 0.4 unless\ngiven; a device with "
+            "memory of its own: share of it that may\nbe used, weights included, 0.92"),
         cli_switch("enable-prefix-caching", &o->prefix_caching,
                    "a prompt that begins like an earlier one starts behind what is cached\nof it; "
                    "on unless --no-enable-prefix-caching"),

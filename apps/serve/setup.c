@@ -23,18 +23,45 @@ static uint64_t read_number(const char *path) {
     return ok && oct_parse_u64(oct_str_of(line), &v) ? v : UINT64_MAX;
 }
 
-/* What the machine and the container that this process lives in still have. */
-static uint64_t free_memory(server *s) {
-    oct_err err = {0};
-    uint64_t bytes = 0;
-    if (oct_device_refresh(s->m.device, &err) == OCT_OK) bytes = s->m.device->info.mem_free_bytes;
+/* What the container that this process lives in leaves of `bytes`. */
+static uint64_t in_container(uint64_t bytes) {
     const uint64_t limit = read_number("/sys/fs/cgroup/memory.max");
     const uint64_t used = read_number("/sys/fs/cgroup/memory.current");
-    if (limit != UINT64_MAX && used != UINT64_MAX) {
-        const uint64_t left = used < limit ? limit - used : 0;
-        if (left < bytes) bytes = left;
-    }
-    return bytes;
+    if (limit == UINT64_MAX || used == UINT64_MAX) return bytes;
+    const uint64_t left = used < limit ? limit - used : 0;
+    return left < bytes ? left : bytes;
+}
+
+/* A share of what the machine still has, beside what requests, templates and sockets need. */
+static uint64_t room_in_machine(const octet_device_info *info, double share) {
+    const uint64_t have = in_container(info->mem_free_bytes), reserve = 256u << 20;
+    return (uint64_t)((double)(have > reserve ? have - reserve : 0) * share);
+}
+
+/* Memory that is the device's own: of all of it a share may be used, by whoever. Kept free beside
+ * the cache: what the device makes at first use, and its recorded steps. */
+static uint64_t room_on_device(const octet_device_info *info, double share) {
+    const uint64_t total = info->mem_total_bytes, least = 128u << 20, most = 2048u << 20;
+    const uint64_t part = total / 64;
+    const uint64_t work = part < least ? least : part > most ? most : part;
+    const uint64_t taken = total > info->mem_free_bytes ? total - info->mem_free_bytes : 0;
+    const uint64_t usable = (uint64_t)((double)total * share);
+    const uint64_t room = usable > taken + work ? usable - taken - work : 0;
+    oct_info(
+        "memory: %.2f GB on the device, of which %.0f%% may be used: %.2f GB are taken (weights, "
+        "buffers), %.2f GB kept for working memory, %.2f GB left for the KV cache",
+        (double)total / 1e9, 100 * share, (double)taken / 1e9, (double)work / 1e9,
+        (double)room / 1e9);
+    return room;
+}
+
+/* Bytes that the KV cache may take when nobody said how many. share 0: the default. */
+static uint64_t cache_room(server *s, double share) {
+    oct_device *d = s->m.device;
+    oct_err err = {0};
+    if (oct_device_refresh(d, &err) != OCT_OK) return 0;
+    if (oct_device_has_memory(d)) return room_on_device(&d->info, share > 0 ? share : 0.92);
+    return room_in_machine(&d->info, share > 0 ? share : 0.4);
 }
 
 static void print_cache(const server *s, uint64_t blocks) {
@@ -49,8 +76,6 @@ static void print_cache(const server *s, uint64_t blocks) {
 int serve_choose_blocks(server *s) {
     const serve_options *o = &s->o;
     const oct_model_info *i = oct_model_get_info(s->m.model);
-    const double default_share = 0.4;
-    const uint64_t reserve = 256u << 20; /* requests, templates, sockets */
     const uint64_t per_seq = (i->max_model_len - 1) / i->block_tokens + 1;
     const uint64_t most = INT32_MAX / i->block_tokens;
     uint64_t blocks;
@@ -59,12 +84,11 @@ int serve_choose_blocks(server *s) {
     } else if (o->open.kv_cache_memory > 0) {
         blocks = o->open.kv_cache_memory / i->kv_bytes_per_block;
     } else {
-        const uint64_t have = free_memory(s);
-        const double share = o->memory_share > 0 ? o->memory_share : default_share;
-        const uint64_t usable = have > reserve ? have - reserve : 0;
-        blocks = (uint64_t)((double)usable * share) / i->kv_bytes_per_block;
-        /* More than all sequences at once can use is not asked for. */
-        if (blocks > per_seq * i->max_seqs) blocks = per_seq * i->max_seqs;
+        blocks = cache_room(s, o->memory_share) / i->kv_bytes_per_block;
+        /* More than all sequences at once can use is not asked of the machine. A device's memory
+         * has no other use: it keeps beginnings. */
+        if (!oct_device_has_memory(s->m.device) && blocks > per_seq * i->max_seqs)
+            blocks = per_seq * i->max_seqs;
     }
     if (blocks > most) blocks = most;
     if (blocks == 0 || (o->open.max_model_len > 0 && blocks < per_seq))

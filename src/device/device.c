@@ -312,7 +312,7 @@ oct_status oct_device_check(const oct_device *d, int32_t code, const char *opera
 oct_status oct_device_check_memory(oct_device *d, int32_t code, const char *what, uint64_t bytes,
                                    oct_err *err) {
     if (status_of(code) != OCT_E_NOMEM) return oct_device_check(d, code, what, err);
-    const oct_status st = d->ops == oct_cpu_device_ops() ? OCT_E_NOMEM : OCT_E_DEVICE;
+    const oct_status st = oct_device_has_memory(d) ? OCT_E_DEVICE : OCT_E_NOMEM;
     char said[256], name[256]; /* asking for what is free may write others */
     snprintf(said, sizeof said, "%s", text_of(d->ops, d->dev));
     snprintf(name, sizeof name, "%s", d->info.name[0] ? d->info.name : d->source);
@@ -323,6 +323,8 @@ oct_status oct_device_check_memory(oct_device *d, int32_t code, const char *what
                     what, (unsigned long long)d->info.mem_free_bytes, (unsigned long long)bytes,
                     said);
 }
+
+bool oct_device_has_memory(const oct_device *d) { return d->ops != oct_cpu_device_ops(); }
 
 oct_status oct_device_refresh(oct_device *d, oct_err *err) { return read_info(d, err); }
 

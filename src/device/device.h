@@ -73,6 +73,9 @@ OCT_MUST_CHECK oct_status oct_device_check(const oct_device *d, int32_t code, co
 OCT_MUST_CHECK oct_status oct_device_check_memory(oct_device *d, int32_t code, const char *what,
                                                   uint64_t bytes, oct_err *err);
 
+/* True when the device computes in memory of its own and not in the machine's. */
+bool oct_device_has_memory(const oct_device *d);
+
 /* Memory and totals as they are now. */
 OCT_MUST_CHECK oct_status oct_device_refresh(oct_device *d, oct_err *err);
 

@@ -118,7 +118,8 @@ static oct_status choose_blocks(octet_engine *e, const octet_engine_options *o, 
     if (o->kv_cache_bytes == 0) {
         blocks = ((uint64_t)(i->max_model_len - 1) / i->block_tokens + 1) * i->max_seqs;
         OCT_TRY(oct_device_refresh(e->device, err));
-        const uint64_t fit = e->device->info.mem_free_bytes / 10 * 4 / i->kv_bytes_per_block;
+        const uint64_t tenths = oct_device_has_memory(e->device) ? 8 : 4;
+        const uint64_t fit = e->device->info.mem_free_bytes / 10 * tenths / i->kv_bytes_per_block;
         if (blocks > fit) blocks = fit;
     }
     *out = (uint32_t)(blocks < most ? blocks : most);
