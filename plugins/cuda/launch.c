@@ -54,8 +54,10 @@ static int32_t find_kernel(octet_device *dev, int k) {
         return oct_cuda_fail(dev, OCTET_E_DEVICE, "kernel %s is not in %s.cu", kernels[k].name,
                              file_names[kernels[k].file]);
     CUDA_TRY(oct_cuda_check(dev, found, "cuModuleGetFunction"));
+    int own = 0; /* static and dynamic together may be as much as the chip gives a block */
+    CU_TRY(dev, cuFuncGetAttribute, &own, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, dev->kernels[k]);
     CU_TRY(dev, cuFuncSetAttribute, dev->kernels[k],
-           CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, dev->shared_bytes);
+           CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, dev->shared_bytes - own);
     return OCTET_OK;
 }
 

@@ -16,7 +16,7 @@
 
 namespace {
 
-enum { MAX_THREADS = 1024, MAX_STATIC = 48 << 10, MAX_SHARED = 227 << 10, N_MEETINGS = 40 };
+enum { MAX_THREADS = 1024, MAX_STATIC = 48 << 10, MAX_SHARED = 99 << 10, N_MEETINGS = 40 };
 const uint32_t pattern = 0x7fffffff; /* a NaN, a large integer */
 
 struct copy {

@@ -49,6 +49,7 @@ namespace {
 
 /* From here on memory comes from the system, page by page as it is touched. */
 const size_t LARGE = 64u << 20;
+const int SHARED_MAX = 99 << 10; /* of a block of compute capability 8.9 */
 
 std::mutex lock;
 CUctx_st the_context;
@@ -235,7 +236,7 @@ OUT CUresult cuDeviceGetAttribute(int *out, CUdevice_attribute which, CUdevice) 
         *out = 4;
         return CUDA_SUCCESS;
     case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
-        *out = 99 << 10;
+        *out = SHARED_MAX;
         return CUDA_SUCCESS;
     default:
         return CUDA_ERROR_INVALID_VALUE;
@@ -396,9 +397,19 @@ OUT CUresult cuModuleGetFunction(CUfunction *out, CUmodule, const char *name) {
     return CUDA_SUCCESS;
 }
 
+/* What a kernel declares is only known when it runs. A page of it is assumed, so that a host which
+ * forgets about it is refused. */
+OUT CUresult cuFuncGetAttribute(int *out, CUfunction_attribute which, CUfunction) {
+    CALL_IN_CONTEXT(cuFuncGetAttribute);
+    if (which != CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES) return CUDA_ERROR_INVALID_VALUE;
+    *out = 4096;
+    return CUDA_SUCCESS;
+}
+
 OUT CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute which, int value) {
     CALL_IN_CONTEXT(cuFuncSetAttribute);
-    if (which != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) return CUDA_ERROR_INVALID_VALUE;
+    if (which != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES || value + 4096 > SHARED_MAX)
+        return CUDA_ERROR_INVALID_VALUE;
     f->dynamic_max = value;
     return CUDA_SUCCESS;
 }
