@@ -63,6 +63,7 @@ static void KV2_every_block_of_every_step(void **s) {
 int main(int argc, char **argv) {
     if (argc > 2 && strcmp(argv[1], "--seeds") == 0) {
         n_seeds = strtoull(argv[2], NULL, 10);
+        if (argc > 3) first_seed = strtoull(argv[3], NULL, 10);
     } else if (argc > 1) {
         first_seed = strtoull(argv[1], NULL, 10);
         n_seeds = 1;
