@@ -1,8 +1,8 @@
 /*
- * apps/bench/bench.c - `octet bench kernels`: kernels as fractions of this machine's ceilings; and
- * which measurement runs: `step MODEL`: bench_step.c, `load MODEL`: bench_load.c, `experts`:
- * bench_experts.c, `kv`: bench_kv.c. `throughput MODEL` and `latency MODEL` have flags of their own
- * (offline.h).
+ * apps/bench/bench.c - `octet bench kernels`: kernels as fractions of this machine's ceilings (of
+ * another device than the CPU: bench_device.c); and which measurement runs: `step MODEL`:
+ * bench_step.c, `load MODEL`: bench_load.c, `experts`: bench_experts.c, `kv`: bench_kv.c.
+ * `throughput MODEL` and `latency MODEL` have flags of their own (offline.h).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 
 #include "base/num.h"
 #include "bench.h"
+#include "bench_device.h"
 #include "bench_experts.h"
 #include "bench_kv.h"
 #include "bench_load.h"
@@ -104,6 +105,17 @@ static int run_kernels(const open_options *o, bool csv) {
     return st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of(st), "%s", err.text);
 }
 
+/* A device that is named and is not the CPU; -1: none was. */
+static int run_device(const open_options *o, const device_bench_options *b) {
+    opened m = {0};
+    if (strcmp(o->device, "cpu") == 0 || strcmp(o->device, "auto") == 0) return -1;
+    int status = open_device(o, &m);
+    if (status >= 0) return status;
+    status = device_bench_run(&m, b);
+    opened_close(&m);
+    return status;
+}
+
 /* ---- the command ----------------------------------------------------------------------------- */
 
 static int read_lists(const char *batch, const char *context, step_options *o) {
@@ -118,7 +130,7 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     if (argc > 0 && strcmp(argv[0], "throughput") == 0) return throughput_run(argc - 1, argv + 1);
     if (argc > 0 && strcmp(argv[0], "latency") == 0) return latency_run(argc - 1, argv + 1);
     step_options o = {.open = OPEN_OPTIONS_DEFAULT, .prefill = 512, .decode = 64, .repeats = 5};
-    const char *batch = NULL, *context = NULL;
+    const char *batch = NULL, *context = NULL, *only = NULL;
     experts_options e = EXPERTS_OPTIONS_DEFAULT;
     kv_options kv;
     bool csv = false;
@@ -127,6 +139,7 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     const unsigned n_model = open_flags_without(&o.open, "kv-cache-memory-bytes", model_flags);
     const cli_flag flags[] = {
         cli_switch("csv", &csv, "kernels: comma-separated rows"),
+        cli_string("only", &only, "NAME", "kernels of a device: lines whose name begins so"),
         cli_switch("json", &o.json, "step, load, experts, kv: JSON objects"),
         cli_count("prefill", &o.prefill, 1, 1 << 20, "step: tokens of a prompt"),
         cli_string("batch", &batch, "N,...",
@@ -151,7 +164,11 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     unsigned n_pos;
     const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 2, &n_pos);
     if (status >= 0) return status;
-    if (n_pos == 1 && strcmp(pos[0], "kernels") == 0) return run_kernels(&o.open, csv);
+    if (n_pos == 1 && strcmp(pos[0], "kernels") == 0) {
+        const device_bench_options b = {.only = only, .repeats = o.repeats, .csv = csv};
+        const int done = run_device(&o.open, &b);
+        return done >= 0 ? done : run_kernels(&o.open, csv);
+    }
     const int bad = read_lists(batch, context, &o);
     if (bad >= 0) return bad;
     kv.context = context ? o.context.at[0] : 4096;
@@ -175,13 +192,16 @@ const cli_command bench_command = {
     .name = "bench",
     .summary = "speed of kernels, steps, loading and caches beside this machine's limits",
     .usage = "kernels | step MODEL | throughput MODEL | latency MODEL | load MODEL | experts | kv",
-    .examples = "  octet bench kernels\n  octet bench step model-w8a8c8 --threads 1 --prefill 512\n"
+    .examples = "  octet bench kernels\n  octet bench kernels --device cuda:0\n  octet bench step "
+                "model-w8a8c8 --threads 1 --prefill 512\n"
                 "  octet bench step model-w8a8c8 --batch 1,16,64 --context 1024 --prefill 8192\n"
                 "  octet bench throughput model-w8a8c8 --num-prompts 64\n"
                 "  octet bench load model-w8a8 --threads 2 --json\n"
                 "  octet bench experts --threads 2\n  octet bench kv --threads 1 --context 4096",
-    .notes = "kernels measures the CPU: of the device's flags --threads and --cpu-mask count.\n"
-             "The model's flags are for step and load.\n"
-             "throughput and latency have flags of their own: octet bench throughput --help.",
+    .notes =
+        "kernels measures the CPU (of the device's flags --threads and --cpu-mask count) or the\n"
+        "device that --device names: products and attention through its operations.\n"
+        "The model's flags are for step and load.\n"
+        "throughput and latency have flags of their own: octet bench throughput --help.",
     .run = bench_run,
 };
