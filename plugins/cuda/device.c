@@ -131,12 +131,20 @@ static int32_t open_device(octet_device *dev, uint32_t ordinal) {
     return oct_cuda_kernels_load(dev);
 }
 
+/* "key=0": never, "key=1": wherever it can be; what is not said is for the shape to say. */
+static oct_cuda_choice choice_of(const char *settings, const char *key) {
+    const char *at = settings ? strstr(settings, key) : NULL;
+    if (!at) return OCT_CUDA_BY_SHAPE;
+    return at[strlen(key)] == '0' ? OCT_CUDA_NEVER : OCT_CUDA_ALWAYS;
+}
+
 int32_t oct_cuda_open(const octet_host *host, const octet_open_options *options,
                       octet_device **out) {
     *out = NULL;
     octet_device *dev = calloc(1, sizeof *dev);
     if (!dev) return oct_cuda_fail(NULL, OCTET_E_NOMEM, "no memory");
     memcpy(&dev->host, host, host->struct_bytes < sizeof *host ? host->struct_bytes : sizeof *host);
+    dev->wgmma = choice_of(options->settings, "wgmma=");
     const int32_t code = open_device(dev, options->ordinal);
     if (code != OCTET_OK) {
         snprintf(open_error, sizeof open_error, "%s", dev->error);

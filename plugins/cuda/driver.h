@@ -28,7 +28,7 @@
     X(cuEventCreate) X(cuEventDestroy) X(cuEventRecord) X(cuEventSynchronize)              \
     X(cuStreamBeginCapture) X(cuStreamEndCapture) X(cuGraphInstantiateWithFlags)           \
     X(cuGraphUpload) X(cuGraphLaunch) X(cuGraphExecDestroy) X(cuGraphDestroy)              \
-    X(cuLaunchKernelEx)
+    X(cuLaunchKernelEx) X(cuTensorMapEncodeTiled)
 /* clang-format on */
 
 typedef struct oct_cu_table {

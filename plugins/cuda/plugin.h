@@ -41,6 +41,7 @@ typedef struct oct_cuda_buffer {
 } oct_cuda_buffer;
 
 typedef struct oct_cuda_weight oct_cuda_weight; /* weights.h */
+typedef struct oct_cuda_stages oct_cuda_stages; /* weights_write.c */
 
 /* Memory that kernels of one stream share; what a stream's operations do not use at a time. */
 typedef enum oct_cuda_scratch_id {
@@ -59,24 +60,29 @@ typedef struct oct_cuda_scratch_room {
 
 enum { OCT_CUDA_MAX_KERNELS = 192, OCT_CUDA_MAX_FILES = 32 };
 
+/* Whether a kernel is taken that has a twin for other chips. */
+typedef enum oct_cuda_choice { OCT_CUDA_BY_SHAPE, OCT_CUDA_NEVER, OCT_CUDA_ALWAYS } oct_cuda_choice;
+
 struct octet_device {
     octet_host host;
     CUdevice ordinal;
     CUcontext context;
     CUmodule modules[OCT_CUDA_MAX_FILES];
     CUfunction kernels[OCT_CUDA_MAX_KERNELS]; /* by oct_cuda_kernel of launch.h */
-    int sm;           /* 80, 86, 89, 90, 100, 120: which kernels are chosen */
-    int n_sms;        /* multiprocessors */
-    int shared_bytes; /* dynamic shared memory a block may have */
-    int dependent;    /* 1: kernels may begin while the one before drains */
+    int sm;                /* 80, 86, 89, 90, 100, 120: which kernels are chosen */
+    int n_sms;             /* multiprocessors */
+    int shared_bytes;      /* dynamic shared memory a block may have */
+    oct_cuda_choice wgmma; /* for tests: settings "wgmma=0" and "wgmma=1" */
+    int dependent;         /* 1: kernels may begin while the one before drains */
     char name[96];
 
     oct_cuda_buffer *buffers; /* handle: generation << 32 | slot + 1 */
     size_t n_buffers;
     oct_cuda_weight **weights;
     size_t n_weights;
-    octet_stream *side;   /* for work on weights, made at first use */
-    CUdeviceptr *retired; /* scratch that was outgrown: recorded steps still use it */
+    octet_stream *side;      /* for work on weights, made at first use */
+    oct_cuda_stages *stages; /* what rows of weights pass through, made at first use */
+    CUdeviceptr *retired;    /* scratch that was outgrown: recorded steps still use it */
     size_t n_retired;
 
     int lost; /* the context is gone; error says by what */

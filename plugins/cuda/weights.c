@@ -1,19 +1,17 @@
 /*
- * weights.c - packed matrices: sizes, handles, writing.
- *
- * Rows come as they lie in a checkpoint. They are copied to the device in pieces and put into tiles
- * there, because the device is quicker at both. All of it is done when the call returns.
+ * weights.c - packed matrices: their sizes and handles. How they are filled: weights_write.c.
  */
 #include "weights.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "launch.h"
+#include "kernels/linear.h"
 
-enum { STAGE_BYTES = 8 << 20 };
+/* Sums of more products of two int8 could leave int32; floats keep to the same bound. */
+enum { MAX_K = 131071 };
 
-static uint32_t element_bytes(uint32_t dtype) {
+uint32_t oct_cuda_weight_element(uint32_t dtype) {
     switch (dtype) {
     case OCTET_I8:
         return 1;
@@ -29,28 +27,52 @@ static uint32_t element_bytes(uint32_t dtype) {
 
 /* Places in a matrix's memory, from its start. */
 typedef struct plan {
-    uint64_t k_tiles, expert_bytes, col_scale, int_bias, bias, total;
+    uint32_t n_experts, n_planes;
+    uint64_t k_tiles, plane_bytes, expert_bytes, col_scale, int_bias, bias, planes, total;
 } plan;
 
+/* The struct as version 1.0 had it: without experts. */
+#define DESC_V1_BYTES (offsetof(octet_weight_desc, k) + sizeof(uint64_t))
+
+static int32_t check_desc(octet_device *dev, const octet_weight_desc *d, uint32_t n_experts) {
+    if (!oct_cuda_weight_element(d->dtype))
+        return oct_cuda_fail(dev, OCTET_E_UNSUPPORTED, "weight: unknown storage (got type %u)",
+                             d->dtype);
+    if (d->n == 0 || d->n > INT32_MAX - OCT_TILE_OUTPUTS || d->k == 0 || d->k > MAX_K)
+        return oct_cuda_fail(dev, OCTET_E_UNSUPPORTED,
+                             "weight: shape out of range (got %llu x %llu, want 1..%d x 1..%d)",
+                             (unsigned long long)d->n, (unsigned long long)d->k,
+                             INT32_MAX - OCT_TILE_OUTPUTS, (int)MAX_K);
+    if (n_experts > OCT_LINEAR_MAX_EXPERTS)
+        return oct_cuda_fail(dev, OCTET_E_UNSUPPORTED,
+                             "weight: too many experts (got %u, want <= %u)", n_experts,
+                             OCT_LINEAR_MAX_EXPERTS);
+    return OCTET_OK;
+}
+
 static int32_t plan_of(octet_device *dev, const octet_weight_desc *d, plan *out) {
-    const uint32_t element = element_bytes(d->dtype);
-    const uint64_t n_experts = d->n_experts ? d->n_experts : 1;
-    if (d->struct_bytes < sizeof *d || !element)
-        return oct_cuda_fail(dev, OCTET_E_UNSUPPORTED, "weight: unknown type (got %u)", d->dtype);
-    if (d->n == 0 || d->k == 0 || d->n > INT32_MAX || d->k > INT32_MAX / 4 || n_experts > 65535 ||
-        (d->dtype == OCTET_I8 && d->k > 131071))
-        return oct_cuda_fail(dev, OCTET_E_UNSUPPORTED, "weight: bad shape (got %llu x %llu)",
-                             (unsigned long long)d->n, (unsigned long long)d->k);
-    const uint64_t n_tiles = (d->n + OCT_TILE_OUTPUTS - 1) / OCT_TILE_OUTPUTS;
-    const uint64_t vector = (n_experts * d->n * 4 + 255) / 256 * 256;
+    if (d->struct_bytes < DESC_V1_BYTES)
+        return oct_cuda_fail(dev, OCTET_E_INVALID, "weight: struct too small (got %u bytes)",
+                             d->struct_bytes);
+    const int knows_experts =
+        d->struct_bytes >= offsetof(octet_weight_desc, n_experts) + sizeof d->n_experts;
+    out->n_experts = knows_experts ? d->n_experts : 0;
+    CUDA_TRY(check_desc(dev, d, out->n_experts));
+    const uint64_t n_matrices = out->n_experts ? out->n_experts : 1;
+    const uint64_t element = d->dtype == OCTET_I8 ? 1 : 2; /* in a tile */
+    const uint64_t n_blocks = (d->n + OCT_TILE_OUTPUTS - 1) / OCT_TILE_OUTPUTS;
+    const uint64_t numbers = (n_matrices * d->n * 4 + 255) / 256 * 256;
+    out->n_planes = d->dtype == OCTET_F32 ? 3 : d->dtype == OCTET_F16 ? 2 : 1;
     out->k_tiles = (d->k * element + OCT_TILE_K_BYTES - 1) / OCT_TILE_K_BYTES;
-    out->expert_bytes = n_tiles * out->k_tiles * OCT_TILE_BYTES;
-    if (__builtin_mul_overflow(out->expert_bytes, n_experts, &out->col_scale) ||
-        out->col_scale > PTRDIFF_MAX / 2)
+    out->plane_bytes = n_blocks * out->k_tiles * OCT_TILE_BYTES; /* below 2^50 */
+    out->expert_bytes = out->plane_bytes * out->n_planes;
+    out->col_scale = out->expert_bytes * n_matrices; /* below 2^62 */
+    if (out->col_scale > PTRDIFF_MAX / 2)
         return oct_cuda_fail(dev, OCTET_E_UNSUPPORTED, "weight: too large");
-    out->int_bias = out->col_scale + (d->dtype == OCTET_I8 ? vector : 0);
-    out->bias = out->int_bias + (d->dtype == OCTET_I8 ? vector : 0);
-    out->total = out->bias + vector;
+    out->int_bias = out->col_scale + (d->dtype == OCTET_I8 ? numbers : 0);
+    out->bias = out->int_bias + (d->dtype == OCTET_I8 ? numbers : 0);
+    out->planes = out->bias + numbers;
+    out->total = out->planes + (out->n_planes > 1 ? 256 : 0);
     return OCTET_OK;
 }
 
@@ -80,27 +102,35 @@ static int32_t free_slot(octet_device *dev, size_t *out) {
 }
 
 static void weight_free(oct_cuda_weight *w) {
-    if (w && w->data) (void)oct_cu.cuMemFree(w->data);
+    if (w && w->data) (void)oct_cu.cuMemFree(w->data); /* waits for what reads it */
     free(w);
 }
 
 static int32_t make(octet_device *dev, const octet_weight_desc *desc, const plan *p,
                     oct_cuda_weight *w) {
-    w->desc = *desc;
+    const int i8 = desc->dtype == OCTET_I8;
+    w->desc = (octet_weight_desc){.struct_bytes = sizeof w->desc,
+                                  .dtype = desc->dtype,
+                                  .n = desc->n,
+                                  .k = desc->k,
+                                  .n_experts = p->n_experts};
     w->bytes = p->total;
     CU_TRY(dev, cuMemAlloc, &w->data, p->total);
     CU_TRY(dev, cuMemsetD8Async, w->data, 0, p->total, CU_STREAM_PER_THREAD);
     CU_TRY(dev, cuStreamSynchronize, CU_STREAM_PER_THREAD);
-    const int i8 = desc->dtype == OCTET_I8;
-    w->params = (oct_p_weight){.tiles = w->data,
-                               .col_scale = i8 ? w->data + p->col_scale : 0,
-                               .int_bias = i8 ? w->data + p->int_bias : 0,
-                               .expert_bytes = p->expert_bytes,
-                               .n = (uint32_t)desc->n,
-                               .k = (uint32_t)desc->k,
-                               .k_tiles = (uint32_t)p->k_tiles,
-                               .dtype = desc->dtype};
-    w->bias = w->data + p->bias;
+    w->all = (oct_p_weight){.tiles = w->data,
+                            .col_scale = i8 ? w->data + p->col_scale : 0,
+                            .int_bias = i8 ? w->data + p->int_bias : 0,
+                            .bias = w->data + p->bias,
+                            .planes = p->n_planes > 1 ? w->data + p->planes : 0,
+                            .expert_bytes = p->expert_bytes,
+                            .plane_bytes = p->plane_bytes,
+                            .n = (uint32_t)desc->n,
+                            .k = (uint32_t)desc->k,
+                            .k_tiles = (uint32_t)p->k_tiles,
+                            .dtype = desc->dtype};
+    w->params = w->all;
+    w->params.int_bias = w->params.bias = 0;
     return OCTET_OK;
 }
 
@@ -132,85 +162,7 @@ void oct_cuda_weight_destroy(octet_device *dev, octet_weight w) {
 }
 
 void oct_cuda_weights_fini(octet_device *dev) {
+    oct_cuda_stages_destroy(dev);
     for (size_t i = 0; i < dev->n_weights; i++) weight_free(dev->weights[i]);
     free(dev->weights);
-}
-
-/* ---- writing --------------------------------------------------------------------------------- */
-
-/* Copies rows to the device and packs them there, a stage at a time. */
-static int32_t pack_rows(octet_stream *s, oct_cuda_weight *w, const octet_weight_rows *rows,
-                         oct_addr stage) {
-    const uint64_t row_bytes = w->desc.k * element_bytes(w->desc.dtype);
-    const uint64_t at_once = STAGE_BYTES / row_bytes;
-    for (uint64_t done = 0; done < rows->n_rows; done += at_once) {
-        const uint64_t n = rows->n_rows - done < at_once ? rows->n_rows - done : at_once;
-        const oct_weight_pack_params p = {.fault = oct_cuda_fault_word(s),
-                                          .rows = stage,
-                                          .tiles = w->params.tiles,
-                                          .first = rows->row + done,
-                                          .n_rows = n,
-                                          .row_bytes = row_bytes,
-                                          .expert_bytes = w->params.expert_bytes,
-                                          .n = w->params.n,
-                                          .k_tiles = w->params.k_tiles};
-        CU_TRY(s->dev, cuMemcpyHtoDAsync, stage, (const char *)rows->data + done * row_bytes,
-               n * row_bytes, s->stream);
-        const uint64_t pieces = n * w->params.k_tiles * (OCT_TILE_K_BYTES / 16);
-        CUDA_TRY(
-            OCT_LAUNCH(s, weight_pack, ((oct_grid){oct_blocks_of(pieces, 256), 1, 1}), 256, 0, &p));
-    }
-    return OCTET_OK;
-}
-
-static int32_t write_vector(octet_stream *s, oct_addr to, const void *from, uint64_t row,
-                            uint64_t n) {
-    if (to && from) CU_TRY(s->dev, cuMemcpyHtoDAsync, to + row * 4, from, n * 4, s->stream);
-    return OCTET_OK;
-}
-
-static int32_t write_rows(octet_stream *s, oct_cuda_weight *w, const octet_weight_rows *rows) {
-    oct_addr stage = 0;
-    CUDA_TRY(oct_cuda_scratch(s, OCT_CUDA_SCRATCH_ROWS, STAGE_BYTES, &stage));
-    CUDA_TRY(pack_rows(s, w, rows, stage));
-    CUDA_TRY(write_vector(s, w->params.col_scale, rows->col_scale, rows->row, rows->n_rows));
-    CUDA_TRY(write_vector(s, w->params.int_bias, rows->int_bias, rows->row, rows->n_rows));
-    CUDA_TRY(write_vector(s, w->bias, rows->bias, rows->row, rows->n_rows));
-    CUDA_TRY(oct_cuda_stream_wait(s));
-    if (rows->bias) w->params.bias = w->bias;
-    return OCTET_OK;
-}
-
-/* |int_bias| may not push a sum of k products out of int32 (docs/numerics.md, section 5). */
-static int32_t check_int_bias(octet_device *dev, const oct_cuda_weight *w,
-                              const octet_weight_rows *rows) {
-    const int64_t limit = (int64_t)INT32_MAX - (int64_t)w->desc.k * 16384;
-    for (uint64_t i = 0; rows->int_bias && i < rows->n_rows; i++)
-        if (rows->int_bias[i] > limit || rows->int_bias[i] < -limit)
-            return oct_cuda_fail(dev, OCTET_E_UNSUPPORTED,
-                                 "weight: integer bias of row %llu overflows the sum (got %d, want "
-                                 "within %lld)",
-                                 (unsigned long long)(rows->row + i), rows->int_bias[i],
-                                 (long long)limit);
-    return OCTET_OK;
-}
-
-int32_t oct_cuda_weight_write(octet_device *dev, octet_weight handle,
-                              const octet_weight_rows *rows) {
-    CUDA_TRY(oct_cuda_enter(dev));
-    oct_cuda_weight *w = oct_cuda_weight_get(dev, handle, "weight_write");
-    if (!w) return OCTET_E_INVALID;
-    const uint64_t n_all = w->desc.n * (w->desc.n_experts ? w->desc.n_experts : 1);
-    if (rows->row > n_all || rows->n_rows > n_all - rows->row)
-        return oct_cuda_fail(
-            dev, OCTET_E_INVALID,
-            "weight_write: rows outside the matrix (got %llu + %llu, want <= %llu)",
-            (unsigned long long)rows->row, (unsigned long long)rows->n_rows,
-            (unsigned long long)n_all);
-    if (!rows->data || (w->desc.dtype == OCTET_I8 && !rows->col_scale))
-        return oct_cuda_fail(dev, OCTET_E_INVALID, "weight_write: data or column scales missing");
-    CUDA_TRY(check_int_bias(dev, w, rows));
-    octet_stream *s = NULL;
-    CUDA_TRY(oct_cuda_side_stream(dev, &s));
-    return write_rows(s, w, rows);
 }

@@ -6,11 +6,13 @@
 #ifndef OCT_CUDA_LIST_H
 #define OCT_CUDA_LIST_H
 
+#include "linear.h"
+#include "linear_sm90.h"
 #include "rows.h"
-#include "weight_pack.h"
+#include "weight.h"
 
 /* kernels/FILE.cu that are compiled and embedded; files.cmake names the same. */
-#define OCT_CUDA_FILES(X) X(rows) X(norm) X(weight)
+#define OCT_CUDA_FILES(X) X(rows) X(norm) X(pack) X(linear_i8) X(linear_float) X(linear_sm90)
 
 /* FILE, NAME, PARAMS. Those of one NAME_C stay together, C ascending: they are chosen by adding. */
 /* clang-format off */
@@ -31,7 +33,18 @@
     X(rows, gather, oct_gather_params) \
     X(rows, softcap, oct_softcap_params) \
     X(rows, feed, oct_feed_params) \
-    X(weight, weight_pack, oct_weight_pack_params)
+    X(pack, pack, oct_pack_params) \
+    X(linear_i8, linear_i8_8, oct_linear_params) \
+    X(linear_i8, linear_i8_16, oct_linear_params) \
+    X(linear_i8, linear_i8_32, oct_linear_params) \
+    X(linear_i8, linear_i8_64, oct_linear_params) \
+    X(linear_i8, linear_i8_128, oct_linear_params) \
+    X(linear_float, linear_float_8, oct_linear_params) \
+    X(linear_float, linear_float_16, oct_linear_params) \
+    X(linear_float, linear_float_32, oct_linear_params) \
+    X(linear_float, linear_float_64, oct_linear_params) \
+    X(linear_float, linear_float_128, oct_linear_params) \
+    X(linear_sm90, linear_sm90, oct_linear_sm90_params)
 /* clang-format on */
 
 #endif

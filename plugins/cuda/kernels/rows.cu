@@ -69,23 +69,18 @@ OCT_DEVICE uint64_t flat_index() {
     return static_cast<uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
 
-/* Elements at .. at + 8 of one output of a float matrix; beyond k the tiles hold zeros. */
+/* Elements at .. at + 8 of one output of a float matrix, the sum of its planes, which is exact;
+ * beyond k the tiles hold zeros. */
 OCT_DEVICE void load_weight8(float v[8], const oct_p_weight &w, uint64_t n, uint64_t at) {
-    const char *tiles = oct_ptr<const char>(w.tiles);
-    if (w.dtype == OCTET_F32) {
-        for (int h = 0; h < 8; h += 4) {
-            const float4 f = *reinterpret_cast<const float4 *>(
-                tiles + oct_tile_offset(w.k_tiles, n, (at + static_cast<uint64_t>(h)) * 4));
-            v[h] = f.x, v[h + 1] = f.y, v[h + 2] = f.z, v[h + 3] = f.w;
+    const char *piece = oct_ptr<const char>(w.tiles) + oct_tile_offset(w.k_tiles, n, at * 2);
+    const uint32_t n_planes = w.planes ? oct_weight_planes(*oct_ptr<const uint32_t>(w.planes)) : 1;
+    for (uint32_t plane = 0; plane < n_planes; plane++) {
+        const uint4 u = *reinterpret_cast<const uint4 *>(piece + plane * w.plane_bytes);
+        const uint32_t pairs[4] = {u.x, u.y, u.z, u.w};
+        for (int i = 0; i < 8; i += 2) {
+            v[i] = plane ? v[i] + oct_bf16_low(pairs[i / 2]) : oct_bf16_low(pairs[i / 2]);
+            v[i + 1] = plane ? v[i + 1] + oct_bf16_high(pairs[i / 2]) : oct_bf16_high(pairs[i / 2]);
         }
-        return;
-    }
-    const uint4 u = *reinterpret_cast<const uint4 *>(tiles + oct_tile_offset(w.k_tiles, n, at * 2));
-    const uint32_t pairs[4] = {u.x, u.y, u.z, u.w};
-    for (int i = 0; i < 8; i++) {
-        const uint32_t half = pairs[i / 2] >> (16 * (i % 2)) & 0xffffu;
-        v[i] = w.dtype == OCTET_BF16 ? oct_bf16_f32(static_cast<uint16_t>(half))
-                                     : oct_f16_f32(static_cast<uint16_t>(half));
     }
 }
 

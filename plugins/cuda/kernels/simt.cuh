@@ -6,6 +6,7 @@
  *     OCT_SHARED(float, sums, 32);                          static shared memory, float sums[32]
  *     OCT_SHARED_DYNAMIC(room);                             unsigned char *room, 1024-aligned
  *     OCT_DEVICE                                            before every function of a kernel
+ *     OCT_UNROLL                                            before a loop over registers
  *
  * Everything else is plain CUDA C++: threadIdx, blockIdx, blockDim, gridDim, __syncthreads,
  * __syncwarp, __shfl_sync and its kin, __ballot_sync, __any_sync, __all_sync, __reduce_*_sync on
@@ -28,10 +29,12 @@
 #if OCT_EMU
 
 #include "emu.h" /* tests/cuda/emu */
+#define OCT_UNROLL
 
 #else
 
 #define OCT_DEVICE static __device__ __forceinline__
+#define OCT_UNROLL _Pragma("unroll")
 #define OCT_KERNEL(name, params_t, max_threads)               \
     extern "C" __global__ void __launch_bounds__(max_threads) \
         oct_##name(const __grid_constant__ params_t p)

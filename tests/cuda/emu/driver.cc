@@ -414,6 +414,15 @@ OUT CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute which, int va
     return CUDA_SUCCESS;
 }
 
+/* Maps are for kernels that are left out here. */
+OUT CUresult cuTensorMapEncodeTiled(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
+                                    const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                                    const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                                    CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+    CALL(cuTensorMapEncodeTiled);
+    return CUDA_ERROR_NOT_SUPPORTED;
+}
+
 OUT CUresult cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction f, void **params, void **) {
     CALL_IN_CONTEXT(cuLaunchKernelEx);
     const emu_dim grid = {c->gridDimX, c->gridDimY, c->gridDimZ};

@@ -1,0 +1,26 @@
+/* kernels/linear_sm90.h - what the wgmma product is given (linear_sm90.cu). */
+#ifndef OCT_CUDA_LINEAR_SM90_H
+#define OCT_CUDA_LINEAR_SM90_H
+
+#include "linear.h"
+
+/* Rows and outputs of a tile of the result; stages of 128 bytes of k. */
+enum { OCT_SM90_ROWS = 128, OCT_SM90_OUTPUTS = 256, OCT_SM90_STAGES = 4, OCT_SM90_THREADS = 384 };
+#define OCT_SM90_STAGE_BYTES (OCT_SM90_ROWS * OCT_TILE_K_BYTES + 2 * OCT_TILE_BYTES)
+
+typedef struct oct_linear_sm90_params {
+    oct_addr fault;
+    uint64_t reserved[7]; /* the map lies at a multiple of 64 */
+    /* A tensor map of the rows: boxes of 128 bytes of one row (where there is linear.map) or of
+     * OCT_SM90_ROWS rows, 128-byte swizzle, zeros outside. */
+    uint64_t x_map[16] __attribute__((aligned(64)));
+    oct_linear_params linear;
+} oct_linear_sm90_params;
+
+/* Shared memory of a block. */
+static inline uint32_t oct_linear_sm90_bytes(uint32_t n_experts, int grouped) {
+    return OCT_SM90_STAGES * (OCT_SM90_STAGE_BYTES + 16) +
+           (grouped ? oct_linear_group_bytes(n_experts) : 0);
+}
+
+#endif
