@@ -494,6 +494,25 @@ static void CF4_every_key_of_gguf(void **state) {
     }
 }
 
+/* Values that each fit their range and together leave that of floats, and the edges of lists. */
+static void CF5_computed_values(void **state) {
+    (void)state;
+    refused(MODEL("granite") ",\"residual_multiplier\":1e9,\"rms_norm_eps\":1e-20}", OCT_E_CORRUPT,
+            "residual_multiplier and rms_norm_eps do not fit (got 1e+09 and 1e-20)");
+    refused(MODEL("granite") ",\"residual_multiplier\":1e-9,\"rms_norm_eps\":1e-6}", OCT_E_CORRUPT,
+            "residual_multiplier and rms_norm_eps do not fit (got 1e-09 and 1e-06)");
+    refused(MODEL("qwen3_moe") ",\"num_experts\":4,\"num_experts_per_tok\":5,"
+                               "\"moe_intermediate_size\":8}",
+            OCT_E_CORRUPT,
+            "num_experts_per_tok must be from 1 to the number of experts (got 5 of 4)");
+    refused(MODEL("gemma3_text") ",\"rope_local_base_freq\":0}", OCT_E_CORRUPT,
+            "rope_local_base_freq");
+    const oct_model_config c =
+        accepted("{\"architectures\":[\"LlamaForCausalLM\"],\"text_config\":{\"auto_map\":{},"
+                 "\"model_type\":\"llama\"," SIZES "}}"); /* no code is run */
+    assert_int_equal(c.family, OCT_FAMILY_LLAMA);
+}
+
 static void overrides(void **state) {
     (void)state;
     static const struct {
@@ -533,9 +552,16 @@ static void overrides(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        TEST(gguf_rotary_tensors),   TEST(gguf_longrope), TEST(gguf_scaling),
-        TEST(gguf_vocabulary),       TEST(CF5_rope),      TEST(gguf_families_at_their_edges),
-        TEST(CF4_heads_and_names),   TEST(overrides),     TEST(CF4_every_key_of_json),
+        TEST(gguf_rotary_tensors),
+        TEST(gguf_longrope),
+        TEST(gguf_scaling),
+        TEST(gguf_vocabulary),
+        TEST(CF5_rope),
+        TEST(gguf_families_at_their_edges),
+        TEST(CF4_heads_and_names),
+        TEST(CF5_computed_values),
+        TEST(overrides),
+        TEST(CF4_every_key_of_json),
         TEST(CF4_every_key_of_gguf),
     };
     return cmocka_run_group_tests_name("edges of configurations", tests, NULL, NULL);

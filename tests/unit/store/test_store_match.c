@@ -65,6 +65,9 @@ static void wildcards(void **state) {
         {"a[!b-d]e", "ace", false},
         {"a[]]", "a]", true},
         {"a[b", "a[b", true},
+        {"a[b-", "a[b-", true},
+        {"a[b-]", "a-", true}, /* a - at the end is itself */
+        {"a[b-]", "ac", false},
         {"*a*b*c", "xxaxxbxxc", true},
         {"*a*b*c", "xxaxxcxxb", false},
         {"a*", "b", false},
@@ -81,6 +84,12 @@ static void wildcards(void **state) {
 static void parts_of_names(void **state) {
     (void)state;
     assert_true(has("[\"gate\"]", OCT_NAMES_PART, "model.layers.0.mlp.gate"));
+    assert_true(has("[\"model\"]", OCT_NAMES_PART, "model.layers.0"));
+    assert_true(has("[\"gate\"]", OCT_NAMES_PART, "ungate.gate.x")); /* not the first place */
+    assert_false(has("[\"gate\"]", OCT_NAMES_PART, "model.layers.0.mlp_gate"));
+    assert_false(has("[\"\"]", OCT_NAMES_PART, "model"));
+    assert_true(has("[\"*gate\"]", OCT_NAMES_PART | OCT_NAMES_GLOB, "mlp.gate"));
+    assert_false(has("[\"*gate\"]", OCT_NAMES_PART | OCT_NAMES_GLOB, "mlp.gate.x")); /* whole */
     assert_true(has("[\"layers.0\"]", OCT_NAMES_PART, "model.layers.0.mlp"));
     assert_false(has("[\"gate\"]", OCT_NAMES_PART, "model.layers.0.mlp.gate_proj"));
     assert_false(has("[\"layers.1\"]", OCT_NAMES_PART, "model.layers.11.mlp"));
@@ -98,6 +107,7 @@ static void F4_2_patterns_that_are_refused(void **state) {
         {"[\"re:a\\\\Qb\"]", "not Python's"},
         {"[\"re:a\\\\\"]", "at its end"},
         {"[\"re:[[:alpha:]]\"]", "class inside"},
+        {"[\"re:[:alpha:]\"]", "class inside"},
         {"[7]", "entry 0 is no name (got 7)"},
         {"{}", "not a list (got {})"},
         {"[\"a\\u0000b\"]", "entry 0 is no name"},
@@ -108,6 +118,54 @@ static void F4_2_patterns_that_are_refused(void **state) {
     snprintf(text, 4096, "[\"re:%02000d\"]", 0);
     refuse(text, OCT_NAMES_RE, "a", "too long");
     free(text);
+}
+
+static void F4_2_more_patterns_than_any_list_has(void **state) {
+    (void)state;
+    char *text = malloc(65536);
+    size_t n = (size_t)sprintf(text, "[\"re:x0\"");
+    for (int i = 1; i <= 4096; i++) n += (size_t)sprintf(text + n, ",\"re:x%d\"", i);
+    strcpy(text + n, "]");
+    refuse(text, OCT_NAMES_RE, "a", "list: more than 4096 patterns");
+    for (char *at = text; (at = strstr(at, "re:")); at++) memcpy(at, "exa", 3);
+    assert_true(has(text, OCT_NAMES_RE, "exax4096")); /* names that are no patterns: any number */
+    free(text);
+}
+
+/* No single match takes too long, but all of them together. */
+static void CF2_a_list_that_never_ends(void **state) {
+    (void)state;
+    json_t *list = json_loads("[\"re:(a+)+$\"]", 0, NULL);
+    oct_name_list *l;
+    oct_err err = {0};
+    oct_status st = OCT_OK;
+    bool hit;
+    int n = 0;
+    assert_int_equal(
+        oct_name_list_create(oct_system_allocator(), list, OCT_NAMES_RE, "list", &l, &err), OCT_OK);
+    for (; st == OCT_OK && n < 10000; n++)
+        st = oct_name_list_has(l, "aaaaaaaaaaaaaaaab", &hit, &err);
+    assert_int_equal(st, OCT_E_UNSUPPORTED);
+    expect_text(&err, "list: pattern \"re:(a+)+$\" takes too many steps");
+    assert_true(n > 10); /* one alone is allowed */
+    oct_name_list_destroy(l);
+    json_decref(list);
+}
+
+static oct_status fill_and_ask(void *ctx, const oct_allocator *mem) {
+    oct_name_list *l;
+    bool hit;
+    OCT_TRY(oct_name_list_create(mem, ctx, OCT_NAMES_RE | OCT_NAMES_GLOB, "list", &l, NULL));
+    const oct_status st = oct_name_list_has(l, "a.b", &hit, NULL);
+    oct_name_list_destroy(l);
+    return st;
+}
+
+static void every_allocation_may_fail(void **state) {
+    (void)state;
+    json_t *list = json_loads("[\"re:.*x\",\"*b\",\"c\"]", 0, NULL);
+    refuse_each_request(fill_and_ask, list);
+    json_decref(list);
 }
 
 /* Exponential in the name: it ends after a bounded number of steps, with the pattern's name. */
@@ -124,7 +182,10 @@ int main(void) {
         cmocka_unit_test(wildcards),
         cmocka_unit_test(parts_of_names),
         cmocka_unit_test(F4_2_patterns_that_are_refused),
+        cmocka_unit_test(F4_2_more_patterns_than_any_list_has),
         cmocka_unit_test(CF2_a_pattern_that_never_ends),
+        cmocka_unit_test(CF2_a_list_that_never_ends),
+        cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests_name("match", tests, NULL, NULL);
 }

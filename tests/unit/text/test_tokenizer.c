@@ -191,6 +191,8 @@ static void TK2_bad_ids(void **state) {
     refused(BYTES, "\"!\": 33", "\"!\": 2147483648", bad, "out of range");
     refused(BYTES, "\"!\": 33", "\"!\": 99999999999999999999", bad, "no integer");
     refused(BYTES, "\"!\": 33", "\"!\": 33.0", bad, "no integer");
+    refused(BYTES, "\"!\": 33", "\"!\": 1E1", bad, "no integer");
+    refused(BYTES, "\"!\": 33", "\"!\": ", bad, "no integer");
     refused(BYTES, "\"!\": 33", "\"!\": \"33\"", bad, "no integer");
     refused(BYTES, "\"!\": 33", "\"!\": 34", bad, "two tokens have the id 34");
     refused(BYTES, "\"!\": 33", "\"\\\"\": 33", bad, "spelled alike");
@@ -245,6 +247,42 @@ static void json_that_is_cut_or_broken(void **state) {
     refused(BYTES, "\"vocab\": {", "\"vocab\": {\"a\nb\": 400,", OCT_E_CORRUPT, "control");
     refused(BYTES, "\"vocab\": {", "\"vocab\": {\"\xFF\": 400,", OCT_E_CORRUPT, "UTF-8");
     refused(BYTES, "\"merges\": [", "\"vocab\": {}, \"merges\": [", OCT_E_CORRUPT, "twice");
+    refused(BYTES, "\"vocab\": {", "\"vocab\": {\"\\udc00\": 400,", OCT_E_CORRUPT, "surrogate");
+    refused(BYTES, "\"vocab\": {", "\"vocab\": {\"\\ud800\\nabcd\": 400,", OCT_E_CORRUPT,
+            "surrogate");
+    refused(BYTES, "\"vocab\": {", "\"vocab\": {\"\\ud800\\u0041\": 400,", OCT_E_CORRUPT,
+            "surrogate");
+}
+
+/* Texts of a few bytes, of which nothing but the walk over them sees anything. */
+static void json_that_ends_too_soon(void **state) {
+    (void)state;
+#define TEXT(s) \
+    { s, sizeof s - 1 }
+    static const struct {
+        oct_str text;
+        const char *word;
+    } rows[] = {{TEXT("{\"\\"), "an unknown escape in a string (at byte 2)"},
+                {TEXT("{\"\\\0\":1}"), "an unknown escape in a string (at byte 2)"},
+                {TEXT("{\"\\u12"), "an unknown escape in a string (at byte 2)"},
+                {TEXT("{\"abc"), "a string without an end (at byte 5)"},
+                {TEXT("{\"a\":\"b\\"), "a string without an end"},
+                {TEXT("{\"a\":\0}"), "no value (at byte 5)"},
+                {TEXT("{\"a\":1\0}"), "a NUL byte (at byte 6)"},
+                {TEXT("{\"a\":1"), "no ',' (at byte 6)"},
+                {TEXT("{\"a\":[1"), "the text ends inside a value"},
+                {TEXT("{\"a\""), "no ':' (at byte 4)"},
+                {TEXT("{} x"), "text behind the end (at byte 3)"},
+                {TEXT("{}\0"), "text behind the end (at byte 2)"}};
+    for (size_t i = 0; i < OCT_COUNT(rows); i++) {
+        oct_tokenizer *tok = NULL;
+        oct_err err = {0};
+        const oct_status got = oct_tokenizer_parse(MEM, rows[i].text, (oct_str){NULL, 0},
+                                                   (oct_str){NULL, 0}, &tok, &err);
+        if (!strstr(err.text, rows[i].word)) fail_msg("%zu: %s", i, err.text);
+        assert_int_equal(got, OCT_E_CORRUPT);
+        assert_null(tok);
+    }
 }
 
 static void TK4_patterns_that_are_refused(void **state) {
@@ -371,6 +409,7 @@ int main(void) {
         cmocka_unit_test(TK2_long_added_token),
         cmocka_unit_test(TK3_bad_merges),
         cmocka_unit_test(json_that_is_cut_or_broken),
+        cmocka_unit_test(json_that_ends_too_soon),
         cmocka_unit_test(TK4_patterns_that_are_refused),
         cmocka_unit_test(TK6_text_that_is_not_utf8),
         cmocka_unit_test(template_file_wins_over_the_config),
