@@ -381,6 +381,92 @@ static void writer_replaces_only_files(void **state) {
     assert_true(S_ISFIFO(there.st_mode));
 }
 
+static oct_safetensors_writer *writer_of(oct_dtype dtype, uint64_t n, const char *second) {
+    oct_safetensors_writer *w;
+    assert_int_equal(oct_safetensors_writer_create(oct_system_allocator(), &w, NULL), OCT_OK);
+    assert_int_equal(oct_safetensors_writer_add(w, OCT_STR("a"), dtype, 1, &n, NULL), OCT_OK);
+    if (second)
+        assert_int_equal(oct_safetensors_writer_add(w, oct_str_of(second), dtype, 1, &n, NULL),
+                         OCT_OK);
+    return w;
+}
+
+/* What no reader of ours would take is not written, and what the system refuses is told. */
+static void writer_has_the_limits_of_the_reader(void **state) {
+    (void)state;
+    static const uint64_t shape[OCT_TENSOR_MAX_RANK + 1] = {1, 1};
+    const uint64_t huge[2] = {UINT64_MAX, 3}, far = (uint64_t)1 << 61;
+    static char name[OCT_TENSOR_MAX_NAME + 1];
+    const oct_str names[] = {{name, sizeof name}, {name, 0}};
+    oct_err err = {0};
+    memset(name, 'n', sizeof name);
+    oct_safetensors_writer *w = writer_of(OCT_DTYPE_U8, 1, NULL);
+    for (size_t i = 0; i < OCT_COUNT(names); i++)
+        assert_int_equal(oct_safetensors_writer_add(w, names[i], OCT_DTYPE_U8, 1, shape, NULL),
+                         OCT_E_INVALID);
+    assert_int_equal(oct_safetensors_writer_add(w, OCT_STR("r"), OCT_DTYPE_U8,
+                                                OCT_TENSOR_MAX_RANK + 1, shape, NULL),
+                     OCT_E_INVALID);
+    assert_int_equal(oct_safetensors_writer_add(w, OCT_STR("h"), OCT_DTYPE_U8, 2, huge, &err),
+                     OCT_E_INVALID);
+    expect_text(&err, "tensor h: too large");
+    err = (oct_err){0};
+    assert_int_equal(oct_safetensors_writer_begin(w, in_dir("no/folder"), &err), OCT_E_IO);
+    expect_text(&err, "No such file");
+    oct_safetensors_writer_destroy(w);
+    w = writer_of(OCT_DTYPE_U8, far, "b");
+    err = (oct_err){0};
+    assert_int_equal(oct_safetensors_writer_begin(w, in_dir("x"), &err), OCT_E_INVALID);
+    expect_text(&err, "x: too large");
+    oct_safetensors_writer_destroy(w);
+    w = writer_of(OCT_DTYPE_U8, far, NULL); /* no file system holds this */
+    assert_int_equal(oct_safetensors_writer_begin(w, in_dir("x"), NULL), OCT_E_IO);
+    oct_safetensors_writer_destroy(w);
+    w = writer_of(OCT_DTYPE_U8, 1, NULL);
+    assert_int_equal(oct_safetensors_writer_begin(w, in_dir("x"), NULL), OCT_OK);
+    assert_int_equal(oct_safetensors_writer_write(w, OCT_STR("a"), UINT64_MAX, "v", 1, NULL),
+                     OCT_E_INVALID);
+    assert_int_equal(oct_safetensors_writer_write(w, OCT_STR("a"), 0, "v", 1, NULL), OCT_OK);
+    assert_int_equal(mkdir(in_dir("x"), 0700), 0); /* a folder came into its place */
+    err = (oct_err){0};
+    assert_int_equal(oct_safetensors_writer_finish(w, &err), OCT_E_IO);
+    expect_text(&err, "directory");
+    oct_safetensors_writer_destroy(w);
+    oct_safetensors_writer_destroy(NULL);
+}
+
+static oct_status write_some(void *ctx, const oct_allocator *mem) {
+    oct_safetensors_writer *w;
+    const uint64_t n = 3;
+    char name[16];
+    oct_status st = oct_safetensors_writer_create(mem, &w, NULL);
+    if (st == OCT_OK) st = oct_safetensors_writer_meta(w, OCT_STR("format"), OCT_STR("pt"), NULL);
+    if (st == OCT_OK) st = oct_safetensors_writer_meta(w, OCT_STR("a"), OCT_STR("b"), NULL);
+    for (int i = 0; st == OCT_OK && i < 70; i++) {
+        snprintf(name, sizeof name, "t%d", i);
+        st = oct_safetensors_writer_add(w, oct_str_of(name), OCT_DTYPE_I8, 1, &n, NULL);
+    }
+    if (st == OCT_OK) st = oct_safetensors_writer_begin(w, ctx, NULL);
+    for (int i = 0; st == OCT_OK && i < 70; i++) {
+        snprintf(name, sizeof name, "t%d", i);
+        st = oct_safetensors_writer_write(w, oct_str_of(name), 0, "abc", 3, NULL);
+    }
+    if (st == OCT_OK) st = oct_safetensors_writer_finish(w, NULL);
+    oct_safetensors_writer_destroy(w);
+    return st;
+}
+
+static void every_allocation_of_the_writer_may_fail(void **state) {
+    (void)state;
+    char path[512];
+    oct_safetensors *st;
+    snprintf(path, sizeof path, "%s", in_dir("w.safetensors"));
+    refuse_each_request(write_some, path);
+    assert_int_equal(oct_safetensors_open(oct_system_allocator(), path, &st, NULL), OCT_OK);
+    assert_int_equal(oct_safetensors_n(st), 70);
+    oct_safetensors_close(st);
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
@@ -400,6 +486,8 @@ int main(void) {
         TEST(writer_makes_what_the_reader_reads),
         TEST(writer_refuses_and_leaves_nothing),
         TEST(writer_replaces_only_files),
+        TEST(writer_has_the_limits_of_the_reader),
+        TEST(every_allocation_of_the_writer_may_fail),
     };
     return cmocka_run_group_tests_name("safetensors", tests, NULL, NULL);
 }
