@@ -181,7 +181,8 @@ typedef struct head_shape {
 
 static head_shape head_of(const oct_tensor *t) {
     const uint64_t n = t->shape[0] / t->n_pair_heads;
-    OCT_ASSERT(t->pair_dims <= n && t->pair_dims % 2 == 0);
+    OCT_ASSERT(t->pair_dims <= n);
+    OCT_ASSERT(t->pair_dims % 2 == 0);
     return (head_shape){n, t->pair_dims / 2, t->bytes / t->shape[0]};
 }
 
@@ -220,12 +221,13 @@ static oct_status read_pairs(const oct_checkpoint *c, const oct_tensor *t, uint6
 
 oct_status oct_checkpoint_read_raw_rows(const oct_checkpoint *c, const oct_tensor *t, uint64_t row0,
                                         uint64_t n_rows, void *dst, oct_err *err) {
-    OCT_ASSERT(row0 <= t->n_rows && n_rows <= t->n_rows - row0);
+    OCT_ASSERT(row0 <= t->n_rows);
+    OCT_ASSERT(n_rows <= t->n_rows - row0);
     oct_status status = OCT_OK;
     if (c->synthetic)
         oct_synthetic_read(c, t, row0, n_rows, dst);
     else if (t->n_pair_heads && t->rank == 1)
-        status = n_rows ? read_pairs(c, t, 0, t->shape[0], dst, err) : OCT_OK;
+        status = read_pairs(c, t, 0, n_rows * t->shape[0], dst, err); /* one row or none */
     else if (t->n_pair_heads)
         status = read_pairs(c, t, row0, n_rows, dst, err);
     else
@@ -239,11 +241,9 @@ oct_status oct_checkpoint_read_raw(const oct_checkpoint *c, const oct_tensor *t,
     return oct_checkpoint_read_raw_rows(c, t, 0, t->n_rows, dst, err);
 }
 
+/* Of any real type but float32, which is read in place. */
 static void to_f32(oct_dtype dtype, const unsigned char *src, size_t n, float *dst) {
     switch (dtype) {
-    case OCT_DTYPE_F32:
-        memcpy(dst, src, n * sizeof *dst);
-        break;
     case OCT_DTYPE_F16:
         oct_f16_row_to_f32(src, n, dst);
         break;

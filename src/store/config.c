@@ -262,10 +262,8 @@ static oct_status check_factors(const float *factors, uint32_t n, const char *wh
 
 static oct_status check_rope(const oct_rope_config *r, const char *where, oct_err *err) {
     const uint32_t half = r->rotary_dim / 2;
-    OCT_ASSERT(!(r->theta <= 0) && !(r->attention_factor <= 0)); /* of positive factors */
-    if (!isfinite(r->theta))
-        return OCT_FAIL(err, OCT_E_CORRUPT, "%s: rope_theta must be finite (got %g)", where,
-                        r->theta);
+    OCT_ASSERT(r->theta > 0); /* as read: a factor from 1e-30 to 1e9 */
+    OCT_ASSERT(r->theta <= 1e9);
     if (r->type == OCT_ROPE_YARN && !(r->theta > 1))
         return OCT_FAIL(err, OCT_E_CORRUPT, "%s: rope_theta must be above 1 with yarn (got %g)",
                         where, r->theta);
@@ -273,9 +271,8 @@ static oct_status check_rope(const oct_rope_config *r, const char *where, oct_er
         return OCT_FAIL(err, OCT_E_CORRUPT,
                         "%s: high_freq_factor must be above low_freq_factor (got %g and %g)", where,
                         r->high_freq_factor, r->low_freq_factor);
-    if (!isfinite(r->attention_factor))
-        return OCT_FAIL(err, OCT_E_CORRUPT, "%s: attention_factor must be finite (got %g)", where,
-                        r->attention_factor);
+    OCT_ASSERT(r->attention_factor > 0);
+    OCT_ASSERT(isfinite(r->attention_factor));
     if (r->type == OCT_ROPE_FACTORS || r->type == OCT_ROPE_LONG)
         OCT_TRY(check_factors(r->factors, half, where, err));
     return r->type == OCT_ROPE_LONG ? check_factors(r->long_factors, half, where, err) : OCT_OK;
@@ -291,7 +288,7 @@ static oct_status check_scales(const oct_model_config *c, const char *where, oct
                   {"attention scale", c->attention_scale},
                   {"routed_scaling_factor", c->routed_scaling}};
     for (size_t i = 0; i < OCT_COUNT(scales); i++)
-        if (!(isfinite(scales[i].v) && (float)scales[i].v > 0))
+        if (!((float)scales[i].v > 0 && isfinite(scales[i].v)))
             return OCT_FAIL(err, OCT_E_CORRUPT, "%s: %s must be above 0 (got %g)", where,
                             scales[i].name, scales[i].v);
     /* Folded into eps by model/: neither may vanish nor swallow it. */

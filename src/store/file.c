@@ -57,7 +57,7 @@ oct_status oct_file_read(const oct_file *f, uint64_t offset, void *dst, uint64_t
     if (!oct_add_u64(offset, bytes, &end) || end > f->size)
         return OCT_FAIL(err, OCT_E_CORRUPT, "%s: read past the end", oct_path_base(f->path));
     while (bytes > 0) {
-        const size_t want = bytes < PIECE_BYTES ? (size_t)bytes : PIECE_BYTES;
+        const size_t want = oct_min_size((size_t)bytes, PIECE_BYTES);
         const ssize_t got = pread(f->fd, p, want, (off_t)offset);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0)

@@ -16,9 +16,7 @@ static oct_status no_description(const oct_checkpoint *c, oct_err *err) {
                     "%s: --quantization ascend was asked for, but quant_model_description.json is "
                     "missing (%s%s)",
                     c->path,
-                    c->gguf             ? "the model is a GGUF file, not a folder"
-                    : c->json_files.len ? "JSON files found: "
-                                        : "no JSON file was found",
+                    c->gguf ? "the model is a GGUF file, not a folder" : "JSON files found: ",
                     oct_buf_cs(&c->json_files));
 }
 
@@ -122,7 +120,8 @@ static oct_status label_of(oct_scheme *s, const char *own, const char **out, oct
         if (label) *out = label;
         return OCT_OK;
     }
-    if (!s->ops->rule || !t || oct_dtype_is_real(t->dtype)) return OCT_OK;
+    OCT_ASSERT(t);
+    if (oct_dtype_is_real(t->dtype)) return OCT_OK;
     OCT_TRY(s->ops->rule(s, own, &rule, err));
     *out = rule.label;
     return OCT_OK;
@@ -265,7 +264,7 @@ oct_status oct_scheme_linear(oct_scheme *s, oct_arena *arena, const char *prefix
 oct_status oct_scheme_kv(oct_scheme *s, oct_arena *arena, const char *attn, uint32_t n_kv_heads,
                          uint32_t head_dim, oct_kv_source *out, oct_err *err) {
     *out = (oct_kv_source){0};
-    if (!s->has_kv || !s->ops->kv) return OCT_OK;
+    if (!s->has_kv) return OCT_OK;
     return s->ops->kv(s, arena, attn, n_kv_heads, head_dim, out, err);
 }
 

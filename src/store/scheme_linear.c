@@ -120,7 +120,8 @@ static const char *expert_number(const char *own, const char **proj) {
     if (!at) return NULL;
     at += sizeof mark - 1;
     const size_t n = strspn(at, "0123456789");
-    if (n == 0 || at[n] != '.') return NULL;
+    OCT_ASSERT(n > 0); /* the model asks for numbers */
+    OCT_ASSERT(at[n] == '.');
     *proj = at + n + 1;
     return at;
 }
@@ -142,7 +143,7 @@ static oct_status merge_experts(oct_scheme *s, oct_arena *arena, const char *own
                                             {"down_proj", "w2", NULL, NULL}};
     const int which = strcmp(proj, "down_proj") == 0 || strcmp(proj, "w2") == 0;
     oct_expert_input *known = &s->experts[which];
-    char head[OCT_SCHEME_NAME], name[OCT_SCHEME_NAME];
+    char head[OCT_SCHEME_NAME], name[OCT_SCHEME_NAME + 32];
     snprintf(head, sizeof head, "%.*s", (int)(number - own), own);
     if (strcmp(known->head, head) == 0) {
         *io = (input_range){known->scale, known->offset};
@@ -155,8 +156,8 @@ static oct_status merge_experts(oct_scheme *s, oct_arena *arena, const char *own
         for (size_t p = 0; p < OCT_COUNT(names[0]) && names[which][p]; p++) {
             input_range one;
             bool got;
-            const int n = snprintf(name, sizeof name, "%s%u.%s", head, e, names[which][p]);
-            if (n >= OCT_SCHEME_NAME || !oct_scheme_find(s, name, ".input_scale")) continue;
+            snprintf(name, sizeof name, "%s%u.%s", head, e, names[which][p]);
+            if (!oct_scheme_find(s, name, ".input_scale")) continue;
             any = true;
             OCT_TRY(read_input(s, arena, name, offset_ok, &one, &got, err));
             if (!got) continue;

@@ -46,7 +46,6 @@ oct_status oct_scheme_read_rows(const oct_checkpoint *c, const oct_linear_source
         return oct_checkpoint_read_rows(c, src->weight, row0, n_rows, dst, err);
     const uint64_t row_bytes = src->weight->row_bytes;
     float values[256];
-    if (n_rows == 0 || src->k == 0) return OCT_OK;
     unsigned char *raw = (unsigned char *)dst + n_rows * (src->k * sizeof *dst - row_bytes);
     OCT_TRY(oct_checkpoint_read_raw_rows(c, src->weight, row0, n_rows, raw, err));
     fill_values(src, values);

@@ -507,6 +507,11 @@ static void CF5_computed_values(void **state) {
             "num_experts_per_tok must be from 1 to the number of experts (got 5 of 4)");
     refused(MODEL("gemma3_text") ",\"rope_local_base_freq\":0}", OCT_E_CORRUPT,
             "rope_local_base_freq");
+    refused(
+        MODEL("gemma3_text") ",\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"},"
+                             "\"sliding_attention\":{\"rope_type\":\"yarn\",\"factor\":2,"
+                             "\"rope_theta\":0.5}}}",
+        OCT_E_CORRUPT, "rope_theta must be above 1 with yarn (got 0.5)");
     const oct_model_config c =
         accepted("{\"architectures\":[\"LlamaForCausalLM\"],\"text_config\":{\"auto_map\":{},"
                  "\"model_type\":\"llama\"," SIZES "}}"); /* no code is run */

@@ -166,9 +166,10 @@ static void CL2_overrides_of_a_folder(void **state) {
 static void CF6_generation_config_beside_a_model(void **state) {
     (void)state;
     put_text("config.json", CONFIG("llama", ""));
-    put_shard("model.safetensors", "a", 1);
+    put_shard("model.safetensors", "model.layers.0.self_attn.rotary_emb.inv_freq", 1);
     put_text("generation_config.json", "{\"top_k\":7}");
     oct_checkpoint *c = must_open(test_dir);
+    assert_int_equal(oct_checkpoint_unused(c, NULL), 0); /* it is computed from the configuration */
     assert_int_equal(oct_checkpoint_generation(c)->top_k, 7);
     oct_checkpoint_close(c);
     assert_int_equal(truncate(in_dir("generation_config.json"), (off_t)1 << 30), 0);
@@ -470,6 +471,7 @@ static void gguf_experts_of_minimax(void **state) {
         oct_checkpoint_find(c, "model.layers.0.block_sparse_moe.experts.2.w3.weight");
     assert_non_null(t);
     assert_int_equal(oct_checkpoint_read_rows(c, t, 0, 2, v, NULL), OCT_OK);
+    assert_int_equal(oct_checkpoint_unused(c, NULL), 1 + 1 + 1 + 6); /* rope_freqs is known */
     assert_true(v[0] == 2 * 32 + 17 && v[15] == 2 * 32 + 32);
     oct_checkpoint_close(c);
     static const g_row odd[] = {{"blk.0.ffn_gate_up_exps.weight", {8, 3, 3}}};
@@ -526,32 +528,38 @@ static void glm4_what_has_no_rows_of_heads(void **state) {
 /* Rows of a narrow type are read a piece of a MiB at a time; a row may be longer than that. */
 static void rows_in_pieces(void **state) {
     (void)state;
-    enum { COLS = 600000, ROWS = 3 };
+    static const unsigned shapes[2][2] = {{3, 600000}, {1800, 1000}};
+    const size_t all = 1800000;
     char header[256];
-    uint16_t *data = calloc((size_t)COLS * ROWS, sizeof *data);
-    float *v = calloc((size_t)COLS * ROWS, sizeof *v);
-    for (size_t i = 0; i < (size_t)COLS * ROWS; i++) data[i] = (uint16_t)(i % 251 << 7);
-    snprintf(header, sizeof header,
-             "{\"wide\":{\"dtype\":\"BF16\",\"shape\":[%d,%d],\"data_offsets\":[0,%d]},"
-             "\"none\":{\"dtype\":\"BF16\",\"shape\":[2,0],\"data_offsets\":[%d,%d]}}",
-             ROWS, COLS, 2 * COLS * ROWS, 2 * COLS * ROWS, 2 * COLS * ROWS);
+    uint16_t *data = calloc(all, sizeof *data);
+    float *v = calloc(all, sizeof *v);
+    for (size_t i = 0; i < all; i++) data[i] = (uint16_t)(i % 251 << 7);
     put_text("config.json", CONFIG("llama", ""));
-    put_safetensors("model.safetensors", header, data, 2u * COLS * ROWS);
-    oct_checkpoint *c = must_open(test_dir);
-    const oct_tensor *t = oct_checkpoint_find(c, "wide");
-    assert_int_equal(oct_checkpoint_read_rows(c, t, 0, ROWS, v, NULL), OCT_OK);
-    for (size_t i = 0; i < (size_t)COLS * ROWS; i += 997) {
-        const uint32_t bits = (uint32_t)data[i] << 16;
-        assert_memory_equal(&v[i], &bits, 4);
+    for (size_t k = 0; k < 2; k++) {
+        snprintf(
+            header, sizeof header,
+            "{\"some\":{\"dtype\":\"BF16\",\"shape\":[%u,%u],\"data_offsets\":[0,3600000]},"
+            "\"none\":{\"dtype\":\"BF16\",\"shape\":[2,0],\"data_offsets\":[3600000,3600000]}}",
+            shapes[k][0], shapes[k][1]);
+        put_safetensors("model.safetensors", header, data, 2 * all);
+        oct_checkpoint *c = must_open(test_dir);
+        const oct_tensor *t = oct_checkpoint_find(c, "some");
+        assert_int_equal(oct_checkpoint_read_rows(c, t, 0, t->n_rows, v, NULL), OCT_OK);
+        for (size_t i = 0; i < all; i += 997) {
+            const uint32_t bits = (uint32_t)data[i] << 16;
+            assert_memory_equal(&v[i], &bits, 4);
+        }
+        assert_int_equal(oct_checkpoint_read_rows(c, t, 1, 0, v, NULL), OCT_OK);
+        t = oct_checkpoint_find(c, "none");
+        assert_int_equal(oct_checkpoint_read_rows(c, t, 0, 2, v, NULL), OCT_OK);
+        assert_int_equal(truncate(in_dir("model.safetensors"), 2000000), 0);
+        oct_err err = {0};
+        t = oct_checkpoint_find(c, "some");
+        assert_int_equal(oct_checkpoint_read_rows(c, t, 0, t->n_rows, v, &err), OCT_E_CORRUPT);
+        expect_text(&err, "changed while it was read");
+        assert_int_equal(oct_checkpoint_fingerprint(c, &(uint64_t){0}, NULL), OCT_E_CORRUPT);
+        oct_checkpoint_close(c);
     }
-    assert_int_equal(oct_checkpoint_read_rows(c, t, 1, 0, v, NULL), OCT_OK);
-    assert_int_equal(oct_checkpoint_read_rows(c, oct_checkpoint_find(c, "none"), 0, 2, v, NULL),
-                     OCT_OK);
-    assert_int_equal(truncate(in_dir("model.safetensors"), 2000000), 0);
-    oct_err err = {0};
-    assert_int_equal(oct_checkpoint_read_rows(c, t, 0, ROWS, v, &err), OCT_E_CORRUPT);
-    expect_text(&err, "changed while it was read");
-    oct_checkpoint_close(c);
     free(data);
     free(v);
 }

@@ -154,6 +154,56 @@ static void F1_3_projections_without_a_scheme(void **state) {
     refuse(e + 1, 1, NULL, "{\"group_size\":0}", OCT_E_CORRUPT, "p.weight is missing");
 }
 
+static void F1_9_offsets_by_group(void **state) {
+    (void)state;
+    const signed char offsets[4] = {1, 0, 0, -1};
+    const part e[] = {W8, PART("p.weight_scale", F32, 2, {2, 2}, four),
+                      PART("p.weight_offset", I8, 2, {2, 2}, offsets)};
+    float rows[8];
+    asked a;
+    put_parts(e, N(e), NULL, "{\"p.weight\":\"W8A16\",\"group_size\":2}");
+    ok(&a, ask(&a, NULL, "p", 2, 4));
+    assert_int_equal(oct_scheme_read_rows(a.c, &a.lin, 0, 2, rows, NULL), OCT_OK);
+    assert_true(rows[0] == 9 && rows[2] == 60 && rows[4] == -384 && rows[7] == 260);
+    assert_int_equal(oct_scheme_read_rows(a.c, &a.lin, 1, 0, rows, NULL), OCT_OK);
+    done(&a);
+}
+
+static void ST11_bias_of_a_float_projection(void **state) {
+    (void)state;
+    const uint32_t inf = 0x7F800000;
+    const part e[] = {PART("p.weight", F32, 2, {2, 4}, floats)};
+    float bias[2] = {0};
+    memcpy(&bias[1], &inf, 4);
+    refuse((part[]){e[0], {"p.bias", OCT_DTYPE_F32, 1, {2}, bias}}, 2, NULL, NULL, OCT_E_CORRUPT,
+           "tensor p.bias: index 1 (got inf");
+}
+
+/* What was asked for by a word, and descriptions beside a configuration. */
+static void F1_2_words_and_rules_of_one_tensor(void **state) {
+    (void)state;
+    const part e[] = {W8, CHANNEL, PART("l.mlp.experts.all.weight", I8, 2, {2, 4}, W),
+                      PART("l.mlp.experts.0.w1.weight", I8, 2, {2, 4}, W),
+                      PART("l.mlp.experts.1.w1.weight", I8, 2, {2, 4}, W)};
+    asked a;
+    put_parts(e, 3, "{\"quant_method\":\"w8a8_int8\"}", NULL);
+    ok(&a, ask(&a, &(oct_scheme_options){.forced = "auto"}, "p", 2, 4));
+    assert_string_equal(oct_scheme_name(a.s), "w8a8_int8");
+    done(&a);
+    put_parts(e, 2, "{\"kv_quant_type\":null}", "{\"p.weight\":\"W8A8_DYNAMIC\"}");
+    ok(&a, ask(&a, NULL, "p", 2, 4));
+    assert_string_equal(oct_scheme_name(a.s), "ascend");
+    done(&a);
+#define QUARK_OF(which)                                                                    \
+    "{\"quant_method\":\"quark\",\"global_quant_config\":{\"weight\":null},\"layer_quant_" \
+    "config\":"                                                                            \
+    "{\"*experts." which "*\":{\"weight\":{\"dtype\":\"uint8\",\"qscheme\":\"per_tensor\"}}}}"
+    put_parts(e + 3, 2, QUARK_OF("1"), NULL);
+    refused(&a, ask_open(&a, NULL), OCT_E_UNSUPPORTED, "got \"uint8\"");
+    put_parts(e + 3, 2, QUARK_OF("0"), NULL);
+    refused(&a, ask_open(&a, NULL), OCT_E_UNSUPPORTED, "got \"uint8\"");
+}
+
 static void F1_5_wrapped_projection_without_a_scheme(void **state) {
     (void)state;
     const part e[] = {PART("language_model.model.embed_tokens.weight", F32, 2, {2, 4}, floats),
@@ -169,7 +219,7 @@ static void F1_5_names_longer_than_any_of_ours(void **state) {
     (void)state;
     char name[OCT_TENSOR_MAX_NAME + 1], tail[] = ".experts.1.up_proj.weight";
     /* Asked for as ".weight_packed" it would not fit; nobody asks, and opening says nothing. */
-    for (size_t n = 560; n <= 660; n += 20) {
+    for (size_t n = 630; n <= 645; n++) {
         memset(name, 'x', n);
         strcpy(name + n - strlen(tail), tail);
         const part e[] = {{name, OCT_DTYPE_F32, 2, {2, 4}, floats}, W8, CHANNEL};
@@ -597,6 +647,26 @@ static void F3_6_widest_of_symmetric_and_shifted(void **state) {
             "l.mlp.experts.1.w2.input_scale: got F32 [2], want 1 floats");
 }
 
+static void F3_6_experts_that_differ_in_one_thing(void **state) {
+    (void)state;
+    const float s[2] = {0.5f, 0.5f}, bad = -1;
+    const signed char z[2] = {0, 10};
+    part e[] = {EXPERT("0", 0), EXPERT("1", 1)};
+    static const char config[] =
+        CT("\"weights\":{},\"input_activations\":{\"symmetric\":false}" LINEAR, "");
+    asked a;
+    put_parts(e, N(e), config, NULL);
+    ok(&a, ask(&a, NULL, "l.mlp.experts.0.w2", 2, 4));
+    /* [-64, 63.5] and [-69, 58.5]: one range from -69 to 63.5. */
+    assert_true(a.lin.input_scale == 132.5f / 255 && a.lin.input_offset == 5);
+    done(&a);
+    e[6].data = &bad;
+    put_parts(e, N(e), config, NULL);
+    refused(&a, ask(&a, NULL, "l.mlp.experts.0.w2", 2, 4), OCT_E_CORRUPT,
+            "l.mlp.experts.1.w2.input_scale: index 0 (got -1");
+    refuse((part[]){W8}, 1, config, NULL, OCT_E_CORRUPT, "p.weight_scale is missing");
+}
+
 /* More rows than are summed at a time. */
 static void F4_3_sums_of_many_rows(void **state) {
     (void)state;
@@ -625,6 +695,8 @@ static void cut_while_read(const part *e, size_t n, const char *quant, const cha
     bool failed = false;
     put_parts(e, n, quant, description);
     ok(&a, ask_open(&a, NULL));
+    ok(&a, oct_scheme_linear(a.s, &a.arena, "p", 2, 4, false, &a.lin, &a.err));
+    const oct_linear_source whole = a.lin;
     assert_int_equal(stat(in_dir("model.safetensors"), &st), 0);
     for (off_t size = st.st_size - 1; size >= st.st_size - 64; size--) {
         assert_int_equal(truncate(in_dir("model.safetensors"), size), 0);
@@ -642,6 +714,12 @@ static void cut_while_read(const part *e, size_t n, const char *quant, const cha
         expect_text(&err, "model.safetensors: changed while it was read (ends at byte");
     }
     assert_true(failed);
+    assert_int_equal(truncate(in_dir("model.safetensors"), 8), 0);
+    float rows[8];
+    assert_int_equal(whole.kind == OCT_LINEAR_INT8
+                         ? oct_scheme_read_i8(a.c, &whole, 0, 2, (int8_t *)rows, NULL)
+                         : oct_scheme_read_rows(a.c, &whole, 0, 2, rows, NULL),
+                     OCT_E_CORRUPT);
     done(&a);
 }
 
@@ -661,6 +739,10 @@ static void ST13_cut_while_a_projection_is_read(void **state) {
                        KV("v_scale", F32, 1, {1}, &one),
                        KV("k_zero_point", I8, 1, {1}, zero),
                        KV("v_zero_point", I8, 1, {1}, zero)};
+    const part sums[] = {ct[0], ct[1], ct[3], PART("p.input_zero_point", I32, 1, {1}, qbias)};
+    static const char shifted[] =
+        CT("\"weights\":{},\"input_activations\":{\"symmetric\":false}" LINEAR,
+           ",\"kv_cache_scheme\":{}");
     const part packed[] = {PART("p.weight_packed", I32, 2, {2, 1}, W), CHANNEL};
     const part fa[] = {W8,
                        CHANNEL,
@@ -670,23 +752,14 @@ static void ST13_cut_while_a_projection_is_read(void **state) {
                        KV("fa_v.offset", I8, 1, {2}, zero)};
     const part c8[] = {F8, CHANNEL, C8_PAIR, KV("k_proj.kv_cache_offset", I8, 1, {4}, W),
                        KV("v_proj.kv_cache_offset", I8, 1, {4}, W)};
-    part each[N(ct)];
     cut_while_read(slim, N(slim), NULL, "{\"p.weight\":\"W8A8\"}");
     cut_while_read(packed, N(packed),
                    CT(CT_W "," CT_TOKEN LINEAR, ",\"format\":\"pack-quantized\""), NULL);
-    /* Each tensor once as the last of the file. */
-#define EACH_LAST(from, quant, description)                                         \
-    for (size_t i = 0; i < N(from); i++) {                                          \
-        for (size_t k = 0; k < N(from); k++) each[k] = from[(i + 1 + k) % N(from)]; \
-        cut_while_read(each, N(from), quant, description);                          \
-    }
-    EACH_LAST(slim, NULL, "{\"p.weight\":\"W8A8\"}");
-    EACH_LAST(ct,
-              CT("\"weights\":{},\"input_activations\":{\"symmetric\":false}" LINEAR,
-                 ",\"kv_cache_scheme\":{}"),
-              NULL);
-    EACH_LAST(fa, NULL, "{\"p.weight\":\"W8A8_DYNAMIC\",\"fa_quant_type\":\"FAQuant\"}");
-    EACH_LAST(c8, NULL, "{\"p.weight\":\"WFP8AFP8_DYNAMIC\",\"kv_cache_type\":\"C8\"}");
+    cut_while_read(ct, N(ct), shifted, NULL);
+    cut_while_read(sums, N(sums), shifted, NULL); /* the weight is the last of the file */
+    cut_while_read(fa, N(fa), NULL,
+                   "{\"p.weight\":\"W8A8_DYNAMIC\",\"fa_quant_type\":\"FAQuant\"}");
+    cut_while_read(c8, N(c8), NULL, "{\"p.weight\":\"WFP8AFP8_DYNAMIC\",\"kv_cache_type\":\"C8\"}");
 }
 
 /* ---- memory ------------------------------------------------------------------------------------
@@ -694,9 +767,9 @@ static void ST13_cut_while_a_projection_is_read(void **state) {
 
 static oct_status ask_everything(void *ctx, const oct_allocator *mem) {
     asked a = {0};
-    (void)ctx;
+    const size_t *arena_limit = ctx;
     float rows[8];
-    oct_arena_init(&a.arena, mem, 0);
+    oct_arena_init(&a.arena, mem, *arena_limit);
     oct_status st = oct_checkpoint_open(mem, test_dir, &a.c, &a.err);
     if (st == OCT_OK) st = oct_scheme_open(mem, a.c, NULL, &a.s, &a.err);
     if (st == OCT_OK) st = oct_scheme_linear(a.s, &a.arena, "p", 2, 4, false, &a.lin, &a.err);
@@ -705,6 +778,19 @@ static oct_status ask_everything(void *ctx, const oct_allocator *mem) {
     if (st == OCT_OK) st = oct_scheme_kv(a.s, &a.arena, "a", 2, 2, &a.kv, &a.err);
     done(&a);
     return st;
+}
+
+/* Each request of the system's memory, and each of the caller's arena, is refused once. */
+static void refuse_each(void) {
+    size_t limit = 0;
+    refuse_each_request(ask_everything, &limit);
+    for (limit = 1;; limit++) {
+        const oct_status got = ask_everything(&limit, oct_system_allocator());
+        if (got == OCT_OK) break;
+        assert_int_equal(got, OCT_E_NOMEM);
+        assert_true(limit < 4096);
+    }
+    assert_true(limit > 16);
 }
 
 static void every_allocation_may_fail(void **state) {
@@ -732,16 +818,16 @@ static void every_allocation_may_fail(void **state) {
                            PART("p.linear.weight_scale", F32, 1, {2}, scales),
                            PART("p.linear.bias", F32, 1, {2}, scales)};
     put_parts(slim, N(slim), NULL, "{\"p.weight\":\"W8A8\",\"kv_cache_type\":\"C8\"}");
-    refuse_each_request(ask_everything, NULL);
+    refuse_each();
     put_parts(packed, N(packed),
               CT(CT_W "," CT_TOKEN LINEAR, ",\"format\":\"pack-quantized\",\"kv_cache_scheme\":{"
                                            "\"strategy\":\"attn_head\"}"),
               NULL);
-    refuse_each_request(ask_everything, NULL);
+    refuse_each();
     put_parts(f8, N(f8), "{\"quant_method\":\"fp8\",\"weight_block_size\":[2,2]}", NULL);
-    refuse_each_request(ask_everything, NULL);
+    refuse_each();
     put_parts(smooth, N(smooth), NULL, "{\"p.linear.weight\":\"W8A8_DYNAMIC\"}");
-    refuse_each_request(ask_everything, NULL);
+    refuse_each();
 }
 
 int main(void) {
@@ -749,6 +835,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(F1_3_fp8),
         TEST(F1_3_projections_without_a_scheme),
+        TEST(F1_2_words_and_rules_of_one_tensor),
+        TEST(F1_9_offsets_by_group),
+        TEST(ST11_bias_of_a_float_projection),
+        TEST(F3_6_experts_that_differ_in_one_thing),
         TEST(F1_5_both_names_of_a_weight),
         TEST(F1_5_wrapped_projection_without_a_scheme),
         TEST(F1_5_names_longer_than_any_of_ours),
