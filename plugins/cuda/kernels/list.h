@@ -6,16 +6,18 @@
 #ifndef OCT_CUDA_LIST_H
 #define OCT_CUDA_LIST_H
 
+#include "attn.h"
 #include "linear.h"
 #include "linear_sm90.h"
 #include "rows.h"
 #include "weight.h"
 
 /* kernels/FILE.cu that are compiled and embedded; files.cmake names the same. */
-#define OCT_CUDA_FILES(X) X(rows) X(norm) X(pack) X(linear_i8) X(linear_float) X(linear_sm90)
+/* clang-format off */
+#define OCT_CUDA_FILES(X) X(rows) X(norm) X(pack) X(attn_input) X(attn_i8) X(attn_float) \
+    X(attn_prompt) X(linear_i8) X(linear_float) X(linear_sm90)
 
 /* FILE, NAME, PARAMS. Those of one NAME_C stay together, C ascending: they are chosen by adding. */
-/* clang-format off */
 #define OCT_CUDA_KERNELS(X) \
     X(rows, embed, oct_embed_params) \
     X(norm, norm_1, oct_norm_params) \
@@ -33,6 +35,30 @@
     X(rows, gather, oct_gather_params) \
     X(rows, softcap, oct_softcap_params) \
     X(rows, feed, oct_feed_params) \
+    X(attn_input, attn_sums, oct_attn_sums_params) \
+    X(attn_input, attn_input, oct_attn_input_params) \
+    X(attn_i8, attn_i8_64, oct_attn_params) \
+    X(attn_i8, attn_i8_128, oct_attn_params) \
+    X(attn_i8, attn_i8_256, oct_attn_params) \
+    X(attn_i8, attn_i8_token_64, oct_attn_params) \
+    X(attn_i8, attn_i8_token_128, oct_attn_params) \
+    X(attn_i8, attn_i8_token_256, oct_attn_params) \
+    X(attn_float, attn_f32_64, oct_attn_params) \
+    X(attn_float, attn_f32_128, oct_attn_params) \
+    X(attn_float, attn_f32_256, oct_attn_params) \
+    X(attn_float, attn_half_64, oct_attn_params) \
+    X(attn_float, attn_half_128, oct_attn_params) \
+    X(attn_float, attn_half_256, oct_attn_params) \
+    X(attn_float, attn_fp8_64, oct_attn_params) \
+    X(attn_float, attn_fp8_128, oct_attn_params) \
+    X(attn_float, attn_fp8_256, oct_attn_params) \
+    X(attn_float, attn_rows_64, oct_attn_params) \
+    X(attn_float, attn_rows_128, oct_attn_params) \
+    X(attn_float, attn_rows_256, oct_attn_params) \
+    X(attn_prompt, attn_prompt_64, oct_attn_params) \
+    X(attn_prompt, attn_prompt_128, oct_attn_params) \
+    X(attn_prompt, attn_prompt_token_64, oct_attn_params) \
+    X(attn_prompt, attn_prompt_token_128, oct_attn_params) \
     X(pack, pack, oct_pack_params) \
     X(linear_i8, linear_i8_8, oct_linear_params) \
     X(linear_i8, linear_i8_16, oct_linear_params) \
