@@ -52,7 +52,8 @@ static int32_t open_rows(octet_stream *s, const product *j, oct_linear_params *p
 
 /* ---- the kernels through mma.sync ------------------------------------------------------------ */
 
-enum { N_HEIGHTS = 5, MAX_STAGES = 11 };
+/* Shared memory that a kernel may declare besides. */
+enum { N_HEIGHTS = 5, MAX_STAGES = 11, STATIC_BYTES = 4096 };
 static const uint32_t heights[N_HEIGHTS] = {8, 16, 32, 64, 128}; /* rows of a tile */
 
 static uint64_t up(uint64_t n, uint64_t each) { return (n + each - 1) / each; }
@@ -102,7 +103,7 @@ static int32_t run_mma(octet_stream *s, oct_linear_params *p) {
     const uint64_t n_blocks = (uint64_t)dev->n_sms;
     const uint64_t n_tiles = up(p->weight.n, OCT_TILE_OUTPUTS) * up(p->n_rows, heights[h]);
     uint64_t units = n_tiles;
-    const uint64_t n_stages = ((uint64_t)dev->shared_bytes - extra) / stage;
+    const uint64_t n_stages = ((uint64_t)dev->shared_bytes - STATIC_BYTES - extra) / stage;
     p->n_stages = (uint32_t)(n_stages < MAX_STAGES ? n_stages : MAX_STAGES);
     if (p->n_stages < 2)
         return oct_cuda_fail(s->dev, OCTET_E_UNSUPPORTED,
