@@ -544,8 +544,8 @@ typedef struct octet_device_ops {
     void (*host_free)(octet_device *dev, void *ptr);
 
     /* Order. Operations of one stream run one after the other. An operation may fail after its call
-     * returned (a late error): what is behind it in the stream then does not run, until stream_wait
-     * has reported it. */
+     * returned (a late error): what is behind it in the stream then does not run, or computes
+     * something that means nothing, until stream_wait has reported it. */
     int32_t (*stream_create)(octet_device *dev, octet_stream **out);
     void (*stream_destroy)(octet_stream *s); /* accepts NULL; waits first */
     int32_t (*stream_wait)(

@@ -50,6 +50,7 @@ namespace {
 /* From here on memory comes from the system, page by page as it is touched. */
 const size_t LARGE = 64u << 20;
 const int SHARED_MAX = 99 << 10; /* of a block of compute capability 8.9 */
+const int STATIC_ASSUMED = 1024;
 
 std::mutex lock;
 CUctx_st the_context;
@@ -189,6 +190,9 @@ OUT CUresult cuGetErrorName(CUresult code, const char **text) {
     case CUDA_ERROR_LAUNCH_TIMEOUT:
         *text = "CUDA_ERROR_LAUNCH_TIMEOUT";
         break;
+    case CUDA_ERROR_INVALID_VALUE:
+        *text = "CUDA_ERROR_INVALID_VALUE";
+        break;
     case CUDA_ERROR_UNKNOWN:
         *text = "CUDA_ERROR_UNKNOWN";
         break;
@@ -198,8 +202,9 @@ OUT CUresult cuGetErrorName(CUresult code, const char **text) {
     return CUDA_SUCCESS;
 }
 
-OUT CUresult cuGetErrorString(CUresult, const char **text) {
-    *text = "on request of a test, or for a reason";
+OUT CUresult cuGetErrorString(CUresult code, const char **text) {
+    *text = code == fail_code && !failed_name.empty() ? "on request of a test"
+                                                      : "so says the emulation";
     return CUDA_SUCCESS;
 }
 
@@ -397,18 +402,19 @@ OUT CUresult cuModuleGetFunction(CUfunction *out, CUmodule, const char *name) {
     return CUDA_SUCCESS;
 }
 
-/* What a kernel declares is only known when it runs. A page of it is assumed, so that a host which
+/* What a kernel declares is only known when it runs. A little is assumed, so that a host which
  * forgets about it is refused. */
 OUT CUresult cuFuncGetAttribute(int *out, CUfunction_attribute which, CUfunction) {
     CALL_IN_CONTEXT(cuFuncGetAttribute);
     if (which != CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES) return CUDA_ERROR_INVALID_VALUE;
-    *out = 4096;
+    *out = STATIC_ASSUMED;
     return CUDA_SUCCESS;
 }
 
 OUT CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute which, int value) {
     CALL_IN_CONTEXT(cuFuncSetAttribute);
-    if (which != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES || value + 4096 > SHARED_MAX)
+    if (which != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES ||
+        value + STATIC_ASSUMED > SHARED_MAX)
         return CUDA_ERROR_INVALID_VALUE;
     f->dynamic_max = value;
     return CUDA_SUCCESS;
