@@ -29,9 +29,13 @@ static int check_flags(serve_options *o) {
     if (o->n_blocks > 0 && o->open.kv_cache_memory > 0)
         return cli_fail(EXIT_USAGE, "--num-gpu-blocks-override and --kv-cache-memory-bytes: only "
                                     "one of them can be given");
-    if (o->offload_gib > 0 && !o->prefix_caching)
-        return cli_fail(EXIT_USAGE, "--kv-offloading-size: nothing to keep without prefix caching "
-                                    "(got --no-enable-prefix-caching)");
+    if ((o->offload_gib > 0 || o->kv_store) && !o->prefix_caching)
+        return cli_fail(EXIT_USAGE,
+                        "--kv-%s: nothing to keep without prefix caching (got "
+                        "--no-enable-prefix-caching)",
+                        o->kv_store ? "store" : "offloading-size");
+    if (o->kv_store && !o->kv_store[0])
+        return cli_fail(EXIT_USAGE, "--kv-store: the name is empty");
     if (o->device_s < o->stuck_s)
         return cli_fail(EXIT_USAGE, "--device-timeout: less than --stuck-timeout (got %g and %g)",
                         o->device_s, o->stuck_s);
@@ -82,6 +86,11 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
         cli_number("kv-offloading-size", &o->offload_gib, "GIB", 0, 1 << 20,
                    "host memory in GiB for what cache blocks held that were handed out for\nother "
                    "texts; 0: none"),
+        cli_string("kv-store", &o->kv_store, "FOLDER",
+                   "where cache blocks are kept for the next start of the same model; what is\n"
+                   "there follows from prompts"),
+        cli_number("kv-store-size", &o->kv_store_gib, "GIB", 0.001, 1 << 20,
+                   "most GiB of the files in that folder"),
         cli_count("max-logprobs", &o->max_logprobs, 1, OCT_MODEL_MAX_TOP,
                   "most likely tokens that a request may ask for"),
         cli_choice("logprobs-mode", &o->logprobs_mode,
@@ -181,6 +190,7 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                          .max_num_batched_tokens = 2048,
                          .max_num_queued_reqs = 1024,
                          .prefix_caching = true,
+                         .kv_store_gib = 16,
                          .policy = "fcfs",
                          .decode_wait_ms = 500,
                          .long_partials = 1,

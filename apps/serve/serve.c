@@ -120,6 +120,7 @@ static int start_engine(server *s) {
     if (n_eos == 0 && own >= 0) eos[n_eos++] = own;
     const oct_engine_options eo = {.n_blocks = s->n_blocks,
                                    .n_shelves = s->n_shelves,
+                                   .kvstore = s->kvstore,
                                    .max_num_seqs = (uint32_t)s->o.max_num_seqs,
                                    .max_num_batched_tokens = (uint32_t)s->o.max_num_batched_tokens,
                                    .draft = s->o.tuning.draft,
@@ -199,6 +200,7 @@ static int come_up(server *s) {
     if (status < 0) status = serve_choose_defaults(s);
     if (status < 0) status = serve_open_templates(s);
     if (status < 0) status = serve_fingerprint(s);
+    if (status < 0) status = serve_open_kvstore(s);
     if (status < 0) status = start_engine(s);
     if (status < 0) status = start_api(s);
     if (status < 0 && oct_http_server_start(s->http, &err) != OCT_OK)
@@ -239,6 +241,7 @@ static void go_down(server *s) {
         oct_warn("some clients did not take their last bytes");
     oct_http_server_destroy(s->http);
     oct_engine_destroy(s->engine);
+    oct_kvstore_close(s->kvstore);
     oct_api_destroy(s->slot.api);
     oct_template_release(s->template);
     oct_template_release(s->tool_template);

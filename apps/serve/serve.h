@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "api/api.h"
+#include "kvstore/kvstore.h"
 #include "open.h"
 #include "tuning.h"
 
@@ -32,6 +33,8 @@ typedef struct serve_options {
     uint64_t n_blocks;
     double memory_share; /* 0: not given */
     double offload_gib;  /* 0: none */
+    const char *kv_store;
+    double kv_store_gib;
 
     const char *generation_config, *override_generation_config;
     const char *chat_template, *template_kwargs, *response_role;
@@ -47,6 +50,7 @@ typedef struct server {
     opened m;
     oct_http_server *http;
     oct_engine *engine;
+    oct_kvstore *kvstore; /* NULL: none */
     oct_api_slot slot;
     oct_template *template, *tool_template;
     char template_error[OCT_ERR_TEXT];
@@ -75,8 +79,16 @@ oct_api_limits serve_api_limits(const serve_options *o);
 
 /* How many cache blocks: what the flags say, else what the free memory gives. */
 int serve_choose_blocks(server *s);
-/* How many shelves in host memory --kv-offloading-size is. */
+/* How many shelves in host memory: --kv-offloading-size, or what --kv-store needs. */
 int serve_choose_shelves(server *s);
+
+/* ---- kvstore.c ---- */
+
+/* Opens --kv-store, if there is one. The model has its cache and its shelves. */
+int serve_open_kvstore(server *s);
+
+/* ---- setup.c ---- */
+
 /* Sampling defaults from generation_config.json and the flags. */
 int serve_choose_defaults(server *s);
 /* Compiles the chat templates. A model's own that cannot be compiled is only warned of. */

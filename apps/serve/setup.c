@@ -104,16 +104,29 @@ int serve_choose_blocks(server *s) {
     return -1;
 }
 
+/* Without a flag a store has shelves for the longest sequence, but no more than this. */
+static const uint64_t store_shelves_bytes = UINT64_C(256) << 20;
+
+static uint64_t shelves_of_store(const server *s, uint64_t block) {
+    const oct_model_info *i = oct_model_get_info(s->m.model);
+    const uint64_t least = 4, per_seq = (i->max_model_len - 1) / i->block_tokens + 1;
+    uint64_t n = store_shelves_bytes / block;
+    if (n > per_seq) n = per_seq;
+    if (n > s->n_blocks) n = s->n_blocks;
+    return n > least ? n : least;
+}
+
 int serve_choose_shelves(server *s) {
     const uint64_t block = oct_model_get_info(s->m.model)->kv_bytes_per_block;
-    const double bytes = s->o.offload_gib * (double)(UINT64_C(1) << 30);
+    const double gib = (double)(UINT64_C(1) << 30), bytes = s->o.offload_gib * gib;
     const uint64_t most = UINT64_C(1) << 28;
-    if (s->o.offload_gib == 0) return -1;
-    const double n = bytes / (double)block;
-    if (n < 1)
+    if (s->o.offload_gib == 0 && !s->o.kv_store) return -1;
+    if (s->o.offload_gib > 0 && bytes < (double)block)
         return cli_fail(EXIT_USAGE,
                         "--kv-offloading-size: less than a block (got %g GiB, want at least %g)",
-                        s->o.offload_gib, (double)block / (double)(UINT64_C(1) << 30));
+                        s->o.offload_gib, (double)block / gib);
+    const double n =
+        s->o.offload_gib > 0 ? bytes / (double)block : (double)shelves_of_store(s, block);
     s->n_shelves = (uint32_t)(n < (double)most ? n : (double)most);
     oct_info("KV cache: %u more blocks in host memory (%.2f GB)", s->n_shelves,
              (double)s->n_shelves * (double)block / 1e9);

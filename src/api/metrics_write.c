@@ -169,6 +169,18 @@ static void write_steps(const writer *w, const oct_engine_stats *s) {
         counter(w, "octet:kv_offload_stores", "Blocks that went to host memory.", s->n_shelved);
         counter(w, "octet:kv_offload_loads", "Blocks that came back from there.", s->n_fetched);
     }
+    if (s->has_kvstore) {
+        gauge(w, "octet:kv_store_blocks", "Blocks in the folder that this model can use.",
+              (double)s->kvstore_blocks);
+        gauge(w, "octet:kv_store_bytes", "Bytes of all block files in the folder.",
+              (double)s->kvstore_bytes);
+        counter(w, "octet:kv_store_writes", "Blocks written to the folder.", s->kvstore_written);
+        counter(w, "octet:kv_store_reads", "Blocks read from it.", s->kvstore_read);
+        counter(w, "octet:kv_store_ignored", "Files that were damaged or foreign.",
+                s->kvstore_ignored);
+        counter(w, "octet:kv_store_failures", "Writes that the system refused.", s->kvstore_failed);
+        counter(w, "octet:kv_store_deletions", "Files deleted to make room.", s->kvstore_deleted);
+    }
     counter(w, "octet:failed_steps", "Steps that the device refused.", s->n_failed_steps);
     counter(w, "octet:computed_prompt_tokens",
             "Rows that were no decodes, those computed again included.", s->computed_prompt_tokens);

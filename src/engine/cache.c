@@ -1,6 +1,6 @@
 /*
  * engine/cache.c - cached beginnings: the index over the blocks, and the copies between blocks and
- * shelves that plans ask for.
+ * shelves that plans ask for. What is kept in a folder is saved.c.
  *
  * Copies are queued on the model's stream between two steps, in the order of the plan's list. So
  * nobody waits for one on the host, a step finds done what it needs, and what it writes over has
@@ -23,12 +23,16 @@ oct_status oct_cache_init(oct_engine *e, oct_err *err) {
     if (e->opt.n_shelves > 0 && (e->opt.no_prefix_caching || !e->backend.move))
         return OCT_FAIL(err, OCT_E_INVALID, "engine: %u shelves without %s", e->opt.n_shelves,
                         e->backend.move ? "prefix caching" : "a way to them");
+    if (e->opt.kvstore && e->opt.n_shelves == 0)
+        return OCT_FAIL(err, OCT_E_INVALID, "engine: a store of blocks without shelves");
     if (e->opt.no_prefix_caching) return OCT_OK;
     if (getrandom(&po.seed, sizeof po.seed, 0) != sizeof po.seed) po.seed = oct_now_ns();
-    return oct_kv_prefix_create(e->mem, e->pool, &po, &e->prefix, err);
+    OCT_TRY(oct_kv_prefix_create(e->mem, e->pool, &po, &e->prefix, err));
+    return oct_saved_init(e, err);
 }
 
 void oct_cache_fini(oct_engine *e) {
+    oct_saved_fini(e);
     oct_kv_prefix_destroy(e->prefix);
     oct_kv_pool_destroy(e->pool);
 }
@@ -53,6 +57,7 @@ oct_status oct_cache_move(oct_engine *e, oct_err *err) {
 
 void oct_cache_reset(oct_engine *e) {
     if (e->prefix) oct_kv_prefix_reset(e->prefix);
+    if (e->opt.kvstore) oct_kvstore_reset(e->opt.kvstore);
 }
 
 void oct_cache_distrust(oct_engine *e) {

@@ -13,7 +13,8 @@
  * With nothing to do it sleeps in the queue.
  *
  * Invariants between turns:
- *   E1  every live request is with the scheduler (waiting or running), and no other is.
+ *   E1  every live request is with the scheduler (waiting or running), or waits for what is read of
+ *       its prompt from a folder; no other is.
  *   E2  n_live counts those and what lies in the inbox.
  *   E3  n_queued counts the live ones that have not been in a step, and the inbox; it never exceeds
  *       max_num_queued_reqs, so the inbox never refuses.
@@ -264,11 +265,12 @@ static void take_in(oct_engine *e, oct_request *r) {
         e->live_head = r;
     e->live_tail = r;
     if (e->prefix) r->seq.root = oct_kv_prefix_root(e->prefix, r->salt);
-    oct_sched_add(e->sched, &r->seq);
+    if (!oct_saved_load(e, r)) oct_sched_add(e->sched, &r->seq);
 }
 
 void oct_engine_forget(oct_engine *e, oct_request *r) {
     OCT_ASSERT(r->seq.state == OCT_SCHED_OUT);
+    oct_saved_forget(e, r);
     if (r->prev)
         r->prev->next = r->next;
     else
@@ -303,6 +305,8 @@ void oct_engine_reset_prefix_cache(oct_engine *e) { atomic_store(&e->reset_prefi
 
 static void take_messages(oct_engine *e, uint64_t wait_ns) {
     const bool idle = !e->live_head && e->n_steps == 0;
+    const uint64_t saving_ns = 2000000; /* idle, but with blocks to save */
+    if (e->sweeping && wait_ns > saving_ns) wait_ns = saving_ns;
     oct_request *r = oct_queue_pop(e->inbox, idle ? wait_ns : 0);
     if (r && idle && e->log.was_idle) e->log.last_ns = 0; /* sleep is no part of an average */
     for (; r; r = oct_queue_pop(e->inbox, 0)) take_in(e, r);
@@ -339,6 +343,7 @@ static oct_step *collect_one(oct_engine *e, oct_model_result *result, oct_status
     oct_step *s = &e->steps[(e->newest + OCT_ENGINE_STEPS + 1 - e->n_steps) % OCT_ENGINE_STEPS];
     *st = e->backend.collect(e->backend.ctx, result, err);
     e->n_steps--;
+    e->n_back++;
     const uint64_t end = oct_now_ns();
     /* It began when it was submitted or when the one before it ended, whichever was later. */
     const uint64_t begin = s->begin_ns > e->last_end_ns ? s->begin_ns : e->last_end_ns;
@@ -393,6 +398,7 @@ static void submit(oct_engine *e, const oct_sched_plan *plan) {
     if (st == OCT_OK) {
         e->newest = at;
         e->n_steps++;
+        e->n_sent++;
         if (e->info.async_scheduling) oct_step_fly(s);
         return;
     }
@@ -417,15 +423,20 @@ static void run_step(oct_engine *e) {
 
 bool oct_engine_turn(oct_engine *e, uint64_t wait_ns) {
     take_messages(e, wait_ns);
+    oct_saved_collect(e);
     end_unwanted(e);
     if (atomic_load(&e->lost)) fail_all(e, "engine: the device is lost"); /* came in meanwhile */
     if (atomic_load(&e->stopping)) {
         if (e->live_head && oct_now_ns() >= atomic_load(&e->stop_at_ns)) abort_all(e);
         /* The inbox is closed before `stopping` can be seen: what it held has been taken in. */
-        if (!e->live_head && e->n_steps == 0 && oct_queue_len(e->inbox) == 0) return false;
+        if (!e->live_head && e->n_steps == 0 && oct_queue_len(e->inbox) == 0) {
+            oct_saved_flush(e);
+            return false;
+        }
     }
     if (atomic_exchange(&e->reset_prefix, false)) oct_cache_reset(e);
     run_step(e);
+    oct_saved_save(e);
     oct_engine_gauge(e);
     oct_engine_log_line(e, oct_now_ns());
     return true;

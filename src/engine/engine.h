@@ -30,6 +30,7 @@
 
 typedef struct oct_model oct_model;         /* model/model.h */
 typedef struct oct_tokenizer oct_tokenizer; /* text/tokenizer.h */
+typedef struct oct_kvstore oct_kvstore;     /* kvstore/kvstore.h */
 typedef struct oct_engine oct_engine;
 typedef struct oct_request oct_request;
 
@@ -56,6 +57,9 @@ typedef struct oct_engine_options {
     uint32_t n_blocks;               /* cache blocks that the model has (oct_model_kv_create) */
     uint32_t n_shelves;              /* shelves that it has (oct_model_shelves_create); what blocks
                                         held goes there when they are handed out; 0: none */
+    oct_kvstore *kvstore;            /* where beginnings are found that an earlier process computed,
+                                        and left for the next; needs shelves. Of this model's blocks;
+                                        borrowed until destroy. NULL: none */
     uint32_t max_num_seqs;           /* most sequences of one step; 0: what the model takes */
     uint32_t max_num_batched_tokens; /* most rows of one step; 0: what the model takes */
     uint32_t max_chunk_tokens;     /* most prompt tokens of one sequence in one step; 0: no limit */
@@ -298,6 +302,9 @@ typedef struct oct_engine_stats {
     uint64_t fetched_tokens;         /* of cached_tokens: came back from shelves */
     uint64_t n_shelved, n_fetched;   /* blocks that went to a shelf, and came back */
     uint32_t n_shelves, n_shelves_used;
+    bool has_kvstore; /* the next are its own (oct_kvstore_stats) */
+    uint64_t kvstore_written, kvstore_read, kvstore_ignored, kvstore_failed, kvstore_deleted;
+    uint64_t kvstore_blocks, kvstore_bytes;
     uint64_t generation_tokens;
     uint64_t n_preemptions;
     uint64_t finished[OCT_N_FINISH]; /* by reason */

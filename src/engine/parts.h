@@ -16,6 +16,7 @@
 #include "base/thread.h"
 #include "engine/backend.h"
 #include "engine/engine.h"
+#include "kvstore/kvstore.h"
 #include "sched/sched.h"
 #include "text/detokenizer.h"
 #include "text/stop.h"
@@ -61,9 +62,14 @@ struct oct_request {
 
     /* The engine thread's. */
     oct_request *prev, *next; /* among the live ones */
-    bool queued;              /* counted in n_queued: its first step has not begun */
-    bool in_prompt;           /* counted in n_queued_tokens: its first token was not drawn */
-    int32_t *tokens;          /* [seq.max_tokens] prompt, then drawn ones */
+    oct_kvstore_job *load;    /* what it waits for, before the scheduler knows of it */
+    oct_kvstore_key load_key; /* of the first block of that */
+    oct_kv_chain load_chain;  /* in front of it */
+    uint64_t load_begin_ns;
+    bool parked;            /* it waits for another's load of the same */
+    bool queued;            /* counted in n_queued: its first step has not begun */
+    bool in_prompt;         /* counted in n_queued_tokens: its first token was not drawn */
+    int32_t *tokens;        /* [seq.max_tokens] prompt, then drawn ones */
     uint32_t n_flying;      /* of seq.n_tokens: drawn by a step that is not collected; not known */
     uint32_t flying_row;    /* where the newest submitted step leaves the last of them */
     octet_seen_token *seen; /* [n_seen] ascending id; penalised only */
@@ -189,6 +195,21 @@ void oct_cache_reset(oct_engine *e);
  * bring is forgotten, and all else, too. */
 void oct_cache_distrust(oct_engine *e);
 
+/* ---- saved.c: beginnings in a folder ---- */
+
+OCT_MUST_CHECK oct_status oct_saved_init(oct_engine *e, oct_err *err);
+void oct_saved_fini(oct_engine *e); /* waits for what is on its way */
+/* r came in: true where a part of its prompt is being read, and the scheduler gets it later. */
+bool oct_saved_load(oct_engine *e, oct_request *r);
+/* Takes back what was read and written; with nothing else to do waits a little for it. */
+void oct_saved_collect(oct_engine *e);
+/* Leaves a few blocks to be written; what has to be copied for that only while nobody is there. */
+void oct_saved_save(oct_engine *e);
+/* The engine ends: leaves everything, for some seconds at most. */
+void oct_saved_flush(oct_engine *e);
+/* r ends. */
+void oct_saved_forget(oct_engine *e, oct_request *r);
+
 /* ---- stats.c ---- */
 
 /* Written by the engine thread alone, so an increment is a load and a store. */
@@ -259,6 +280,14 @@ struct oct_engine {
     /* The engine thread's. */
     oct_kv_pool *pool;
     oct_kv_prefix *prefix; /* NULL: no prefix caching */
+    /* saved.c, where there is a store. */
+    oct_kvstore_key *keys;   /* [blocks of the longest text] scratch */
+    uint64_t *shelf_step;    /* [n_shelves] the shelf has its bytes when so many were collected */
+    uint64_t n_sent, n_back; /* steps submitted and collected so far */
+    uint64_t n_swept;        /* entries that there had been when the last sweep began */
+    uint32_t cursor, n_looked;
+    uint32_t n_loading; /* live requests with load, or parked */
+    bool sweeping;      /* there may be unsaved blocks */
     oct_sched *sched;
     oct_request *live_head, *live_tail; /* taken from the inbox, not ended */
     oct_step steps[OCT_ENGINE_STEPS];

@@ -20,7 +20,7 @@ static void set_gauge(atomic_uint *c, uint32_t v) {
 
 void oct_engine_gauge(oct_engine *e) {
     set_gauge(&e->count.n_running, oct_sched_n_running(e->sched));
-    set_gauge(&e->count.n_waiting, oct_sched_n_waiting(e->sched));
+    set_gauge(&e->count.n_waiting, oct_sched_n_waiting(e->sched) + e->n_loading);
     set_gauge(&e->count.n_blocks_used, e->info.n_blocks - oct_kv_pool_n_free(e->pool));
     if (!e->prefix) return;
     oct_kv_prefix_stats ps;
@@ -99,6 +99,18 @@ void oct_engine_get_stats(const oct_engine *e, oct_engine_stats *out) {
         .step_tokens_sum = get(&c->step_tokens_sum),
         .step_ns_sum = get(&c->step_ns_sum),
     };
+    if (e->opt.kvstore) {
+        oct_kvstore_stats ks;
+        oct_kvstore_get_stats(e->opt.kvstore, &ks);
+        out->has_kvstore = true;
+        out->kvstore_written = ks.n_written;
+        out->kvstore_read = ks.n_read;
+        out->kvstore_ignored = ks.n_ignored;
+        out->kvstore_failed = ks.n_failed;
+        out->kvstore_deleted = ks.n_deleted;
+        out->kvstore_blocks = ks.n_blocks;
+        out->kvstore_bytes = ks.bytes;
+    }
     for (int i = 0; i < OCT_MAX_DRAFT_TOKENS; i++) out->accepted_at[i] = get(&c->accepted_at[i]);
     for (int i = 0; i < OCT_N_FINISH; i++) out->finished[i] = get(&c->finished[i]);
     for (int i = 0; i < OCT_ENGINE_N_STEP_BUCKETS; i++)

@@ -74,6 +74,11 @@ OCT_MUST_CHECK oct_status oct_checkpoint_read_rows(const oct_checkpoint *c, cons
 OCT_MUST_CHECK oct_status oct_checkpoint_fingerprint(const oct_checkpoint *c, uint64_t *out,
                                                      oct_err *err);
 
+/* The same of all bytes, for those who must not take one set of weights for another: reads them
+ * all. It depends on the order of tensors in the files. */
+OCT_MUST_CHECK oct_status oct_checkpoint_digest(const oct_checkpoint *c, uint64_t out[2],
+                                                oct_err *err);
+
 /* OCT_E_CORRUPT when a file was changed since open. Call it when everything was read. */
 OCT_MUST_CHECK oct_status oct_checkpoint_check_unchanged(const oct_checkpoint *c, oct_err *err);
 

@@ -9,6 +9,7 @@
 #include "store/checkpoint_parts.h"
 
 enum {
+    PIECE_BYTES = 1 << 20,
     BLOCK_BYTES = 4096,
     N_BLOCKS = 3, /* at the beginning, in the middle and at the end */
 };
@@ -60,4 +61,46 @@ oct_status oct_checkpoint_fingerprint(const oct_checkpoint *c, uint64_t *out, oc
     }
     *out = sum;
     return OCT_OK;
+}
+
+/* What is hashed of a piece: all that stands before it, and its own hash. */
+typedef struct chain {
+    uint64_t before[2], piece[2];
+} chain;
+
+static void add_piece(uint64_t sum[2], const void *piece, size_t n) {
+    const XXH128_hash_t h = XXH3_128bits(piece, n);
+    const chain c = {.before = {sum[0], sum[1]}, .piece = {h.low64, h.high64}};
+    const XXH128_hash_t next = XXH3_128bits(&c, sizeof c);
+    sum[0] = next.low64;
+    sum[1] = next.high64;
+}
+
+static oct_status digest_tensor(const oct_checkpoint *c, const oct_tensor *t, unsigned char *piece,
+                                uint64_t sum[2], oct_err *err) {
+    uint64_t head;
+    OCT_TRY(hash_head(c, t, &head, err));
+    add_piece(sum, &head, sizeof head);
+    if (c->synthetic) {
+        const uint64_t seed = oct_synthetic_seed(c);
+        add_piece(sum, &seed, sizeof seed);
+        return OCT_OK;
+    }
+    for (uint64_t at = 0; at < t->bytes; at += PIECE_BYTES) {
+        const uint64_t left = t->bytes - at;
+        const size_t n = left < PIECE_BYTES ? (size_t)left : PIECE_BYTES;
+        OCT_TRY(oct_file_read(oct_checkpoint_file_of(c, t), t->offset + at, piece, n, err));
+        add_piece(sum, piece, n);
+    }
+    return OCT_OK;
+}
+
+oct_status oct_checkpoint_digest(const oct_checkpoint *c, uint64_t out[2], oct_err *err) {
+    unsigned char *piece = oct_alloc(c->mem, PIECE_BYTES, 1);
+    oct_status st = piece ? OCT_OK : OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", c->path);
+    out[0] = out[1] = 0;
+    for (size_t i = 0; st == OCT_OK && i < c->table.n; i++)
+        st = digest_tensor(c, &c->table.v[i], piece, out, err);
+    oct_free(c->mem, piece, PIECE_BYTES, 1);
+    return st;
 }
