@@ -10,7 +10,7 @@
 void oct_trie_init(oct_trie *t, const oct_allocator *mem) { *t = (oct_trie){.mem = mem}; }
 
 void oct_trie_fini(oct_trie *t) {
-    if (t->mem) oct_free(t->mem, t->nodes, t->cap, sizeof *t->nodes);
+    oct_free(t->mem, t->nodes, t->cap, sizeof *t->nodes);
     *t = (oct_trie){0};
 }
 

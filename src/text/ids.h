@@ -1,8 +1,8 @@
 /*
  * text/ids.h - a growable run of token ids.
  *
- * A failed append (refused memory) sets `failed` and leaves the content as it was; later appends do
- * nothing, so a writer appends freely and asks once at the end.
+ * A failed append (refused memory) sets `failed` and leaves the content as it was; what is appended
+ * later may be missing too, so a writer appends freely and asks once at the end.
  *
  * Ownership  The vector owns data. Threads: one at a time.
  */

@@ -55,8 +55,9 @@ bool oct_tmpl_bind(tmpl_ctx *c, const tmpl_args *a, const char *what, const char
 
 static bool fn_raise(tmpl_ctx *c, const tmpl_args *a, tmpl_val *out) {
     tmpl_val v;
-    return oct_tmpl_bind(c, a, "raise_exception", "message", 1, &v) && oct_tmpl_to_str(c, v, out) &&
-           oct_tmpl_raise(c, tmpl_strv(*out));
+    if (!oct_tmpl_bind(c, a, "raise_exception", "message", 1, &v) || !oct_tmpl_to_str(c, v, out))
+        return false;
+    return oct_tmpl_raise(c, tmpl_strv(*out));
 }
 
 static bool fn_strftime(tmpl_ctx *c, const tmpl_args *a, tmpl_val *out) {

@@ -179,14 +179,20 @@ static bool f_default(tmpl_ctx *c, tmpl_val in, const tmpl_args *a, tmpl_val *ou
     return true;
 }
 
-/* The digits of s without blanks around and single underscores between; false when too long. */
-static bool plain_number(oct_str s, char to[64]) {
+static bool is_digit(char ch, bool letters) {
+    return (ch >= '0' && ch <= '9') || (letters && (ch | 32) >= 'a' && (ch | 32) <= 'z');
+}
+
+/* s without blanks around and single underscores between its digits, which may be letters; false
+ * when it is too long or holds a NUL. */
+static bool plain_number(oct_str s, bool letters, char to[64]) {
     s = oct_tmpl_strip(s, NULL, true, true);
     size_t n = 0;
     for (size_t i = 0; i < s.len; i++) {
-        const bool between = i > 0 && i + 1 < s.len && s.ptr[i - 1] != '_' && s.ptr[i + 1] != '_';
-        if (s.ptr[i] == '_' && between) continue;
-        if (n == 63 || s.ptr[i] == '_') return false;
+        if (s.ptr[i] == '_' && i > 0 && i + 1 < s.len && is_digit(s.ptr[i - 1], letters) &&
+            is_digit(s.ptr[i + 1], letters))
+            continue;
+        if (n == 63 || s.ptr[i] == '_' || s.ptr[i] == '\0') return false;
         to[n++] = s.ptr[i];
     }
     to[n] = '\0';
@@ -195,7 +201,7 @@ static bool plain_number(oct_str s, char to[64]) {
 
 static bool float_text(oct_str s, double *out) {
     char text[64];
-    if (!plain_number(s, text)) return false;
+    if (!plain_number(s, false, text)) return false;
     if (strpbrk(text, "xXpP(")) return false; /* strtod reads more than Python does */
     char *end;
     *out = strtod(text, &end);
@@ -221,7 +227,7 @@ static int base_of(const char *digits) {
 static bool int_text(oct_str s, int64_t base, int64_t *out, bool *overflow) {
     char text[64];
     *overflow = false;
-    if (!plain_number(s, text)) return false;
+    if (!plain_number(s, true, text)) return false;
     const char *at = text;
     const bool minus = *at == '-';
     if (*at == '-' || *at == '+') at++;

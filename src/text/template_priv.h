@@ -429,7 +429,8 @@ typedef struct tmpl_json_style {
 } tmpl_json_style;
 bool oct_tmpl_tojson(tmpl_ctx *c, tmpl_val v, const tmpl_json_style *style, tmpl_val *out);
 
-/* template_methods.c; max < 0: all of them */
+/* template_strings.c: methods of strings, ends with a NULL name. max < 0: all of them */
+extern const tmpl_filter oct_tmpl_str_methods[];
 bool oct_tmpl_str_replace(tmpl_ctx *c, tmpl_val s, oct_str from, oct_str to, int64_t max,
                           tmpl_val *out);
 bool oct_tmpl_splitlines(tmpl_ctx *c, tmpl_val s, bool keep, tmpl_list *to);

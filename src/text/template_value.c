@@ -141,11 +141,10 @@ static bool key_equal(tmpl_val a, tmpl_val b) {
     if (tmpl_is_num(a) && tmpl_is_num(b)) return num_equal(a, b);
     if (a.kind != b.kind) return false;
     if (a.kind == TMPL_NONE) return true;
-    if (a.kind != TMPL_TUPLE || a.u.list->n != b.u.list->n) return false;
-    for (uint32_t i = 0; i < a.u.list->n; i++) /* flat: oct_tmpl_hashable refuses nested ones */
-        if (a.u.list->at[i].kind == TMPL_TUPLE || b.u.list->at[i].kind == TMPL_TUPLE ||
-            !key_equal(a.u.list->at[i], b.u.list->at[i]))
-            return false;
+    OCT_ASSERT(a.kind == TMPL_TUPLE); /* a is a key, and holds no tuple: oct_tmpl_hashable */
+    if (a.u.list->n != b.u.list->n) return false;
+    for (uint32_t i = 0; i < a.u.list->n; i++)
+        if (!key_equal(a.u.list->at[i], b.u.list->at[i])) return false;
     return true;
 }
 
@@ -174,7 +173,7 @@ static bool dict_grow(tmpl_ctx *c, tmpl_dict *d) {
     tmpl_val *keys = oct_tmpl_alloc(c, cap, sizeof *keys);
     tmpl_val *vals = oct_tmpl_alloc(c, cap, sizeof *vals);
     if (!keys || !vals) return false;
-    if (d->keys && d->vals) {
+    if (d->n) {
         memcpy(keys, d->keys, d->n * sizeof *keys);
         memcpy(vals, d->vals, d->n * sizeof *vals);
     }

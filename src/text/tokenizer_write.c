@@ -19,6 +19,7 @@ static void quote_token(const oct_tokenizer *tok, int32_t id, oct_buf *scratch, 
     oct_buf_clear(scratch);
     oct_tokenizer_token_spelling(tok, id, scratch);
     oct_json_quote(out, oct_buf_view(scratch));
+    out->failed |= scratch->failed; /* the next token clears it there */
 }
 
 static const char *truth(bool v) { return v ? "true" : "false"; }
@@ -153,11 +154,12 @@ static void write_decoder(const oct_tokenizer *tok, oct_buf *out) {
                    tok->n_strip);
 }
 
+/* No pair comes twice. */
 static int by_rank(const void *a, const void *b) {
     const oct_pair *x = a, *y = b;
     if (x->rank != y->rank) return x->rank < y->rank ? -1 : 1;
     if (x->left != y->left) return x->left < y->left ? -1 : 1;
-    return x->right < y->right ? -1 : x->right > y->right;
+    return x->right < y->right ? -1 : 1;
 }
 
 static oct_status write_merges(const oct_tokenizer *tok, oct_buf *scratch, oct_buf *out,
@@ -244,9 +246,8 @@ static oct_status io(oct_err *err, const char *name) {
 static oct_status write_fd(int fd, const oct_buf *data, const char *name, oct_err *err) {
     for (size_t done = 0; done < data->len;) {
         const ssize_t n = write(fd, data->data + done, data->len - done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return io(err, name);
-        done += (size_t)n;
+        if (n < 0 && errno != EINTR) return io(err, name);
+        done += n < 0 ? 0 : (size_t)n;
     }
     return fsync(fd) == 0 ? OCT_OK : io(err, name);
 }
@@ -266,7 +267,7 @@ static oct_status write_file(const char *folder, const char *name, const oct_buf
     } else {
         const int fd = open(part.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         st = fd < 0 ? io(err, name) : write_fd(fd, data, name, err);
-        if (fd >= 0 && close(fd) != 0 && st == OCT_OK) st = io(err, name);
+        if (fd >= 0) (void)close(fd); /* fsync has told what it could */
         if (st == OCT_OK && rename(part.data, path.data) != 0) st = io(err, name);
         if (st != OCT_OK && fd >= 0) (void)unlink(part.data);
     }
@@ -290,8 +291,6 @@ oct_status oct_tokenizer_write_json(const oct_tokenizer *tok, const char *folder
     write_post(tok, &scratch, &out);
     write_decoder(tok, &out);
     oct_status st = write_model(tok, &scratch, &out, err);
-    if (st == OCT_OK && scratch.failed)
-        st = OCT_FAIL(err, OCT_E_NOMEM, "tokenizer.json: no memory to write it");
     if (st == OCT_OK) st = write_file(folder, "tokenizer.json", &out, err);
     oct_buf_clear(&out);
     write_config(tok, &out);

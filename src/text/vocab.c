@@ -21,7 +21,6 @@ void oct_vocab_init(oct_vocab *v, const oct_allocator *mem) {
 }
 
 void oct_vocab_fini(oct_vocab *v) {
-    if (!v->mem) return;
     oct_free(v->mem, v->entries, v->cap_entries, sizeof *v->entries);
     oct_free(v->mem, v->by_spell.slots, v->by_spell.n_slots, sizeof(oct_vocab_slot));
     oct_free(v->mem, v->by_text.slots, v->by_text.n_slots, sizeof(oct_vocab_slot));

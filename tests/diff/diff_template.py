@@ -1,5 +1,5 @@
 """Mutants of chat templates: octet and Jinja2 accept the same ones and render the same text."""
-import datetime, json, os
+import datetime, json, os, re
 import jinja2, jinja2.sandbox
 from compare import Reason, run
 from mutate import mutate_bytes
@@ -9,6 +9,8 @@ with open(os.path.join(HERE, "..", "data", "template", "vectors.json")) as f:
     VECTORS = json.load(f)
 CORPUS = os.path.join(HERE, "..", "..", "fuzz", "corpus", "template")
 SOURCES = [case["t"] for case in VECTORS["cases"]]
+SOURCES += ["{{ '{:+.2f} {:<06d} {:#x} {!r:>9} {:,} {!a}'.format(2.5, 42, 255, s, big, u) }}",
+            "{{ ('%s <b> %-5r'|safe) % (html, '<') ~ ('{:>8}{}'|safe).format(html, n) }}"]
 for name in sorted(os.listdir(CORPUS)):
     with open(os.path.join(CORPUS, name), "rb") as f:
         SOURCES += [f.read().decode()] * 3
@@ -77,6 +79,11 @@ def ours_refuses(*words):
     return lambda case, ours, theirs: theirs[0] == "ok" and any(w in ours.get("error", "") for w in words)
 
 
+def no_filter(case, ours, theirs):
+    named = re.search(r"no filter or test named '(\w+)'", ours.get("error", ""))
+    return named is not None and theirs[0] == "ok" and (named[1] in environment().filters or named[1] in environment().tests)
+
+
 REASONS = [
     Reason("limits", "octet limits steps, output, memory and nesting", ours_refuses("template limit exceeded", "nested too deeply")),
     Reason("unsupported", "octet compiles a subset and refuses by name what is outside it",
@@ -96,6 +103,10 @@ REASONS = [
     Reason("dunder", "Jinja2's undefined values have Python's own attributes, which its sandbox then hides", ours_refuses("has no attribute '__")),
     Reason("undefined-key", "Jinja2 takes an undefined value as the key of a dict, octet refuses it", ours_refuses("unhashable type: 'Undefined'")),
     Reason("empty-subscript", "octet refuses x[] when it compiles; Jinja2 looks up the empty tuple", ours_refuses("empty subscript")),
+    Reason("no-filter", "octet does not have every filter and test, and refuses by name what it does not have", no_filter),
+    Reason("surrogate", "octet refuses half a surrogate pair in a string, which UTF-8 cannot hold; Jinja2 keeps it until the text is encoded",
+           lambda case, ours, theirs: theirs[0] == "ok" and "invalid escape in a string" in ours.get("error", "")
+           and re.search(rb"\\u[dD][89a-fA-F]|\\U0000[dD][89a-fA-F]", case[0]) is not None),
     Reason("big-integers", "integers of octet are 64 bits wide", ours_refuses("overflow", "integer too large")),
 ]
 

@@ -156,6 +156,11 @@ def blank_token(case, ours, theirs):
                                                       for t in read(case)["added_tokens"])
 
 
+def untyped_model(case, ours, theirs):
+    model = read(case).get("model")
+    return "error" in ours and theirs[0] == "ok" and isinstance(model, dict) and "type" not in model
+
+
 def theirs_refuses(*words):
     return lambda case, ours, theirs: "ok" in ours and theirs[0] == "error" and any(w in theirs[1] for w in words)
 
@@ -184,6 +189,10 @@ REASONS = [
            "behind the bytes of what follows; octet keeps the order of the text", unk_order),
     Reason("blank-token", "the reference counts blanks twice where an added token is a blank and takes the blanks beside it too", blank_token),
     Reason("nul-in-key", "octet refuses a NUL in a key outside the vocabulary, which C text cannot hold", ours_refuses("NUL byte in object key")),
+    Reason("untyped-model", "a model that says no type and is not quite BPE is tried as other kinds by the reference; octet names what is wrong",
+           untyped_model),
+    Reason("strip", "octet refuses a Strip decoder that takes more blanks than its limit off a text",
+           ours_refuses("decoder: Strip: st")),
     Reason("unread", "octet does not read truncation and padding: a server neither cuts nor fills a prompt",
            lambda case, ours, theirs: "ok" in ours and theirs[0] == "error"
            and any(read(case).get(k) is not None for k in ("truncation", "padding"))),

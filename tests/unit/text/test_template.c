@@ -91,6 +91,10 @@ static void text_that_is_no_unicode_and_large_numbers(void **state) {
     refused("{{ 1e19|int }}", NULL, "integer too large");
     refused("{{ -1e19|int }}", NULL, "integer too large");
     refused("{{ 10 ** 19 }}", NULL, "integer too large");
+    renders("{{ '1\\x00 2'|float }}{{ '1\\x002'|int }}{{ '1_0.5_1'|float }}{{ '1_.5'|float(7) }}{{ "
+            "'1_e5'|float(7) }}"
+            "{{ '0x_f'|int(7, 16) }} {{ '1__0'|int(7) }}{{ '_1'|int(7) }}{{ '1_'|int(7) }}",
+            NULL, "0.0010.517715 777");
     refused("{{ 'x' is nope and '%s' }}", NULL, "nope");
     refused("{{ strftime_now(5) }}", NULL, "strftime_now");
     refused("{{ '%*d' % (99999999, 1) }}", NULL, "limit");
@@ -119,6 +123,14 @@ static void strftime_is_local_and_english(void **state) {
     unsetenv("TZ");
     tzset();
     refused("{{ strftime_now('%9999Y') }}", NULL, "template limit exceeded");
+    refused("{{ strftime_now('x' * 300) }}", NULL, "template limit exceeded");
+    renders("<{{ strftime_now('') }}>", NULL, "<>");
+    refused("{{ 'a,b'.split(',', sep=';') }}", NULL, "got multiple values for argument 'sep'");
+    refused("{{ raise_exception(text='x') }}", NULL, "unexpected keyword argument 'text'");
+    refused("{{ {(1, (2, 3)): 4} }}", NULL, "unhashable");
+    renders("{% set d = {(1, 2): 3, 4: 5, none: 6} %}{{ d[(1, 2)] }}{{ d[(1, 2, 3)] is defined }}"
+            "{{ d[(2, 1)] is defined }}{{ d[none] }}{{ d['x'] is defined }}",
+            NULL, "3FalseFalse6False");
 }
 
 static void absent_tokens_are_undefined(void **state) {

@@ -219,6 +219,22 @@ static oct_status stop_once(void *ctx, const oct_allocator *mem) {
     return st;
 }
 
+/* No sum of lengths may wrap. */
+static void OS5_room_for_more_ids_than_there_can_be(void **state) {
+    (void)state;
+    oct_ids ids;
+    oct_ids_init(&ids, MEM);
+    oct_ids_push(&ids, 7);
+    assert_false(oct_ids_reserve(&ids, SIZE_MAX));
+    assert_true(ids.failed);
+    assert_int_equal(ids.len, 1);
+    assert_int_equal(ids.data[0], 7);
+    oct_ids_clear(&ids);
+    oct_ids_push(&ids, 9);
+    assert_int_equal(ids.data[0], 9);
+    oct_ids_fini(&ids);
+}
+
 static void OS5_stop_strings(void **state) {
     (void)state;
     refuse_each_request(stop_once, NULL);
@@ -231,6 +247,7 @@ int main(void) {
         cmocka_unit_test(OS5_tokenizer_of_a_gguf_file),
         cmocka_unit_test(OS5_chat_request),
         cmocka_unit_test(OS5_stop_strings),
+        cmocka_unit_test(OS5_room_for_more_ids_than_there_can_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

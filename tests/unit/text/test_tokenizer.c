@@ -167,6 +167,7 @@ static void TK1_unknown_parts_are_named(void **state) {
             "BertProcessing");
     refused(BYTES, "\"dropout\": null", "\"dropout\": 0.1", no, "dropout");
     refused(BYTES, "\"end_of_word_suffix\": null", "\"end_of_word_suffix\": \"</w>\"", no, "</w>");
+    refused(BYTES, "\"end_of_word_suffix\": null", "\"end_of_word_suffix\": 5", no, "(got 5)");
     refused(BYTES, "\"decoder\": {\n  \"type\": \"ByteLevel\"",
             "\"decoder\": {\n  \"type\": \"WordPiece\"", no, "WordPiece");
     refused(BYTES, "\"decoder\": {\n  \"type\": \"ByteLevel\"",

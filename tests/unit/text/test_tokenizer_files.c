@@ -254,6 +254,7 @@ static void rules_of_added_tokens(void **state) {
     CHECK_IDS(tok, "w", PARSE, 13);
     CHECK_IDS(tok, "-w-", PARSE, 5, 13, 5);
     check_ids(tok, OCT_STR("aw"), PARSE, (const int32_t[]){0}, 1); /* a letter touches it */
+    check_ids(tok, OCT_STR("\xC3\xA9w"), PARSE, NULL, 0);
     check_ids(tok, OCT_STR("wa"), PARSE, (const int32_t[]){0}, 1);
     oct_tokenizer_destroy(tok);
 }
