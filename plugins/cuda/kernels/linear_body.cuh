@@ -26,6 +26,9 @@
 #include "ptx.cuh"
 #include "rows.cuh"
 
+/* Tiles that are asked for early: what the second cache can keep for all blocks. */
+enum { OCT_LINEAR_ASK = 12 };
+
 /* How the 8 warps share a tile: MS x NS fragments of 16 outputs x 8 rows each. */
 template <int ROWS> struct oct_linear_shape {
     static constexpr int WARPS_N = ROWS >= 64 ? 2 : 1;
@@ -365,24 +368,37 @@ OCT_DEVICE uint64_t oct_linear_steps_before(const oct_linear_cut &c, uint64_t un
     return unit / c.units * c.steps + in;
 }
 
+/* Weights do not wait for the kernel before this one: the first of them are asked for while it
+ * drains. Where a row of tiles is all there is, a block's steps are one piece of memory. */
+template <int ROWS>
+OCT_DEVICE void oct_linear_ask(const oct_linear_params &p, uint32_t n_planes, uint64_t first_step,
+                               uint64_t n_steps) {
+    if (p.n_rows > ROWS || n_planes > 1 || threadIdx.x >= OCT_LINEAR_ASK) return;
+    if (threadIdx.x < n_steps)
+        oct_prefetch(p.weight.tiles + (first_step + threadIdx.x) * OCT_TILE_BYTES, OCT_TILE_BYTES);
+}
+
 template <int ROWS, class KIND>
 OCT_DEVICE void oct_linear_run(const oct_linear_params &p, unsigned char *shared) {
     typedef oct_linear_shape<ROWS> S;
     typedef typename KIND::sum sum;
     const uint32_t n_stages = p.n_stages;
     uint32_t *said = (uint32_t *)(shared + n_stages * S::STAGE);
-    oct_grid_wait();
     oct_grid_launch_next();
+    if (p.first) oct_grid_wait(); /* which experts have rows was found out by the kernel before */
     const oct_walk walk = oct_walk_open<ROWS>(p, said + 4, OCT_TILE_OUTPUTS);
-    if (walk.n_tiles == 0) return;
     const uint32_t n_planes = KIND::FLOAT && p.weight.planes
                                   ? oct_weight_planes(*oct_ptr<const uint32_t>(p.weight.planes))
                                   : 1;
     const oct_linear_cut cut = oct_linear_cut_of<KIND::FLOAT>(p, n_planes);
     const oct_walk_piece piece = oct_walk_share(walk, cut.units);
-    if (piece.begin == piece.end) return;
     const uint64_t first_step = oct_linear_steps_before(cut, piece.begin);
     const uint64_t n_steps = oct_linear_steps_before(cut, piece.end) - first_step;
+    if (!p.first) {
+        oct_linear_ask<ROWS>(p, n_planes, first_step, n_steps);
+        oct_grid_wait();
+    }
+    if (n_steps == 0) return;
     const uint32_t chunk_steps = KIND::FLOAT ? OCT_LINEAR_CHUNK_TILES * n_planes : cut.steps;
 
     uint32_t tile = (uint32_t)(first_step / cut.steps), step = (uint32_t)(first_step % cut.steps);

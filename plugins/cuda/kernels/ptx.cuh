@@ -25,6 +25,17 @@ OCT_DEVICE void oct_grid_launch_next() {
 #endif
 }
 
+/* Asks for memory ahead of its use: `bytes` (a multiple of 16) at a multiple of 16 come into the
+ * second cache, if the chip can be asked so. */
+OCT_DEVICE void oct_prefetch(oct_addr at, uint32_t bytes) {
+#if OCT_EMU || __CUDA_ARCH__ < 900
+    (void)at;
+    (void)bytes;
+#else
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(at), "r"(bytes) : "memory");
+#endif
+}
+
 /* ---- addresses ------------------------------------------------------------------------------- */
 
 /* Address in shared memory, as the instructions below want it. */
