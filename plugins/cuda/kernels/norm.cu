@@ -13,6 +13,7 @@ OCT_DEVICE void load_sum(const oct_norm_params &p, const oct_group &g, float v[C
     uint16_t *x = oct_ptr<uint16_t>(p.x.data) + g.row * p.x.stride;
     const uint16_t *add =
         p.add.data ? oct_ptr<const uint16_t>(p.add.data) + g.row * p.add.stride : nullptr;
+#pragma unroll(C > 4 ? 1 : C)
     for (int c = 0; c < C; c++) {
         const uint32_t at = (g.thread + static_cast<uint32_t>(c) * g.n) * 8;
         oct_load8(v[c], x, at, p.width, p.x.vec != 0);
@@ -28,9 +29,11 @@ OCT_DEVICE void load_sum(const oct_norm_params &p, const oct_group &g, float v[C
 template <int C>
 OCT_DEVICE void centre(const oct_norm_params &p, const oct_group &g, float v[C][8]) {
     float sum = 0.0f;
+#pragma unroll(C > 4 ? 1 : C)
     for (int c = 0; c < C; c++)
         for (int i = 0; i < 8; i++) sum = sum + v[c][i];
     const float mean = oct_group_sum(g, sum, 1) / static_cast<float>(p.width);
+#pragma unroll(C > 4 ? 1 : C)
     for (int c = 0; c < C; c++) {
         const uint32_t at = (g.thread + static_cast<uint32_t>(c) * g.n) * 8;
         for (uint32_t i = 0; i < 8; i++) v[c][i] = at + i < p.width ? v[c][i] - mean : 0.0f;
@@ -47,11 +50,13 @@ template <int C> OCT_DEVICE void norm(const oct_norm_params &p) {
     load_sum<C>(p, g, v);
     if (p.kind == OCTET_NORM_LAYER) centre<C>(p, g, v);
     float sum = 0.0f;
+#pragma unroll(C > 4 ? 1 : C)
     for (int c = 0; c < C; c++)
         for (int i = 0; i < 8; i++) sum = fmaf(v[c][i], v[c][i], sum);
     sum = oct_group_sum(g, sum, 0);
     const float r = 1.0f / sqrtf(sum / static_cast<float>(p.width) + p.eps);
     uint16_t *out = oct_ptr<uint16_t>(p.out.data) + g.row * p.out.stride;
+#pragma unroll(C > 4 ? 1 : C)
     for (int c = 0; c < C; c++) {
         const uint32_t at = (g.thread + static_cast<uint32_t>(c) * g.n) * 8;
         if (at >= p.width) continue;

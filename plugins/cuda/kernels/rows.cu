@@ -14,6 +14,7 @@ template <int C> OCT_DEVICE void quantize(const oct_quantize_params &p) {
     oct_grid_launch_next();
     if (g.row >= p.n_rows) return;
     const uint16_t *x = oct_ptr<const uint16_t>(p.x.data) + g.row * p.x.stride;
+#pragma unroll(C > 4 ? 1 : C)
     for (int c = 0; c < C; c++) {
         const uint32_t at = (g.thread + static_cast<uint32_t>(c) * g.n) * 8;
         oct_load8(v[c], x, at, p.width, p.x.vec != 0);
@@ -43,6 +44,7 @@ template <int C> OCT_DEVICE void act(const oct_act_params &p) {
     const uint16_t *up = x + p.width;
     const bool vec_up = p.x.vec != 0 && p.width % 8 == 0;
     uint16_t *out = oct_ptr<uint16_t>(p.out.data) + g.row * p.out.stride;
+#pragma unroll(C > 4 ? 1 : C)
     for (int c = 0; c < C; c++) {
         const uint32_t at = (g.thread + static_cast<uint32_t>(c) * g.n) * 8;
         oct_load8(v[c], x, at, p.width, p.x.vec != 0);

@@ -162,12 +162,14 @@ template <int C>
 OCT_DEVICE void oct_quant_row(const oct_p_quant &q, const oct_group &g, const float v[C][8],
                               uint32_t width, oct_addr fault, int which) {
     uint32_t most = 0;
+#pragma unroll(C > 4 ? 1 : C)
     for (int c = 0; c < C; c++)
         for (int i = 0; i < 8; i++) most = max(most, oct_abs_bits(v[c][i]));
     most = oct_group_max(g, most, which);
     const oct_quant_rule rule =
         oct_quant_rule_of(q.mode, oct_ptr<const float>(q.param), most, fault, g.row);
     int8_t *const to = oct_ptr<int8_t>(q.q) + g.row * q.stride;
+#pragma unroll(C > 4 ? 1 : C)
     for (int c = 0; c < C; c++) {
         const uint32_t at = (g.thread + static_cast<uint32_t>(c) * g.n) * 8;
         if (at < width) oct_quant_store8(to, rule, v[c], at, width, q.vec != 0);
