@@ -48,9 +48,11 @@ oct_status oct_cache_move(oct_engine *e, oct_err *err) {
     oct_status st = OCT_OK;
     if (e->info.n_shelves == 0) return OCT_OK;
     const oct_kv_move *moves = oct_kv_prefix_moves(e->prefix, &n);
-    for (uint32_t i = 0; st == OCT_OK && i < n; i++)
+    for (uint32_t i = 0; st == OCT_OK && i < n; i++) {
         st =
             e->backend.move(e->backend.ctx, moves[i].block, moves[i].shelf, moves[i].to_shelf, err);
+        if (e->shelf_step) e->shelf_step[moves[i].shelf] = e->n_sent + 1;
+    }
     oct_kv_prefix_moves_made(e->prefix);
     return st;
 }

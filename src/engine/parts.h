@@ -281,8 +281,8 @@ struct oct_engine {
     oct_kv_pool *pool;
     oct_kv_prefix *prefix; /* NULL: no prefix caching */
     /* saved.c, where there is a store. */
-    oct_kvstore_key *keys;   /* [blocks of the longest text] scratch */
-    uint64_t *shelf_step;    /* [n_shelves] the shelf has its bytes when so many were collected */
+    oct_kvstore_key *keys; /* [blocks of the longest text] scratch */
+    uint64_t *shelf_step;  /* [n_shelves] no copy of it is on its way when so many were collected */
     uint64_t n_sent, n_back; /* steps submitted and collected so far */
     uint64_t n_swept;        /* entries that there had been when the last sweep began */
     uint32_t cursor, n_looked;

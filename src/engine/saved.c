@@ -54,13 +54,24 @@ static bool is_being_read(const oct_engine *e, oct_kvstore_key key) {
     return false;
 }
 
+/* No copy to or from the shelf is on its way any more. Copies go in the order of the stream, which
+ * the store's thread knows nothing of. */
+static bool is_quiet(const oct_engine *e, uint32_t shelf) {
+    return e->shelf_step[shelf] <= e->n_back;
+}
+
 /* Shelves for n blocks behind the first ones of r, as far as there are some. */
 static uint32_t fill_job(oct_engine *e, oct_request *r, oct_kvstore_job *job, uint32_t first,
                          uint32_t n) {
     uint32_t shelf;
     job->n = 0;
-    while (job->n < n && oct_kv_shelf_reserve(e->prefix, &shelf))
+    while (job->n < n && oct_kv_shelf_reserve(e->prefix, &shelf)) {
+        if (!is_quiet(e, shelf)) {
+            oct_kv_shelf_unpin(e->prefix, shelf);
+            break;
+        }
         job->bytes[job->n++] = e->backend.shelf(e->backend.ctx, shelf);
+    }
     job->user = r;
     job->salt = r->salt;
     job->ids = r->tokens;
@@ -171,7 +182,7 @@ void oct_saved_collect(oct_engine *e) {
 
 /* The bytes are there: they were copied before a step that was collected. */
 static bool is_filled(const oct_engine *e, uint32_t at) {
-    return (at & OCT_KV_ON_SHELF) && e->shelf_step[at ^ OCT_KV_ON_SHELF] <= e->n_back;
+    return (at & OCT_KV_ON_SHELF) && is_quiet(e, at ^ OCT_KV_ON_SHELF);
 }
 
 /* Pins a shelf with what the entry holds; copies it now where that has to be. */
@@ -179,7 +190,7 @@ static bool bring(oct_engine *e, uint32_t at, uint32_t *shelf) {
     oct_err err = {0};
     if (!oct_kv_prefix_pin_copy(e->prefix, at, shelf)) return false;
     oct_status st = oct_cache_move(e, &err);
-    if (st == OCT_OK && e->shelf_step[*shelf] <= e->n_back) return true;
+    if (st == OCT_OK && is_quiet(e, *shelf)) return true;
     OCT_ASSERT(e->n_steps == 0);
     if (st == OCT_OK) st = e->backend.moves_wait(e->backend.ctx, &err);
     if (st == OCT_OK) {

@@ -1,12 +1,15 @@
 /* tests/same/pair.c - see pair.h. */
 #include "pair.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kern/cpu.h"
+#include "kvstore/kvstore.h"
 #include "support/golden.h"
 
 enum { MAX_TOP = 5, MAX_GUESTS = 80, MAX_TURNS = 200000, EOS = 2 };
@@ -256,6 +259,7 @@ typedef struct stand {
     oct_model_options model;
     oct_engine_options engine;
     char settings[48];
+    char store[64]; /* "": none */
 } stand;
 
 static void apply_setup(const setup *s, const party *p, uint32_t spare, stand *o) {
@@ -286,7 +290,10 @@ static void apply_setup(const setup *s, const party *p, uint32_t spare, stand *o
         .draft = {.n_tokens = v[AXIS_guesses], .lookup_min = 1, .lookup_max = 3},
         .no_async_scheduling = !v[AXIS_async],
         .no_prefix_caching = v[AXIS_prefix] == 0,
-        .n_shelves = v[AXIS_prefix] ? v[AXIS_shelves] : 0,
+        .n_shelves = !v[AXIS_prefix]       ? 0
+                     : v[AXIS_shelves] > 0 ? v[AXIS_shelves]
+                     : v[AXIS_store]       ? 8
+                                           : 0,
         .prefix_hash_bits = v[AXIS_hash_bits],
         .eos_ids = eos,
         .n_eos = 1};
@@ -332,41 +339,103 @@ static void entertain(oct_engine *e, party *p, answer *a) {
 typedef struct deeds {
     oct_engine_stats stats;
     bool overlapped;
-    uint64_t n_replays;
+    uint64_t n_replays, n_stored;
 } deeds;
 
-static void run(const char *folder, const same_model *sm, const setup *s, party *p, uint32_t spare,
-                spy_plant plant, answer *out, deeds *did) {
+/* What an earlier process leaves in the folder: the request before. */
+static void prepare(oct_engine *e, party *p) {
+    guest *g = &p->guests[1];
+    let_in(e, g, false, NULL);
+    while (!g->over) (void)oct_engine_turn(e, 0);
+    oct_engine_stop(e, 0);
+    oct_request_release(g->handle);
+    g->handle = NULL;
+    if (p->crowd) p->guests[2].in = p->guests[2].over = true; /* nothing has to be crowded out */
+}
+
+static void open_store(const stand *o, const same_model *sm, const oct_model *model,
+                       oct_kvstore **out) {
+    const oct_model_info *i = oct_model_get_info(model);
+    oct_err err = {0};
+    const oct_kvstore_options so = {.path = o->store,
+                                    .shape = {.fingerprint = {(uint64_t)(sm - same_models) + 1, 1},
+                                              .block_bytes = i->kv_bytes_per_block,
+                                              .block_tokens = i->block_tokens},
+                                    .max_bytes = 1u << 30,
+                                    .max_blocks = SAME_MAX_LEN / i->block_tokens,
+                                    .n_writes = 4,
+                                    .n_reads = 4};
+    *out = NULL;
+    if (o->store[0]) need(oct_kvstore_open(oct_system_allocator(), &so, out, &err), &err);
+}
+
+/* One process: for the request before, or for all others. */
+static void run_one(const char *folder, const same_model *sm, stand *o, party *p, spy_plant plant,
+                    bool before, answer *out, deeds *did) {
     const oct_allocator *mem = oct_system_allocator();
     const oct_sampling *key = &p->guests[0].a.spec.sampling;
-    stand o;
     oct_checkpoint *ckpt;
     oct_device *device;
     oct_model *model;
     oct_engine *e;
+    oct_kvstore *store;
     oct_err err = {0};
-    memset(out, 0, sizeof *out);
-    apply_setup(s, p, spare, &o);
-    o.model.quant = sm->quant;
-    o.model.kv = sm->kv;
     need(oct_checkpoint_open(mem, folder, &ckpt, &err), &err);
-    need(oct_device_open(mem, "cpu", &o.device, &device, &err), &err);
+    need(oct_device_open(mem, "cpu", &o->device, &device, &err), &err);
     spy_attach(device, plant);
-    need(oct_model_load(mem, device, ckpt, &o.model, &model, &err), &err);
-    need(oct_model_kv_create(model, o.engine.n_blocks, &err), &err);
-    if (o.engine.n_shelves > 0)
-        need(oct_model_shelves_create(model, o.engine.n_shelves, &err), &err);
+    need(oct_model_load(mem, device, ckpt, &o->model, &model, &err), &err);
+    need(oct_model_kv_create(model, o->engine.n_blocks, &err), &err);
+    if (o->engine.n_shelves > 0)
+        need(oct_model_shelves_create(model, o->engine.n_shelves, &err), &err);
+    open_store(o, sm, model, &store);
+    o->engine.kvstore = store;
     const oct_engine_backend backend = spy_backend(model, key->seed, key->choice);
-    need(oct_engine_create_on(mem, &backend, NULL, &o.engine, &e, &err), &err);
+    need(oct_engine_create_on(mem, &backend, NULL, &o->engine, &e, &err), &err);
     did->overlapped = oct_engine_get_info(e)->async_scheduling;
-    entertain(e, p, out);
+    if (before)
+        prepare(e, p);
+    else
+        entertain(e, p, out);
     oct_engine_get_stats(e, &did->stats);
     did->n_replays = oct_model_n_replays(model);
     oct_engine_destroy(e);
+    oct_kvstore_close(store);
     oct_model_destroy(model);
     spy_detach();
     oct_device_close(device);
     oct_checkpoint_close(ckpt);
+}
+
+static void make_folder(char out[64]) {
+    snprintf(out, 64, "/tmp/octet-same-XXXXXX");
+    if (mkdtemp(out)) return;
+    perror(out);
+    exit(1);
+}
+
+static void drop_folder(const char *path) {
+    oct_kvstore_census c;
+    const int fd = open(path, O_RDONLY | O_DIRECTORY);
+    const oct_kvstore_shape any = {0};
+    (void)oct_kvstore_folder_scan(fd, oct_system_allocator(), &any, 0, false, &c);
+    oct_kvstore_keys_fini(&c.keys, oct_system_allocator());
+    close(fd);
+    (void)rmdir(path);
+}
+
+static void run(const char *folder, const same_model *sm, const setup *s, party *p, uint32_t spare,
+                spy_plant plant, answer *out, deeds *did) {
+    stand o;
+    deeds unused;
+    memset(out, 0, sizeof *out);
+    apply_setup(s, p, spare, &o);
+    o.model.quant = sm->quant;
+    o.model.kv = sm->kv;
+    if (s->v[AXIS_prefix] && s->v[AXIS_store]) make_folder(o.store);
+    if (o.store[0] && p->warm) run_one(folder, sm, &o, p, plant, true, NULL, &unused);
+    run_one(folder, sm, &o, p, plant, false, out, did);
+    did->n_stored = o.store[0] && p->warm ? unused.stats.kvstore_written : 0;
+    if (o.store[0]) drop_folder(o.store);
 }
 
 /* ---- pairs ----------------------------------------------------------------------------------- */
@@ -414,6 +483,8 @@ static void count(tally *t, int model, const answer *a, const deeds *did) {
     t->n_replays += did->n_replays;
     t->n_shelved += st->n_shelved;
     t->n_fetched += st->n_fetched;
+    t->n_stored += did->n_stored;
+    t->n_read += st->kvstore_read;
     t->n_guesses += st->n_draft_tokens;
     t->n_right_guesses += st->n_accepted_tokens;
     t->hits[a->n_cached / 32]++;

@@ -2,7 +2,8 @@
  * tests/same/pair.h - a pair: one random request answered alone in the plainest engine, and again
  * among others in an engine with random settings. All of it follows from the seed.
  *
- * Steps are driven by the calling thread (oct_engine_turn), so that a seed replays exactly.
+ * Steps are driven by the calling thread (oct_engine_turn), so that a seed replays exactly. (Where
+ * blocks come from a folder, how many turns that takes is the disk's affair.)
  */
 #ifndef OCT_TESTS_SAME_PAIR_H
 #define OCT_TESTS_SAME_PAIR_H
@@ -70,6 +71,7 @@ void ask_print(const ask *a);
     X(prefix, 0, 1)                                                   \
     X(hash_bits, 0, 2)                                                \
     X(shelves, 0, 0, 2, 7, 40)                                        \
+    X(store, 0, 0, 1)                                                 \
     X(partials, 0, 1, 3)                                              \
     X(priority, 0, 1)                                                 \
     X(isa, 0, 1, 2, 3)
@@ -112,6 +114,7 @@ typedef struct tally {
     uint64_t n_shared, n_mixed, n_preemptions; /* of the engines */
     uint64_t n_subject_preemptions, n_overlapped, n_replays, n_guesses, n_right_guesses;
     uint64_t n_shelved, n_fetched;    /* blocks */
+    uint64_t n_stored, n_read;        /* blocks of a folder */
     uint64_t hits[SAME_MAX_LEN / 32]; /* pairs by cached blocks of 32 that the request found */
     uint64_t finish[OCT_N_FINISH], n_tokens, n_kv, n_logprobs;
 } tally;

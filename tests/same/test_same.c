@@ -43,8 +43,9 @@ static void print_tally(const tally *t) {
            (unsigned long long)t->n_overlapped);
     printf("steps replayed %llu; guesses %llu, right %llu\n", (unsigned long long)t->n_replays,
            (unsigned long long)t->n_guesses, (unsigned long long)t->n_right_guesses);
-    printf("blocks to shelves %llu, back %llu\n", (unsigned long long)t->n_shelved,
-           (unsigned long long)t->n_fetched);
+    printf("blocks to shelves %llu, back %llu; to a folder %llu, from there %llu\n",
+           (unsigned long long)t->n_shelved, (unsigned long long)t->n_fetched,
+           (unsigned long long)t->n_stored, (unsigned long long)t->n_read);
     printf("cached blocks of 32 found:");
     for (size_t i = 0; i < OCT_COUNT(t->hits); i++) printf(" %llu", (unsigned long long)t->hits[i]);
     printf("; ended by stop %llu, length %llu\nmodels:",
@@ -84,7 +85,7 @@ static void KV2_alone_and_among_others_in_any_engine(void **st) {
     assert_true(t.n_shared > 0 && t.n_mixed > 0 && t.n_overlapped > 0);
     assert_true(t.n_preemptions > 0 && t.n_subject_preemptions > 0);
     assert_true(t.n_replays > 0 && t.n_right_guesses > 0 && t.n_right_guesses < t.n_guesses);
-    assert_true(t.n_shelved > 0 && t.n_fetched > 0);
+    assert_true(t.n_shelved > 0 && t.n_fetched > 0 && t.n_stored > 0 && t.n_read > 0);
     assert_true(t.n_logprobs > 0 && t.n_kv > 0);
     assert_true(t.finish[OCT_FINISH_STOP] > 0 && t.finish[OCT_FINISH_LENGTH] > 0);
     if (SUITE_PAIRS < 300) return;
