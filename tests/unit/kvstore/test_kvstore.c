@@ -263,7 +263,7 @@ static void no_file_but_a_link_a_folder_or_a_pipe(void **st) {
 static void the_bound_deletes_what_was_not_used_for_longest(void **st) {
     oct_kvstore_options o = options();
     oct_kvstore_stats n;
-    char salt[8];
+    char salt[16];
     (void)st;
     o.max_bytes = 10 * (BYTES + 300);
     oct_kvstore *s = open_store(&o);
