@@ -148,7 +148,8 @@ static int start_engine(server *s) {
                                  : "follow each other: no asynchronous scheduling");
         st = oct_engine_start(s->engine, &err);
     }
-    return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
+    if (st == OCT_OK) return -1;
+    return cli_fail(st == OCT_E_IO ? EXIT_INTERNAL : cli_status_of(st), "%s", err.text);
 }
 
 static int start_api(server *s) {
@@ -283,7 +284,9 @@ static int serve(server *s) {
 static int serve_run(const cli_command *self, int argc, char **argv) {
     static server s; /* large, and used until the process ends */
     const int status = serve_read_flags(self, argc, argv, &s.o);
-    return status >= 0 ? status : serve(&s);
+    if (status >= 0) return status;
+    serve_crash_start();
+    return serve(&s);
 }
 
 const cli_command serve_command = {

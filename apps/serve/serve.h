@@ -108,4 +108,9 @@ void serve_signals_ready(void);
 int serve_signals_wait(uint32_t ms);
 void serve_signals_wake(void);
 
+/* ---- crash.c ---- */
+
+/* From here on a crash tells its signal and the build, in one line. */
+void serve_crash_start(void);
+
 #endif

@@ -43,6 +43,10 @@ typedef struct oct_api_error {
 /* Fills *e and returns OCT_E_INVALID: return oct_api_refuse(...). param may be NULL. */
 oct_status oct_api_refuse(oct_api_error *e, oct_api_refusal kind, const char *param,
                           const char *fmt, ...) OCT_PRINTF(4, 5);
+/* Where there is none to make a body either. */
+#define OCT_API_NO_MEMORY                                                               \
+    "{\"error\":{\"message\":\"no memory for this request now; try later\",\"type\":\"" \
+    "ServiceUnavailableError\",\"param\":null,\"code\":503}}"
 /* 503 for refused memory. */
 oct_status oct_api_no_memory(oct_api_error *e);
 int oct_api_error_status(const oct_api_error *e);

@@ -63,12 +63,13 @@ void oct_api_answer(oct_api *api, oct_http_exchange *x, int status, const oct_bu
 }
 
 void oct_api_answer_error(oct_api *api, oct_http_exchange *x, const oct_api_error *e) {
-    const int status = oct_api_error_status(e);
     oct_buf body;
     oct_buf_init(&body, api->mem, 0);
     oct_api_error_body(e, &body);
-    if (e->kind == OCT_API_BUSY) oct_http_set_header(x, "Retry-After", OCT_STR("1"));
-    send(api, x, status, "application/json", body.failed ? OCT_STR("") : oct_buf_view(&body));
+    const int status = body.failed ? 503 : oct_api_error_status(e);
+    if (status == 503) oct_http_set_header(x, "Retry-After", OCT_STR("1"));
+    send(api, x, status, "application/json",
+         body.failed ? OCT_STR(OCT_API_NO_MEMORY) : oct_buf_view(&body));
     oct_buf_fini(&body);
 }
 

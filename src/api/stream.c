@@ -186,6 +186,7 @@ void oct_api_stream_end(oct_api_job *job) {
 }
 
 void oct_api_stream_error(oct_api_job *job, const oct_api_error *e) {
+    const oct_str no_memory = OCT_STR("data: " OCT_API_NO_MEMORY "\n\ndata: [DONE]\n\n");
     oct_buf body, event;
     oct_buf_init(&body, job->api->mem, 0);
     oct_buf_init(&event, job->api->mem, 0);
@@ -193,8 +194,9 @@ void oct_api_stream_error(oct_api_job *job, const oct_api_error *e) {
     oct_sse_write(&event, oct_buf_view(&body));
     oct_sse_write(&event, OCT_STR("[DONE]"));
     if (job->x) {
-        if (!body.failed && !event.failed)
-            (void)oct_http_stream_write(job->x, oct_buf_view(&event));
+        /* A stream must not end as if all were well: without memory for this one it is cut off. */
+        const bool failed = body.failed || event.failed;
+        (void)oct_http_stream_write(job->x, failed ? no_memory : oct_buf_view(&event));
         (void)oct_http_stream_end(job->x, true);
     }
     oct_buf_fini(&body);

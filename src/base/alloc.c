@@ -42,6 +42,22 @@ void *oct_alloc(const oct_allocator *mem, size_t n, size_t size) {
     return mem->alloc(mem->ctx, bytes, bytes >= CACHE_LINE ? CACHE_LINE : _Alignof(max_align_t));
 }
 
+static _Thread_local bool library_was_refused;
+
+void *oct_library_alloc(size_t bytes) {
+    void *p = malloc(bytes);
+    if (!p) library_was_refused = true;
+    return p;
+}
+
+void oct_library_free(void *ptr) { free(ptr); }
+
+bool oct_library_was_refused(void) {
+    const bool was = library_was_refused;
+    library_was_refused = false;
+    return was;
+}
+
 void *oct_calloc(const oct_allocator *mem, size_t n, size_t size) {
     void *p = oct_alloc(mem, n, size);
     if (p) memset(p, 0, n * size);

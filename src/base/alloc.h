@@ -8,6 +8,7 @@
 #ifndef OCT_BASE_ALLOC_H
 #define OCT_BASE_ALLOC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/attr.h"
@@ -23,6 +24,13 @@ const oct_allocator *oct_system_allocator(void);
 /* Gives free memory back to the system, which the C library otherwise keeps after many small blocks
  * came and went (a large JSON body). Costs milliseconds; any thread. */
 void oct_memory_trim(void);
+
+/* Memory for a library that takes a malloc and a free of its user's and does not say itself, or not
+ * every time, that it was refused some. Any thread; what one allocated another may free. */
+void *oct_library_alloc(size_t bytes);
+void oct_library_free(void *ptr);
+/* Whether this thread was refused such memory since it asked last. */
+bool oct_library_was_refused(void);
 
 /* n * size bytes, zeroed, aligned for any type (64 bytes for 64 and more); NULL on overflow or
  * refusal. */

@@ -18,7 +18,8 @@ oct_status oct_thread_start(oct_thread *t, const char *name, void *(*run)(void *
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
     t->running = e == 0;
-    if (e != 0) return OCT_FAIL(err, OCT_E_IO, "thread %s: %s", name, strerror(e));
+    if (e != 0) /* memory for its stack, or a limit on threads */
+        return OCT_FAIL(err, OCT_E_NOMEM, "thread %s cannot be started: %s", name, strerror(e));
     pthread_setname_np(t->id, name);
     return OCT_OK;
 }

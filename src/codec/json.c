@@ -2,7 +2,9 @@
 #include "codec/json.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -30,19 +32,26 @@ static oct_status check_bytes(oct_str text, const char *where, const oct_json_li
     return OCT_OK;
 }
 
+static void take_over_memory(void) { json_set_alloc_funcs(oct_library_alloc, oct_library_free); }
+
 /* jansson's reason and place in the text it saw. */
 static oct_status load(oct_str text, const char *where, const oct_json_limits *limits, json_t **out,
                        json_error_t *why) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
+    pthread_once(&once, take_over_memory);
+    (void)oct_library_was_refused();
     *out = json_loadb(text.ptr, text.len, flags | JSON_REJECT_DUPLICATES, why);
-    if (*out) return OCT_OK;
-    if (limits->warn_duplicates && json_error_code(why) == json_error_duplicate_key) {
+    if (!*out && limits->warn_duplicates && json_error_code(why) == json_error_duplicate_key) {
         oct_warn("%s: %s (at byte %d): the last one is used", where, why->text, why->position);
         *out = json_loadb(text.ptr, text.len, flags, why);
     }
-    if (*out) return OCT_OK;
-    /* Where memory is refused jansson says so, or fails and says nothing. */
-    if (why->text[0] && json_error_code(why) != json_error_out_of_memory) return OCT_E_INVALID;
+    /* Where memory is refused jansson says so, or says nothing, or blames the text, or gives a text
+     * that lacks some bytes. */
+    if (!oct_library_was_refused()) return *out ? OCT_OK : OCT_E_INVALID;
+    json_decref(*out);
+    *out = NULL;
+    memset(why, 0, sizeof *why);
     snprintf(why->text, sizeof why->text, "no memory to read it");
     return OCT_E_NOMEM;
 }

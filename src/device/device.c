@@ -242,8 +242,10 @@ static oct_status open_table(oct_device *d, const wanted *w, const oct_device_op
                                         .settings = o->settings};
     octet_device *dev = NULL;
     const int32_t code = d->ops->open(&the_host, &options, &dev);
+    const oct_status st = status_of(code);
+    const bool host_memory = st == OCT_E_NOMEM && d->ops == oct_cpu_device_ops();
     if (code != OCTET_OK)
-        return OCT_FAIL(err, status_of(code) == OCT_E_INVALID ? OCT_E_INVALID : OCT_E_DEVICE,
+        return OCT_FAIL(err, st == OCT_E_INVALID || host_memory ? st : OCT_E_DEVICE,
                         "%s: device %u does not open (code %d: %s)", d->source, w->ordinal, code,
                         text_of(d->ops, NULL));
     if (!dev)

@@ -11,7 +11,6 @@
  */
 #include <sys/random.h>
 
-#include "base/clock.h"
 #include "engine/parts.h"
 
 /* The hashes are seeded so that nobody outside can make them collide. */
@@ -26,7 +25,8 @@ oct_status oct_cache_init(oct_engine *e, oct_err *err) {
     if (e->opt.kvstore && e->opt.n_shelves == 0)
         return OCT_FAIL(err, OCT_E_INVALID, "engine: a store of blocks without shelves");
     if (e->opt.no_prefix_caching) return OCT_OK;
-    if (getrandom(&po.seed, sizeof po.seed, 0) != sizeof po.seed) po.seed = oct_now_ns();
+    if (getrandom(&po.seed, sizeof po.seed, 0) != sizeof po.seed)
+        return OCT_FAIL(err, OCT_E_IO, "engine: the system gave no random seed");
     OCT_TRY(oct_kv_prefix_create(e->mem, e->pool, &po, &e->prefix, err));
     return oct_saved_init(e, err);
 }

@@ -229,7 +229,10 @@ static bool fill_request(oct_http_exchange *x, oct_http_conn *c, oct_http_refusa
     x->head = c->parser.head;
     oct_buf_add(&x->head_bytes, c->in.data, n);
     *refusal = (oct_http_refusal){503, "no memory for the request"};
-    if (x->head_bytes.failed || OCT_FAULT(NET_HEAD, 0)) return false;
+    if (x->head_bytes.failed || OCT_FAULT(NET_HEAD, 0)) {
+        x->head.n_fields = 0; /* they lie in those bytes */
+        return false;
+    }
     const oct_http_span t = x->head.target;
     const oct_str target = {x->head_bytes.data + t.at, t.len};
     if (!oct_http_target_split(target, x->head.method, &x->path, &x->query, refusal)) return false;

@@ -285,13 +285,20 @@ static void add_error_body(oct_buf *b, int status, const char *message) {
     oct_buf_printf(b, "\",\"type\":\"%s\",\"param\":null,\"code\":%d}}", type, status);
 }
 
+#define NO_MEMORY                                                                                 \
+    "{\"error\":{\"message\":\"no memory for the request\",\"type\":\"ServiceUnavailableError\"," \
+    "\"param\":null,\"code\":503}}"
+
 oct_status oct_http_respond_error(oct_http_exchange *x, int status, const char *message,
                                   bool close_after) {
     oct_buf body;
     oct_buf_init(&body, x->shared->mem, 4096);
     add_error_body(&body, status, message);
+    if (body.failed) status = 503;
     if (status == 503) oct_http_set_header(x, "Retry-After", OCT_STR("1"));
-    const oct_status got = respond(x, status, "application/json", oct_buf_view(&body), close_after);
+    const oct_status got =
+        respond(x, status, "application/json",
+                body.failed ? OCT_STR(NO_MEMORY) : oct_buf_view(&body), close_after);
     oct_buf_fini(&body);
     return got;
 }
@@ -300,11 +307,14 @@ void oct_http_error_bytes(oct_buf *out, int status, const char *message) {
     oct_buf body;
     oct_buf_init(&body, out->mem, 4096);
     add_error_body(&body, status, message);
+    if (body.failed) status = 503;
+    const oct_str text = body.failed ? OCT_STR(NO_MEMORY) : oct_buf_view(&body);
     oct_buf_printf(out, "HTTP/1.1 %d %s\r\n", status, oct_http_reason(status));
     add_date(out);
     oct_buf_printf(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n%s%s\r\n",
-                   body.len, "Connection: close\r\n", status == 503 ? "Retry-After: 1\r\n" : "");
-    oct_buf_str(out, oct_buf_view(&body));
+                   text.len, "Connection: close\r\n", status == 503 ? "Retry-After: 1\r\n" : "");
+    oct_buf_str(out, text);
+    if (out->failed) out->len = 0; /* half a head is none */
     oct_buf_fini(&body);
 }
 

@@ -102,7 +102,9 @@ bool oct_http_target_split(oct_str target, oct_http_method method, oct_buf *path
     oct_buf decoded;
     oct_buf_init(&decoded, path->mem, 0);
     bool ok = decode(raw, false, &decoded);
-    if (!ok) {
+    if (decoded.failed) {
+        path->failed = ok = true; /* no memory is no fault of the target */
+    } else if (!ok) {
         (void)refuse(refusal, "bad percent escape in the path");
     } else if (!plain_text(oct_buf_view(&decoded))) {
         ok = refuse(refusal, "control character or invalid UTF-8 in the path");

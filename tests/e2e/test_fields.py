@@ -2,9 +2,10 @@
 import json
 import os
 import shutil
+import time
 import unittest
 
-from harness import FOLDER, SANITIZED, Case, Server, main, story_from, tiny_model
+from harness import FOLDER, PATIENCE, SANITIZED, Case, Server, main, story_from, tiny_model
 
 BIG = 32768
 
@@ -170,6 +171,35 @@ class Fields(Case):
         status, body = self.server.complete(prompt="a", max_tokens=1, request_id="a\r\nb\u2028")
         self.assertEqual((status, body["id"]), (200, "cmpl-a\r\nb\u2028"))
         self.all_malformed("request_id", request_id=4)
+
+    def test_RQ13_ids_of_running_ones(self):
+        """The same id, or a part of it, on other requests: each has its own life."""
+        s = self.server
+        body = json.dumps({"prompt": "a", "max_tokens": 20000, "ignore_eos": True, "stream": True, "temperature": 0})
+
+        def begin(rid):
+            c = s.connect()
+            c.request("POST", "/v1/completions", body, {"Content-Type": "application/json", "X-Request-Id": rid})
+            r = c.getresponse()
+            self.assertIn(f'"id":"cmpl-{rid}"', r.readline().decode())
+            return c, r
+
+        first, second, part = begin("run-1"), begin("run-1"), begin("run-")
+        for c, r in (second, part):  # their clients leave
+            r.close()
+            c.close()
+        status, _, raw = s.request("POST", "/v1/completions", {"prompt": "a", "max_tokens": 3, "temperature": 0},
+                                   {"X-Request-Id": "run-1"})
+        self.assertEqual((status, json.loads(raw)["choices"][0]["text"]), (200, "bcd"))
+        end = time.monotonic() + PATIENCE
+        while s.metric("vllm:num_requests_running") > 1:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
+        for _ in range(50):
+            self.assertTrue(first[1].readline())
+        first[1].close()
+        first[0].close()
+        s.wait_idle()
 
     def test_RQ14_cache_salt(self):
         for salt in ("", "x" * 129, "a/b", "a@b", "a\\b", "a\0b"):

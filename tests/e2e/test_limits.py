@@ -1,6 +1,7 @@
 """Rows HT9 to HT11, HT15, RQ, OS6 to OS8, SM4: limits of connections, requests and the machine."""
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -275,6 +276,56 @@ class Machine(unittest.TestCase):
                 self.assertIn(p.returncode, (2, 3, 4), err)
                 self.assertTrue(err.strip().splitlines()[-1].startswith("octet: error: "), err)
         self.assertTrue(4 in seen and 0 in seen, seen)
+
+    def start(self, *flags, preexec=None, **faults):
+        """(status, last line, did it serve) of a server that is told to end as soon as it serves."""
+        env = {**os.environ, **(preloaded(**faults) if faults else {})}
+        p = subprocess.Popen([os.environ["OCTET"], "serve", tiny_model(), "--host", "127.0.0.1", "--port", "0", "-q",
+                              "int8", *flags], env=env, preexec_fn=preexec, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True)
+        served = "serving" in p.stdout.readline()
+        if served:
+            p.terminate()
+        _, err = p.communicate(timeout=60)
+        self.assertNotIn("Sanitizer", err)
+        return p.returncode, (err.strip().splitlines() or [""])[-1], served
+
+    def test_OS7_no_thread(self):
+        """Whichever thread cannot be started, the start ends with 4 and names it; or needs it not."""
+        if not PRELOAD:
+            self.skipTest("PRELOAD_FAULTS does not name the wrapper")
+        names = set()
+        for n in range(1, 20):
+            status, last, served = self.start("--threads", "2", "--async-scheduling", OCTET_THREAD_FAULT=str(n))
+            if served:
+                self.assertEqual(status, 0)
+                continue
+            found = re.search(r"^octet: error: .*thread (\S+) cannot be started: ", last)
+            self.assertTrue(found, last)
+            self.assertEqual(status, 4, last)
+            names.add(found[1])
+        self.assertTrue({"oct-signals", "octet-engine", "http-loop", "http-worker"} <= names, names)
+
+    def test_OS7_no_random_bytes(self):
+        if not PRELOAD:
+            self.skipTest("PRELOAD_FAULTS does not name the wrapper")
+        status, last, served = self.start(OCTET_RANDOM_FAULT="1")
+        self.assertEqual((status, served), (1, False), last)
+        self.assertIn("random", last)
+
+    @unittest.skipIf(SANITIZED, "a sanitizer maps terabytes")
+    def test_OS7_little_memory(self):
+        """A limit on memory ends the start with 4, or it serves."""
+        seen = set()
+        for mib in (48, 80, 120, 200, 400, 1500, 4000):
+            status, last, served = self.start(
+                "--num-gpu-blocks-override", "64",
+                preexec=lambda n=mib << 20: resource.setrlimit(resource.RLIMIT_AS, (n, n)))
+            seen.add(status)
+            self.assertEqual(status, 0 if served else 4, (mib, last))
+            if not served:
+                self.assertTrue(last.startswith("octet: error: "), (mib, last))
+        self.assertTrue({0, 4} <= seen, seen)
 
     @unittest.skipIf(SANITIZED, "a sanitizer's frames are larger")
     def test_OS8_small_stacks(self):

@@ -13,7 +13,7 @@ import time
 import unittest
 
 import make_tiny
-from harness import FOLDER, OCTET, PATIENCE, SOON, Server, in_parallel, main, octet, run_serve, tiny_model
+from harness import FOLDER, OCTET, PATIENCE, SANITIZED, SOON, Server, in_parallel, main, octet, run_serve, tiny_model
 
 
 def comma_locale():
@@ -273,6 +273,21 @@ class Signals(unittest.TestCase):
             out, _ = p.communicate(timeout=PATIENCE)
             self.assertLess(time.monotonic() - begin, SOON)
             self.assertEqual((p.returncode, out), (-sig, b""))
+
+    @unittest.skipIf(SANITIZED, "sanitizers tell of crashes themselves")
+    def test_OS9_crash(self):
+        """One line with the signal and the build, and the signal's own end."""
+        for sig in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
+            server = Server("--api-key", "very-secret", "--enable-log-requests")
+            server.request("POST", "/v1/completions", {"prompt": "most private", "max_tokens": 1},
+                           {"Authorization": "Bearer very-secret"})
+            self.assertEqual(server.stop(sig), -sig)
+            text = server.log_text()
+            self.assertRegex(text.splitlines()[-1],
+                             rf"^octet: error: crash: signal {int(sig):02}, octet \S+, build [0-9a-f]{{16,40}}$")
+            self.assertEqual(text.count("crash"), 1)
+            self.assertNotIn("very-secret", text)
+            self.assertNotIn("most private", text)
 
     def test_OS3_ignored_signals_and_OS4_restart(self):
         server = Server()

@@ -1,8 +1,11 @@
 /*
- * tests/fault/preload.c - pread and send between octet and the C library, for rows ST13 and SM4.
+ * tests/fault/preload.c - what octet asks of the C library, refused: rows ST13, SM4 and OS7.
  *
  * OCTET_SEND_FAULT=1: every send takes one byte, or is interrupted, or says that the socket is
  * full.
+ *
+ * OCTET_RANDOM_FAULT=1: the system has no random bytes (OS7).
+ * OCTET_THREAD_FAULT=N: the N-th thread cannot be started (OS7).
  *
  * OCTET_READ_FAULT=WHAT:N, counted over reads of *.safetensors only:
  *     error:N      the N-th read fails with EIO
@@ -14,6 +17,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +61,22 @@ EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags) {
     if (call % 7 == 0) return errno = EINTR, -1;
     if (call % 5 == 0) return errno = EAGAIN, -1;
     return next(fd, buf, n > 1 ? 1 : n, flags);
+}
+
+EXPORT ssize_t getrandom(void *buf, size_t n, unsigned flags) {
+    typedef ssize_t getrandom_fn(void *buf, size_t n, unsigned flags);
+    getrandom_fn *next = (getrandom_fn *)dlsym(RTLD_NEXT, "getrandom");
+    return getenv("OCTET_RANDOM_FAULT") ? (errno = ENOSYS, -1) : next(buf, n, flags);
+}
+
+EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
+                          void *arg) {
+    typedef int create_fn(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    static atomic_uint calls;
+    create_fn *next = (create_fn *)dlsym(RTLD_NEXT, "pthread_create");
+    const char *nth = getenv("OCTET_THREAD_FAULT");
+    if (nth && ++calls == (unsigned)strtoul(nth, NULL, 10)) return EAGAIN;
+    return next(thread, attr, run, arg);
 }
 
 EXPORT ssize_t pread(int fd, void *buf, size_t n, off_t at) {

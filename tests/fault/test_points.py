@@ -276,7 +276,7 @@ class Points1Overlap(Way):
 
     flags = ("--async-scheduling",)
 
-    def test_every_point(self):
+    def test_KV8_KV9_SM3_every_point(self):
         self.walk()
 
 
@@ -288,7 +288,7 @@ class Points2InTurn(Way):
     seqs, blocks = "32", "96"  # room for guesses
     share = 0.3
 
-    def test_every_point(self):
+    def test_KV8_KV9_SM3_every_point(self):
         self.walk()
 
 
@@ -300,7 +300,7 @@ class Points3Recorded(Way):
     share = 0.3
     early = ("device: capture_end", "model: recording does not begin")
 
-    def test_every_point(self):
+    def test_KV8_KV9_SM3_every_point(self):
         self.walk()
 
 

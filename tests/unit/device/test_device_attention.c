@@ -138,7 +138,7 @@ static void attention_is_softmax_of_products(void **st) {
 }
 
 /* A token whose V cannot be represented loses the rows that see it, and no others. */
-static void a_lost_token_is_seen_as_nan(void **st) {
+static void KV8_a_lost_token_is_seen_as_nan(void **st) {
     (void)st;
     static const uint32_t kinds[] = {OCTET_KV_F32, OCTET_KV_BF16, OCTET_KV_F16, OCTET_KV_I8_TOKEN,
                                      OCTET_KV_FP8_CHANNEL};
@@ -235,7 +235,7 @@ static void batches_out_of_contract_are_refused(void **st) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_is_softmax_of_products),
-        cmocka_unit_test(a_lost_token_is_seen_as_nan),
+        cmocka_unit_test(KV8_a_lost_token_is_seen_as_nan),
         cmocka_unit_test(fresh_rows_are_read_in_float),
         cmocka_unit_test(batches_out_of_contract_are_refused),
     };
