@@ -183,9 +183,11 @@ template <int PAD_, bool TOKEN> struct attn_span_i8 {
         sub0 = (from - start) / OCT_ATTN_SUB;
         n_subs = (to - 1 - start) / OCT_ATTN_SUB + 1 - sub0;
         sub_at = 0;
-        if (lane >= sub0 && lane < sub0 + n_subs)
-            sub_at = reinterpret_cast<uint64_t>(
-                attn_sub(p, t.seq, t.kv_head, start + lane * OCT_ATTN_SUB));
+        if (lane >= sub0 && lane < sub0 + n_subs) {
+            const uint32_t token = start + lane * OCT_ATTN_SUB;
+            const int block = p.seq_tiles ? t.block : attn_block_of(p, t.seq, token);
+            sub_at = reinterpret_cast<uint64_t>(attn_sub_of(p, block, t.kv_head, token));
+        }
 #pragma unroll
         for (int i = 0; i < STAGES; i++) issue(room, i);
     }

@@ -41,23 +41,33 @@ OCT_DEVICE uint32_t oct_kv_place(uint32_t t) {
     return (t & 16) | (t & 6) << 1 | (t & 8) >> 2 | (t & 1);
 }
 
-OCT_DEVICE const uint8_t *attn_sub(const oct_attn_params &p, uint32_t seq, uint32_t kv_head,
-                                   uint32_t token) {
+/* What the block table says of a token; 0 beyond its end. */
+OCT_DEVICE int attn_block_of(const oct_attn_params &p, uint32_t seq, uint32_t token) {
+    const uint32_t entry = token / p.kv.block_tokens, stride = p.batch.table_stride;
+    return entry < stride ? oct_ptr<const int32_t>(
+                                p.batch.block_table)[static_cast<uint64_t>(seq) * stride + entry]
+                          : 0;
+}
+
+/* The sub-block that begins with a token, in the block that attn_block_of found. */
+OCT_DEVICE const uint8_t *attn_sub_of(const oct_attn_params &p, int block, uint32_t kv_head,
+                                      uint32_t token) {
     const oct_p_kv &kv = p.kv;
     const uint32_t entry = token / kv.block_tokens, place = token - entry * kv.block_tokens;
-    int block = 0;
-    if (entry < p.batch.table_stride)
-        block =
-            ((const int32_t *)p.batch.block_table)[(uint64_t)seq * p.batch.table_stride + entry];
-    else
-        oct_raise(p.fault, OCT_FAULT_KV_LEN, (int)token);
-    if ((uint32_t)block >= kv.n_blocks) {
+    if (entry >= p.batch.table_stride) oct_raise(p.fault, OCT_FAULT_KV_LEN, (int)token);
+    if (static_cast<uint32_t>(block) >= kv.n_blocks) {
         oct_raise(p.fault, OCT_FAULT_BLOCK_ID, block);
         block = 0;
     }
-    return (const uint8_t *)kv.base + (uint64_t)block * kv.block_bytes +
-           (uint64_t)(kv_head * (kv.block_tokens / OCT_ATTN_SUB) + place / OCT_ATTN_SUB) *
+    return oct_ptr<const uint8_t>(kv.base) + static_cast<uint64_t>(block) * kv.block_bytes +
+           static_cast<uint64_t>(kv_head * (kv.block_tokens / OCT_ATTN_SUB) +
+                                 place / OCT_ATTN_SUB) *
                kv.sub_bytes;
+}
+
+OCT_DEVICE const uint8_t *attn_sub(const oct_attn_params &p, uint32_t seq, uint32_t kv_head,
+                                   uint32_t token) {
+    return attn_sub_of(p, attn_block_of(p, seq, token), kv_head, token);
 }
 
 /* ---- numbers --------------------------------------------------------------------------------- */

@@ -27,6 +27,7 @@ struct attn_tile {
     uint32_t kv_head, head0, n_heads, n_vec;
     int kv_len;
     attn_range seen; /* by some row */
+    int block; /* split: what the table says of this lane's sub-block of the span (lane < 4) */
 };
 
 /* ---- which queries --------------------------------------------------------------------------- */
@@ -77,6 +78,11 @@ OCT_DEVICE attn_range attn_row_range(const oct_attn_params &p, const attn_tile &
     return attn_visible(p, oct_ptr<const int32_t>(p.batch.row_pos)[t.row0 + row], t.kv_len);
 }
 
+/* The first token of this lane's sub-block in a chunk. */
+OCT_DEVICE uint32_t attn_lane_token() {
+    return threadIdx.x / 32 * OCT_ATTN_SPAN + threadIdx.x % 4 * OCT_ATTN_SUB;
+}
+
 /* The tile and, split, the chunk of this block; false: there is none. */
 OCT_DEVICE bool attn_take(const oct_attn_params &p, attn_tile *t, uint32_t *chunk) {
     uint32_t tile, first;
@@ -85,6 +91,8 @@ OCT_DEVICE bool attn_take(const oct_attn_params &p, attn_tile *t, uint32_t *chun
         t->index = blockIdx.x / p.max_chunks;
         *chunk = blockIdx.x - t->index * p.max_chunks;
         t->seq = t->index / p.seq_tiles;
+        /* Asked for before it is known whether it is needed: one wait less. */
+        t->block = attn_block_of(p, t->seq, *chunk * OCT_ATTN_CHUNK + attn_lane_token());
         tile = t->index - t->seq * p.seq_tiles;
     } else {
         t->index = blockIdx.x;
