@@ -67,9 +67,7 @@ def main():
         files = [os.path.join(folder, f) for f in os.listdir(folder)]
         print(f"ended in {time.monotonic() - begin:.2f} s, {len(files)} files, "
               f"{sum(os.path.getsize(f) for f in files) / 1e6:.0f} MB")
-        begin = time.monotonic()
         server, port = serve()
-        print(f"up again in {time.monotonic() - begin:.2f} s")
         first_token(port, prompts[-1][:31])
         for i in range(args.runs):
             ask(port, "folder", prompts[i], most)
