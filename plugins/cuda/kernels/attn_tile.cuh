@@ -100,6 +100,8 @@ OCT_DEVICE bool attn_take(const oct_attn_params &p, attn_tile *t, uint32_t *chun
     }
     const uint32_t n = attn_rows_of(p, t->seq, &first, &t->kv_len);
     if (tile * p.tile_rows >= n) return false;
+    /* Most blocks of a step recorded for longer texts end here. */
+    if (*chunk != 0 && static_cast<int>(*chunk * OCT_ATTN_CHUNK) >= t->kv_len) return false;
     t->row0 = first + tile * p.tile_rows;
     t->n_rows = n - tile * p.tile_rows < p.tile_rows ? n - tile * p.tile_rows : p.tile_rows;
     t->kv_head = blockIdx.y / p.head_tiles;
