@@ -195,6 +195,7 @@ static int start_api(server *s) {
 
 static int come_up(server *s) {
     oct_err err = {0};
+    oct_memory_one_heap();
     int status = serve_signals_start();
     if (status < 0) status = bind_socket(s);
     if (status < 0) status = load_model(s);

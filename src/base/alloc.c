@@ -31,6 +31,12 @@ void oct_memory_trim(void) {
 #endif
 }
 
+void oct_memory_one_heap(void) {
+#ifdef __GLIBC__
+    mallopt(M_ARENA_MAX, 1);
+#endif
+}
+
 const oct_allocator *oct_system_allocator(void) {
     static const oct_allocator system = {NULL, system_alloc, system_free};
     return &system;

@@ -24,6 +24,11 @@ const oct_allocator *oct_system_allocator(void);
 /* Gives free memory back to the system, which the C library otherwise keeps after many small blocks
  * came and went (a large JSON body). Costs milliseconds; any thread. */
 void oct_memory_trim(void);
+/* Has all threads take small blocks from one place, for a process that serves for long; before
+ * there are threads. The C library else gives several of them a heap each, which stays as large as
+ * it ever had to be: resident memory then creeps up for hours, by a burst here and a burst there.
+ */
+void oct_memory_one_heap(void);
 
 /* Memory for a library that takes a malloc and a free of its user's and does not say itself, or not
  * every time, that it was refused some. Any thread; what one allocated another may free. */

@@ -1,18 +1,24 @@
 /* Unit tests of the room base: checked against what the headers promise, refusals included. */
+#include <malloc.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/checked.h"
 #include "base/num.h"
 #include "base/queue.h"
 #include "base/status.h"
+#include "base/thread.h"
 
 static void err_keeps_first(void **state) {
     (void)state;
@@ -127,11 +133,43 @@ static void checked_arithmetic(void **state) {
     assert_true(oct_round_up_u64(65, 64, &u) && u == 128);
 }
 
+static void *take_some(void *arg) {
+    *(void **)arg = oct_alloc(oct_system_allocator(), 1, 1000);
+    return NULL;
+}
+
+/* The heaps that the C library tells of (a sanitizer's tells of none). */
+static size_t n_heaps(void) {
+    char *text = NULL;
+    size_t len = 0, n = 0;
+    FILE *f = open_memstream(&text, &len);
+    assert_non_null(f);
+    malloc_info(0, f);
+    fclose(f);
+    for (const char *at = text; at && (at = strstr(at, "<heap nr")); at++) n++;
+    free(text);
+    return n;
+}
+
+static void threads_share_a_heap(void **state) {
+    (void)state;
+    enum { THREADS = 4 };
+    oct_thread t[THREADS] = {0};
+    void *p[THREADS] = {NULL};
+    oct_memory_one_heap();
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(oct_thread_start(&t[i], "heap", take_some, &p[i], NULL), OCT_OK);
+    for (int i = 0; i < THREADS; i++) oct_thread_join(&t[i]);
+    assert_true(n_heaps() <= 1);
+    for (int i = 0; i < THREADS; i++) oct_free(oct_system_allocator(), p[i], 1, 1000);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(err_keeps_first),           cmocka_unit_test(numbers),
         cmocka_unit_test(buffers_stop_at_the_limit), cmocka_unit_test(arena_limit_and_faults),
         cmocka_unit_test(queue_is_bounded),          cmocka_unit_test(checked_arithmetic),
+        cmocka_unit_test(threads_share_a_heap),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }
