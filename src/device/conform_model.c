@@ -50,9 +50,9 @@ typedef struct model {
     octet_ref ids, row_pos, row_slot, seq_row, seq_kv_len, block_table, wanted;
 } model;
 
-static octet_weight matrix(oct_cf_side *s, uint32_t n, uint32_t k) {
+static octet_weight matrix(oct_cf_side *s, uint32_t n, uint32_t k, float in) {
     const oct_cf_matrix m = {
-        .dtype = OCTET_I8, .n = n, .k = k, .size = 1.0f / (74 * sqrtf((float)k))};
+        .dtype = OCTET_I8, .n = n, .k = k, .size = in / (74 * sqrtf((float)k))};
     return oct_cf_weight(s, &m);
 }
 
@@ -80,6 +80,10 @@ static octet_kv_desc cache(oct_cf_side *s, uint32_t kind) {
 
 static model make_model(oct_cf_side *s, uint32_t kv_kind, uint32_t quant_mode) {
     const oct_cf_matrix embed = {.dtype = OCTET_BF16, .n = VOCAB, .k = WIDTH, .size = 1};
+    /* What a step of an int8 row is worth: static rows have a row scale of 1, so it goes into the
+     * columns, and what products make is about 1 wide in every mode. */
+    const bool dynamic = quant_mode == OCTET_QUANT_DYNAMIC;
+    const float wide = 0.03f, heads = 0.02f, ff = 0.02f;
     model m = {.kv_kind = kv_kind, .quant_mode = quant_mode};
     m.embed = oct_cf_weight(s, &embed);
     m.head = oct_cf_weight(s, &embed);
@@ -88,19 +92,19 @@ static model make_model(oct_cf_side *s, uint32_t kv_kind, uint32_t quant_mode) {
     for (int l = 0; l < LAYERS; l++)
         m.layers[l] = (layer){.norm_in = ones(s, WIDTH),
                               .norm_mid = ones(s, WIDTH),
-                              .qkv = matrix(s, QKV, WIDTH),
-                              .o = matrix(s, WIDTH, HEADS * DIM),
-                              .gate_up = matrix(s, 2 * FF, WIDTH),
-                              .down = matrix(s, WIDTH, FF),
+                              .qkv = matrix(s, QKV, WIDTH, dynamic ? 1 : wide),
+                              .o = matrix(s, WIDTH, HEADS * DIM, dynamic ? 1 : heads),
+                              .gate_up = matrix(s, 2 * FF, WIDTH, dynamic ? 1 : wide),
+                              .down = matrix(s, WIDTH, FF, dynamic ? 1 : ff),
                               .kv = cache(s, kv_kind)};
     m.x = oct_cf_rows_room(s, MAX_ROWS, WIDTH);
     m.add = oct_cf_rows_room(s, MAX_ROWS, WIDTH);
     m.qkv = oct_cf_rows_room(s, MAX_ROWS, QKV);
     m.gate_up = oct_cf_rows_room(s, MAX_ROWS, 2 * FF);
     m.last = oct_cf_rows_room(s, MAX_ROWS, WIDTH);
-    m.q_width = oct_cf_quant_room(s, quant_mode, MAX_ROWS, WIDTH, 0.03f, 1);
-    m.q_heads = oct_cf_quant_room(s, quant_mode, MAX_ROWS, HEADS * DIM, 0.02f, 1);
-    m.q_ff = oct_cf_quant_room(s, quant_mode, MAX_ROWS, FF, 0.02f, 1);
+    m.q_width = oct_cf_quant_room(s, quant_mode, MAX_ROWS, WIDTH, wide, 1);
+    m.q_heads = oct_cf_quant_room(s, quant_mode, MAX_ROWS, HEADS * DIM, heads, 1);
+    m.q_ff = oct_cf_quant_room(s, quant_mode, MAX_ROWS, FF, ff, 1);
     m.logits = oct_cf_room(s, MAX_ROWS * VOCAB * 4);
     m.ids = oct_cf_room(s, MAX_ROWS * 4);
     m.row_pos = oct_cf_room(s, MAX_ROWS * 4);
