@@ -45,6 +45,19 @@ static inline oct_addr oct_cuda_fault_word(const octet_stream *s) {
 /* Blocks of `each` for n things. */
 static inline uint64_t oct_blocks_of(uint64_t n, uint64_t each) { return (n + each - 1) / each; }
 
+/* How threads share a row, from its width alone (ops_rows.c): kernels NAME_1, NAME_2, ... */
+typedef struct oct_row_shape {
+    uint32_t group;   /* threads that hold a row */
+    uint32_t variant; /* 0 .. 3: 1, 2, 4 or 16 pieces of 8 elements a thread */
+    uint32_t threads; /* of a block */
+} oct_row_shape;
+
+int32_t oct_cuda_row_shape(octet_device *dev, uint32_t width, const char *what, oct_row_shape *out);
+
+static inline oct_grid oct_row_grid(const oct_row_shape *h, uint32_t n_rows) {
+    return (oct_grid){oct_blocks_of(n_rows, h->threads / h->group), 1, 1};
+}
+
 /* Loads the embedded kernels and finds each of the list, for open; frees them, for close. */
 int32_t oct_cuda_kernels_load(octet_device *dev);
 void oct_cuda_kernels_unload(octet_device *dev);

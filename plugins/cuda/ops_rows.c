@@ -9,15 +9,11 @@
 
 /* ---- threads for a row ----------------------------------------------------------------------- */
 
-typedef struct shape {
-    uint32_t group;   /* threads that hold a row */
-    uint32_t variant; /* 0 .. 3: 1, 2, 4 or 16 pieces of 8 elements a thread */
-    uint32_t threads; /* of a block */
-} shape;
+typedef oct_row_shape shape;
 
 enum { WARPS_A_BLOCK = 4, MAX_WIDTH = 131072, FLAT = 256 /* threads of a block without groups */ };
 
-static int32_t shape_of(octet_device *dev, uint32_t width, const char *what, shape *out) {
+int32_t oct_cuda_row_shape(octet_device *dev, uint32_t width, const char *what, shape *out) {
     static const struct {
         uint32_t width, group, variant;
     } table[] = {{256, 32, 0},    {512, 32, 1},     {1024, 128, 0},  {2048, 256, 0},
@@ -31,10 +27,6 @@ static int32_t shape_of(octet_device *dev, uint32_t width, const char *what, sha
     *out = (shape){table[i].group, table[i].variant,
                    table[i].group == 32 ? 32 * WARPS_A_BLOCK : table[i].group};
     return OCTET_OK;
-}
-
-static oct_grid grid_of(const shape *h, uint32_t n_rows) {
-    return (oct_grid){oct_blocks_of(n_rows, h->threads / h->group), 1, 1};
 }
 
 static oct_grid flat_grid(uint64_t n) { return (oct_grid){oct_blocks_of(n, FLAT), 1, 1}; }
@@ -69,7 +61,7 @@ int32_t oct_cuda_norm(octet_stream *s, const octet_norm_op *op) {
     if (op->kind != OCTET_NORM_RMS && op->kind != OCTET_NORM_LAYER)
         return oct_cuda_fail(dev, OCTET_E_UNSUPPORTED, "norm: unknown kind (got %u)", op->kind);
     if (width == 0) return oct_cuda_fail(dev, OCTET_E_INVALID, "norm: width 0");
-    CUDA_TRY(shape_of(dev, width, "norm", &h));
+    CUDA_TRY(oct_cuda_row_shape(dev, width, "norm", &h));
     CUDA_TRY(oct_cuda_rows(dev, op->x, n, width, 2, "norm: x", &p.x));
     CUDA_TRY(oct_cuda_rows_optional(dev, op->add, n, width, 2, "norm: add", &p.add));
     CUDA_TRY(oct_cuda_at(dev, op->weight, (uint64_t)width * 4, 4, "norm: weight", &p.weight));
@@ -78,7 +70,7 @@ int32_t oct_cuda_norm(octet_stream *s, const octet_norm_op *op) {
     CUDA_TRY(oct_cuda_quant(dev, &op->quant, n, width, 1, "norm: quant", &p.quant));
     p.fault = oct_cuda_fault_word(s);
     p.group = h.group;
-    return oct_cuda_launch(s, OCT_K_norm_1 + h.variant, grid_of(&h, n), h.threads, 0, &p);
+    return oct_cuda_launch(s, OCT_K_norm_1 + h.variant, oct_row_grid(&h, n), h.threads, 0, &p);
 }
 
 int32_t oct_cuda_quantize(octet_stream *s, const octet_quantize_op *op) {
@@ -89,13 +81,13 @@ int32_t oct_cuda_quantize(octet_stream *s, const octet_quantize_op *op) {
     CUDA_BEGIN(s, op, "quantize");
     if (op->quant.mode == OCTET_QUANT_NONE)
         return oct_cuda_fail(dev, OCTET_E_INVALID, "quantize: no quantisation named");
-    CUDA_TRY(shape_of(dev, width, "quantize", &h));
+    CUDA_TRY(oct_cuda_row_shape(dev, width, "quantize", &h));
     CUDA_TRY(oct_cuda_rows(dev, op->x, n, width, 2, "quantize: x", &p.x));
     CUDA_TRY(oct_cuda_at_optional(dev, op->mul, (uint64_t)width * 4, 4, "quantize: mul", &p.mul));
     CUDA_TRY(oct_cuda_quant(dev, &op->quant, n, width, 1, "quantize: out", &p.quant));
     p.fault = oct_cuda_fault_word(s);
     p.group = h.group;
-    return oct_cuda_launch(s, OCT_K_quantize_1 + h.variant, grid_of(&h, n), h.threads, 0, &p);
+    return oct_cuda_launch(s, OCT_K_quantize_1 + h.variant, oct_row_grid(&h, n), h.threads, 0, &p);
 }
 
 int32_t oct_cuda_act(octet_stream *s, const octet_act_op *op) {
@@ -106,13 +98,13 @@ int32_t oct_cuda_act(octet_stream *s, const octet_act_op *op) {
     CUDA_BEGIN(s, op, "act");
     if (op->kind < OCTET_ACT_SILU || op->kind > OCTET_ACT_RELU)
         return oct_cuda_fail(dev, OCTET_E_UNSUPPORTED, "act: unknown kind (got %u)", op->kind);
-    CUDA_TRY(shape_of(dev, width, "act", &h));
+    CUDA_TRY(oct_cuda_row_shape(dev, width, "act", &h));
     CUDA_TRY(oct_cuda_rows(dev, op->x, n, (uint64_t)width * (1 + p.gated), 2, "act: x", &p.x));
     CUDA_TRY(oct_cuda_rows_optional(dev, op->out, n, width, 2, "act: out", &p.out));
     CUDA_TRY(oct_cuda_quant(dev, &op->quant, n, width, 1, "act: quant", &p.quant));
     p.fault = oct_cuda_fault_word(s);
     p.group = h.group;
-    return oct_cuda_launch(s, OCT_K_act_1 + h.variant, grid_of(&h, n), h.threads, 0, &p);
+    return oct_cuda_launch(s, OCT_K_act_1 + h.variant, oct_row_grid(&h, n), h.threads, 0, &p);
 }
 
 /* ---- gather, softcap, feed --------------------------------------------------------------------

@@ -45,6 +45,10 @@ static const octet_device_ops table = {
     .act = oct_cuda_act,
     .gather = oct_cuda_gather,
     .sample = oct_cuda_sample,
+    .route = oct_cuda_route,
+    .permute = oct_cuda_permute,
+    .quantize_grouped = oct_cuda_quantize_grouped,
+    .combine = oct_cuda_combine,
     .softcap = oct_cuda_softcap,
     .feed = oct_cuda_feed,
 };

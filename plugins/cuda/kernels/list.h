@@ -10,12 +10,14 @@
 #include "linear.h"
 #include "linear_sm90.h"
 #include "rows.h"
+#include "side.h"
 #include "weight.h"
 
 /* kernels/FILE.cu that are compiled and embedded; files.cmake names the same. */
 /* clang-format off */
 #define OCT_CUDA_FILES(X) X(rows) X(norm) X(pack) X(attn_input) X(attn_i8) X(attn_float) \
-    X(attn_prompt) X(linear_i8) X(linear_float) X(linear_sm90)
+    X(attn_prompt) X(linear_i8) X(linear_float) X(linear_sm90) X(side_moe) \
+    X(side_sample) X(side_choose)
 
 /* FILE, NAME, PARAMS. Those of one NAME_C stay together, C ascending: they are chosen by adding. */
 #define OCT_CUDA_KERNELS(X) \
@@ -70,7 +72,20 @@
     X(linear_float, linear_float_32, oct_linear_params) \
     X(linear_float, linear_float_64, oct_linear_params) \
     X(linear_float, linear_float_128, oct_linear_params) \
-    X(linear_sm90, linear_sm90, oct_linear_sm90_params)
+    X(linear_sm90, linear_sm90, oct_linear_sm90_params) \
+    X(side_moe, route, oct_route_params) \
+    X(side_moe, permute_one, oct_permute_params) \
+    X(side_moe, permute_count, oct_permute_params) \
+    X(side_moe, permute_first, oct_permute_params) \
+    X(side_moe, permute_place, oct_permute_params) \
+    X(side_moe, quantize_grouped_1, oct_quantize_grouped_params) \
+    X(side_moe, quantize_grouped_2, oct_quantize_grouped_params) \
+    X(side_moe, quantize_grouped_4, oct_quantize_grouped_params) \
+    X(side_moe, quantize_grouped_16, oct_quantize_grouped_params) \
+    X(side_moe, combine, oct_combine_params) \
+    X(side_sample, sample_look, oct_sample_params) \
+    X(side_sample, sample_weigh, oct_sample_params) \
+    X(side_choose, sample_choose, oct_sample_params)
 /* clang-format on */
 
 #endif
