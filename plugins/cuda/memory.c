@@ -38,7 +38,10 @@ static int32_t clear(octet_device *dev, CUdeviceptr at, uint64_t bytes) {
     return OCTET_OK;
 }
 
+/* Rounded up, so that the 16 bytes around a buffer's last are there: cp.async names 16 and takes
+ * those that exist. */
 static int32_t take(octet_device *dev, uint64_t bytes, CUdeviceptr *out) {
+    bytes = (bytes + 15) / 16 * 16;
     CU_TRY(dev, cuMemAlloc, out, bytes);
     const int32_t code = clear(dev, *out, bytes);
     if (code == OCTET_OK) return code;

@@ -174,8 +174,8 @@ static void OS5_chat_request(void **state) {
     static const char *const sources[] = {
         "{% for m in messages %}{{ m|tojson }}{% endfor %}{{ tools }}{{ a }}",
         "{% for m in messages %}{% for p in m.content %}{{ p }}{% endfor %}{% endfor %}",
-        "{% for m in messages %}{% for c in m.tool_calls %}{{ 'x' + c.function.arguments }}"
-        "{{ c.id|length == 9 }}{% endfor %}{% endfor %}",
+        ("{% for m in messages %}{% for c in m.tool_calls %}{{ 'x' + c.function.arguments }}"
+         "{{ c.id|length == 9 }}{% endfor %}{% endfor %}"),
     };
     for (size_t i = 0; i < OCT_COUNT(sources); i++) {
         c.source = sources[i];
