@@ -94,6 +94,10 @@ int bench_read_mask(const open_options *o, uint32_t *mask) {
     return -1;
 }
 
+bool bench_on_cpu(const open_options *o) {
+    return strcmp(o->device, "cpu") == 0 || strcmp(o->device, "auto") == 0;
+}
+
 static int run_kernels(const open_options *o, bool csv) {
     oct_err err = {0};
     table t = {.csv = csv};
@@ -108,7 +112,7 @@ static int run_kernels(const open_options *o, bool csv) {
 /* A device that is named and is not the CPU; -1: none was. */
 static int run_device(const open_options *o, const device_bench_options *b) {
     opened m = {0};
-    if (strcmp(o->device, "cpu") == 0 || strcmp(o->device, "auto") == 0) return -1;
+    if (bench_on_cpu(o)) return -1;
     int status = open_device(o, &m);
     if (status >= 0) return status;
     status = device_bench_run(&m, b);
@@ -142,6 +146,10 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
         cli_string("only", &only, "NAME", "kernels of a device: lines whose name begins so"),
         cli_switch("json", &o.json, "step, load, experts, kv: JSON objects"),
         cli_count("prefill", &o.prefill, 1, 1 << 20, "step: tokens of a prompt"),
+        cli_count(
+            "max-num-batched-tokens", &o.max_rows, 1, 1 << 20,
+            "step: most tokens of a prompt in one step (512; 8192 on a device that is not the "
+            "CPU)"),
         cli_string("batch", &batch, "N,...",
                    "step: a line for each so many sequences that decode side by side"),
         cli_string("context", &context, "N,...",
@@ -172,6 +180,7 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     const int bad = read_lists(batch, context, &o);
     if (bad >= 0) return bad;
     kv.context = context ? o.context.at[0] : 4096;
+    if (o.max_rows == 0) o.max_rows = bench_on_cpu(&o.open) ? 512 : 8192;
     if (n_pos == 2 && strcmp(pos[0], "step") == 0) return step_run(&o, pos[1]);
     if (n_pos == 2 && strcmp(pos[0], "load") == 0) {
         const load_options l = {.repeats = o.repeats, .json = o.json};

@@ -1,8 +1,8 @@
 /*
  * apps/bench/bench_step.c - see bench_step.h.
  *
- * Prompts go through the model in chunks of CHUNK rows. For decode steps all sequences get a prompt
- * of the longest context in blocks of their own, once; a step at a shorter context sees the
+ * Prompts go through the model in steps of at most max_rows. For decode steps all sequences get a
+ * prompt of the longest context in blocks of their own, once; a step at a shorter context sees the
  * beginning of it, and a smaller batch the first of the sequences. So what a step reads from the
  * cache is what real sequences have there, and no two of them share it.
  *
@@ -23,7 +23,7 @@
 #include "kern/peak.h"
 #include "model/runner.h"
 
-enum { READ_BYTES = 256 << 20, CHUNK = 512, MAX_DECODE = 65536 };
+enum { READ_BYTES = 256 << 20, MAX_DECODE = 65536 };
 
 typedef struct figure {
     uint32_t batch, context;
@@ -33,7 +33,7 @@ typedef struct figure {
 
 typedef struct result {
     double prefill_s, decode_s; /* medians: of a prompt, of a token of one sequence */
-    double int8_peak, read;     /* multiply-adds/s of all threads, bytes/s */
+    double int8_peak, read;     /* of the CPU: multiply-adds/s of all threads, bytes/s; else 0 */
     figure figures[STEP_MAX_LIST * STEP_MAX_LIST];
     unsigned n_figures;
     uint32_t n_threads;
@@ -115,6 +115,7 @@ static oct_status measure_sequence(const step_options *o, const opened *m, resul
 typedef struct decoder {
     oct_model *model;
     uint32_t n_seqs, n_rows, n_blocks; /* most of a step; blocks of a sequence */
+    uint32_t max_prompt_rows;          /* of a step */
     uint32_t block_tokens;
     int32_t *words; /* one piece of memory: the arrays below */
     size_t n_words;
@@ -122,12 +123,15 @@ typedef struct decoder {
     octet_sample_row *sample; /* [n_seqs] */
 } decoder;
 
-static oct_status decoder_init(decoder *d, const opened *m, uint32_t n_seqs, uint32_t n_tokens,
-                               oct_err *err) {
+static oct_status decoder_init(decoder *d, const step_options *o, const opened *m, uint32_t n_seqs,
+                               uint32_t n_tokens, oct_err *err) {
     const oct_model_info *info = oct_model_get_info(m->model);
     const oct_allocator *mem = oct_system_allocator();
-    *d = (decoder){.model = m->model, .n_seqs = n_seqs, .block_tokens = info->block_tokens};
-    d->n_rows = n_seqs > CHUNK ? n_seqs : CHUNK;
+    *d = (decoder){.model = m->model,
+                   .n_seqs = n_seqs,
+                   .block_tokens = info->block_tokens,
+                   .max_prompt_rows = (uint32_t)o->max_rows};
+    d->n_rows = n_seqs > d->max_prompt_rows ? n_seqs : d->max_prompt_rows;
     d->n_blocks = (n_tokens - 1) / info->block_tokens + 1;
     d->n_words = 3 * (size_t)d->n_rows + 3 * ((size_t)n_seqs + 1) + (size_t)n_seqs * d->n_blocks;
     d->words = oct_calloc(mem, d->n_words, sizeof *d->words);
@@ -183,7 +187,7 @@ static oct_status feed(decoder *d, uint32_t s, uint32_t n, oct_err *err) {
     const uint32_t n_vocab = oct_model_get_info(d->model)->n_vocab;
     oct_model_result got;
     for (uint32_t at = 0, m; at < n; at += m) {
-        m = n - at < CHUNK ? n - at : CHUNK;
+        m = n - at < d->max_prompt_rows ? n - at : d->max_prompt_rows;
         for (uint32_t i = 0; i < m; i++) {
             d->tokens[i] = some_id(s * n + at + i, n_vocab);
             put_row(d, i, s, at + i);
@@ -258,7 +262,7 @@ static oct_status measure_batches(const step_options *o, const opened *m, result
     bar fill = {"filling the cache", -1}, shown = {"decoding", -1};
     double *times = oct_alloc(oct_system_allocator(), n_times, sizeof *times);
     decoder d;
-    oct_status st = decoder_init(&d, m, n_seqs, context + (uint32_t)o->decode, err);
+    oct_status st = decoder_init(&d, o, m, n_seqs, context + (uint32_t)o->decode, err);
     if (st == OCT_OK && !times) st = OCT_FAIL(err, OCT_E_NOMEM, "bench: no memory");
     for (uint32_t s = 0; st == OCT_OK && s < n_seqs; s++) {
         st = feed(&d, s, context, err);
@@ -281,8 +285,11 @@ static oct_status measure_batches(const step_options *o, const opened *m, result
 /* ---- reports ----------------------------------------------------------------------------------
  */
 
-static double of_peak(const result *r, double macs_per_s) {
-    return r->int8_peak > 0 ? macs_per_s / r->int8_peak : 0;
+/* Of what the CPU can do; 0 on another device, where nothing is said of it. */
+static double share(double speed, double ceiling) { return ceiling > 0 ? speed / ceiling : 0; }
+
+static void print_share(double part, const char *what) {
+    if (part > 0) printf(" %.1f %% of the %s", 100 * part, what);
 }
 
 static void print_figures_json(const result *r) {
@@ -293,7 +300,8 @@ static void print_figures_json(const result *r) {
             "%s{\"batch\": %u, \"context\": %u, \"tpot_ms\": %.4f, \"tokens_per_s\": %.2f, "
             "\"step_bytes\": %.0f, \"of_read\": %.4f, \"step_ops\": %.0f, \"of_int8_peak\": %.4f}",
             i ? ", " : "", f->batch, f->context, f->step_s * 1e3, f->batch / f->step_s, f->bytes,
-            f->bytes / f->step_s / r->read, f->ops, of_peak(r, f->ops / 2 / f->step_s));
+            share(f->bytes / f->step_s, r->read), f->ops,
+            share(f->ops / 2 / f->step_s, r->int8_peak));
     }
     printf("]}\n");
 }
@@ -301,21 +309,23 @@ static void print_figures_json(const result *r) {
 static void print_figures(const result *r) {
     for (unsigned i = 0; i < r->n_figures; i++) {
         const figure *f = &r->figures[i];
-        printf("  batch %-4u at %u tokens: %.3f ms a step, %.1f tokens/s, %.1f MB %.1f %% of the "
-               "read bandwidth, %.2f GOP %.1f %% of the int8 peak\n",
+        printf("  batch %-4u at %u tokens: %.3f ms a step, %.1f tokens/s, %.1f MB %.1f GB/s",
                f->batch, f->context, f->step_s * 1e3, f->batch / f->step_s, f->bytes / 1e6,
-               100 * f->bytes / f->step_s / r->read, f->ops / 1e9,
-               100 * of_peak(r, f->ops / 2 / f->step_s));
+               f->bytes / f->step_s / 1e9);
+        print_share(share(f->bytes / f->step_s, r->read), "read bandwidth");
+        printf(", %.2f GOP %.2f TOPS", f->ops / 1e9, f->ops / f->step_s / 1e12);
+        print_share(share(f->ops / 2 / f->step_s, r->int8_peak), "int8 peak");
+        putchar('\n');
     }
 }
 
 static void print(const step_options *o, const opened *m, const result *r) {
     const oct_model_info *info = oct_model_get_info(m->model);
     const double prefill = (double)o->prefill / r->prefill_s;
-    const double peak = of_peak(r, prefill * (double)info->linear_macs);
+    const double macs = prefill * (double)info->linear_macs, peak = share(macs, r->int8_peak);
     figure one = {.batch = 1};
     count_work(info, &one, o->context.at[0] + (double)o->decode / 2);
-    const double decode = 1 / r->decode_s, of_read = one.bytes * decode / r->read;
+    const double decode = 1 / r->decode_s, of_read = share(one.bytes * decode, r->read);
     if (o->json) {
         printf("{\"device\": \"%s\", \"threads\": %u, \"scheme\": \"%s\", \"prefill\": %llu, "
                "\"prefill_tokens_per_s\": %.2f, \"prefill_of_int8_peak\": %.4f, "
@@ -332,15 +342,18 @@ static void print(const step_options *o, const opened *m, const result *r) {
         return;
     }
     printf("%s, %s\n", m->device->info.name, info->scheme);
-    printf("  prefill %llu tokens: %.1f tokens/s, %.1f %% of the int8 peak (%.3f TOPS)\n",
-           (unsigned long long)o->prefill, prefill, 100 * peak, 2 * r->int8_peak / 1e12);
-    if (o->batch.n)
+    printf("  prefill %llu tokens: %.1f tokens/s, %.3f TOPS", (unsigned long long)o->prefill,
+           prefill, 2 * macs / 1e12);
+    print_share(peak, "int8 peak");
+    putchar('\n');
+    if (o->batch.n) {
         print_figures(r);
-    else
-        printf(
-            "  decode at %u tokens: %.1f tokens/s, %.1f MB a step, %.1f %% of the read bandwidth "
-            "(%.1f GB/s)\n",
-            o->context.at[0], decode, one.bytes / 1e6, 100 * of_read, r->read / 1e9);
+        return;
+    }
+    printf("  decode at %u tokens: %.1f tokens/s, %.1f MB a step, %.1f GB/s", o->context.at[0],
+           decode, one.bytes / 1e6, one.bytes * decode / 1e9);
+    print_share(of_read, "read bandwidth");
+    putchar('\n');
 }
 
 /* ---- the command ------------------------------------------------------------------------------
@@ -361,6 +374,19 @@ static oct_status measure(const step_options *o, const opened *m, result *r, oct
     return o->batch.n ? measure_batches(o, m, r, err) : OCT_OK;
 }
 
+/* Before the device: an open one may have bound this thread, and new ones inherit that. */
+static int measure_ceilings(const step_options *o, result *r) {
+    oct_err err = {0};
+    uint32_t mask;
+    if (!bench_on_cpu(&o->open)) return -1;
+    const int status = bench_read_mask(&o->open, &mask);
+    if (status >= 0) return status;
+    r->int8_peak = oct_peak_int8_macs(mask) * r->n_threads;
+    const oct_status st =
+        oct_peak_read(oct_system_allocator(), r->n_threads, READ_BYTES, &r->read, &err);
+    return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
+}
+
 int step_run(const step_options *o, const char *path) {
     opened m = {0};
     oct_err err = {0};
@@ -369,21 +395,16 @@ int step_run(const step_options *o, const char *path) {
     const uint32_t n_seqs = o->batch.n ? largest(&o->batch) : 1;
     /* Steps are recorded as by `octet serve`. */
     oct_model_options mo = {.capture = {.mode = OCT_CAPTURE_DECODE, .n_warmups = 1},
-                            .max_rows = n_seqs > CHUNK ? n_seqs : CHUNK,
+                            .max_rows = n_seqs > o->max_rows ? n_seqs : (uint32_t)o->max_rows,
                             .max_seqs = n_seqs,
                             .max_logits = n_seqs,
                             .max_model_len =
                                 (uint32_t)(context > o->prefill ? context : o->prefill)};
-    /* The ceilings first: an open device may have bound this thread, and new ones inherit that. */
-    uint32_t mask;
-    int status = bench_read_mask(&o->open, &mask);
+    int status = measure_ceilings(o, &r);
     if (status >= 0) return status;
-    r.int8_peak = oct_peak_int8_macs(mask) * r.n_threads;
-    oct_status st = oct_peak_read(oct_system_allocator(), r.n_threads, READ_BYTES, &r.read, &err);
-    if (st != OCT_OK) return cli_fail(cli_status_of(st), "%s", err.text);
     status = open_model(&o->open, path, &mo, &m);
     if (status < 0) {
-        st = measure(o, &m, &r, &err);
+        const oct_status st = measure(o, &m, &r, &err);
         status = st == OCT_OK ? EXIT_CLEAN : cli_fail(cli_status_of(st), "%s", err.text);
         if (st == OCT_OK) print(o, &m, &r);
     }

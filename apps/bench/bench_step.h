@@ -17,6 +17,7 @@ typedef struct step_list {
 typedef struct step_options {
     open_options open;
     uint64_t prefill, decode, repeats;
+    uint64_t max_rows; /* of a step of a prompt */
     step_list context; /* one and more */
     step_list batch;   /* none: the short report of one sequence */
     bool json;

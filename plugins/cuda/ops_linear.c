@@ -123,20 +123,22 @@ static int32_t run_mma(octet_stream *s, oct_linear_params *p) {
 /* ---- the kernel through wgmma ------------------------------------------------------------------
  */
 
-/* What a step of each kernel takes on one multiprocessor, in nanoseconds: 128 x 256 x 128 products
- * through wgmma, 128 x 128 x 128 through mma.sync. Tables of octet bench kernels. */
-enum { SM90_STEP_NS = 620, MMA_STEP_NS = 500 };
+/* Nanoseconds of each kernel, fitted to the table of octet bench kernels (bench/results): a step of
+ * one multiprocessor, 128 x 256 x 128 products through wgmma and 128 x 128 x 128 through mma.sync,
+ * and what comes before and after the steps. */
+enum { SM90_STEP_NS = 590, SM90_ENDS_NS = 20000, MMA_STEP_NS = 1350, MMA_ENDS_NS = 10000 };
 
 static int want_sm90(const octet_device *dev, const oct_linear_params *p) {
     if (dev->sm != 90 || p->weight.dtype != OCTET_I8 || !(p->flags & OCT_LINEAR_ALIGNED)) return 0;
     if (dev->wgmma != OCT_CUDA_BY_SHAPE) return dev->wgmma == OCT_CUDA_ALWAYS;
     const uint64_t n_groups = p->first ? p->n_experts : 1, n_sms = (uint64_t)dev->n_sms;
-    const uint64_t rows = up(p->n_rows, n_groups);
-    if (rows <= 64) return 0; /* as fast as weights come from memory */
+    const uint64_t rows = up(p->n_rows, n_groups), steps = up(p->k_bytes, OCT_TILE_K_BYTES);
+    if (rows <= 32) return 0; /* as fast as weights come from memory */
     const uint64_t high = up(rows, OCT_SM90_ROWS) * n_groups;
     const uint64_t tiles = up(p->weight.n, OCT_SM90_OUTPUTS) * high;
     const uint64_t mma_tiles = up(p->weight.n, OCT_TILE_OUTPUTS) * high;
-    return up(tiles, n_sms) * n_sms * SM90_STEP_NS <= mma_tiles * MMA_STEP_NS;
+    return SM90_ENDS_NS + up(tiles, n_sms) * steps * SM90_STEP_NS <=
+           MMA_ENDS_NS + mma_tiles * steps * MMA_STEP_NS / n_sms;
 }
 
 static int32_t map_rows(octet_device *dev, const oct_linear_params *p, void *map) {
