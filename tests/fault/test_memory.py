@@ -41,7 +41,9 @@ class Board:
             self.map = mmap.mmap(f.fileno(), 16)
         self.env = {"OCTET_MEMORY_BOARD": self.path, "LD_PRELOAD": PRELOAD,
                     # The sanitizer complains of what is loaded before it, and says itself when memory is short.
-                    "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+                    "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0",
+                    # Nor does it tell which of its own suppressions were used: octet's sentence is the last one.
+                    "LSAN_OPTIONS": os.environ.get("LSAN_OPTIONS", "") + ":print_suppressions=0"}
 
     def word(self, i):
         return struct.unpack_from("=I", self.map, 4 * i)[0]
