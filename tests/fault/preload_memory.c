@@ -10,7 +10,7 @@
  *     [3] how many were refused
  *
  * hwloc is spared, which octet asks for the machine's cores at start: it goes on with pointers that
- * are NULL.
+ * are NULL. So is the loader, which does not give its lock back.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -117,6 +117,17 @@ EXPORT int hwloc_topology_load(void *topology) {
     load_fn *next = (load_fn *)dlsym(RTLD_NEXT, "hwloc_topology_load");
     spared++;
     const int got = next(topology);
+    spared--;
+    return got;
+}
+
+/* The loader keeps its lock when it is refused memory here (glibc 2.36): what asks for it next
+ * waits for ever. */
+EXPORT void *dlopen(const char *path, int flags) {
+    typedef void *dlopen_fn(const char *path, int flags);
+    dlopen_fn *next = (dlopen_fn *)dlsym(RTLD_NEXT, "dlopen");
+    spared++;
+    void *got = next(path, flags);
     spared--;
     return got;
 }
