@@ -182,8 +182,8 @@ static oct_status listen_tcp(oct_http_server *s, const oct_http_config *config, 
                                    .ai_flags = AI_PASSIVE};
     const int got = getaddrinfo(any_host ? "::" : host, "0", &hints, &list);
     if (got != 0)
-        return OCT_FAIL(err, OCT_E_INVALID, "host %s: does not resolve: %s", host,
-                        gai_strerror(got));
+        return OCT_FAIL(err, got == EAI_MEMORY ? OCT_E_NOMEM : OCT_E_INVALID,
+                        "host %s: does not resolve: %s", host, gai_strerror(got));
     snprintf(where, sizeof where, "%s%s%s port %u", literal6 ? "[" : "", any_host ? "*" : host,
              literal6 ? "]" : "", config->port);
     *port = config->port;

@@ -22,7 +22,7 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 from harness import FOLDER, OCTET, PATIENCE, SANITIZED, Server, main, tiny_model  # noqa: E402
 
-SEED = int(os.environ.get("OCTET_SEED", random.randrange(1 << 30)))
+SEED = int(os.environ.get("OCTET_SEED", 1))  # the suite's; `ninja long` takes others
 ALL = os.environ.get("OCTET_ALL", "") not in ("", "0")
 PRELOAD = os.environ.get("PRELOAD_MEMORY", "")
 ONCE, EVER = 1, 2
@@ -105,6 +105,8 @@ class Start(unittest.TestCase):
                 status, err, served = self.run_once(board, what, n)
                 last = err.strip().splitlines()[-1] if err.strip() else ""
                 self.assertNotIn("Sanitizer", err, (what, n))
+                if status == 127 and "memory for thread-local data: ABORT" in err:
+                    continue  # the C library's loader ends the process itself
                 self.assertEqual(status, 0 if served else 4, (what, n, err[-3000:]))
                 if not served:
                     self.assertTrue(last.startswith("octet: error: "), (what, n, err))
