@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/num.h"
 #include "serve.h"
 
 enum { MAX_FLAGS = 24 }; /* of one group */
@@ -18,6 +19,18 @@ static int check_keys(serve_options *o) {
         if (is_blank(o->keys.at[i]))
             return cli_fail(EXIT_USAGE, "%s: the key is empty",
                             o->keys.at[i] == env ? "VLLM_API_KEY" : "--api-key");
+    return -1;
+}
+
+/* VLLM_LOG_STATS_INTERVAL: seconds between throughput lines. */
+static int read_log_interval(serve_options *o) {
+    const char *env = getenv("VLLM_LOG_STATS_INTERVAL");
+    double s = 10;
+    if (env && (!oct_parse_f64(oct_str_of(env), &s) || s > 86400))
+        return cli_fail(EXIT_USAGE,
+                        "VLLM_LOG_STATS_INTERVAL: want seconds, at most 86400 (got %.64s)", env);
+    if (s < 0.001) s = 10; /* as vLLM takes what is no interval */
+    o->log_every_ns = (uint64_t)(s * 1e9);
     return -1;
 }
 
@@ -42,7 +55,8 @@ static int check_flags(serve_options *o) {
     for (unsigned i = 0; i < o->names.n; i++)
         if (is_blank(o->names.at[i]))
             return cli_fail(EXIT_USAGE, "--served-model-name: the name is empty");
-    return check_keys(o);
+    const int status = read_log_interval(o);
+    return status >= 0 ? status : check_keys(o);
 }
 
 /* ---- tables ---- */

@@ -63,7 +63,8 @@ static int bind_socket(server *s) {
                          .ctx = &s->slot,
                          .guard = oct_api_guard,
                          .handle = oct_api_handle,
-                         .decorate = oct_api_decorate};
+                         .decorate = oct_api_decorate,
+                         .over = oct_api_over};
     oct_err err = {0};
     uint32_t port;
     const oct_status st = oct_http_server_bind(oct_system_allocator(), &c, &s->http, &port, &err);
@@ -110,7 +111,6 @@ static void lose_device(void *ctx, const char *sentence) {
 static int start_engine(server *s) {
     const oct_model_config *cfg = oct_checkpoint_config(s->m.ckpt);
     const oct_generation_config *g = oct_checkpoint_generation(s->m.ckpt);
-    const uint64_t ten_seconds = 10000000000;
     int32_t eos[2 * OCT_MAX_EOS + 1];
     uint32_t n_eos = 0;
     oct_err err = {0};
@@ -139,7 +139,7 @@ static int start_engine(server *s) {
                                    .stuck_ns = (uint64_t)(s->o.stuck_s * 1e9),
                                    .on_lost = lose_device,
                                    .on_lost_user = s,
-                                   .log_every_ns = s->o.disable_log_stats ? 0 : ten_seconds};
+                                   .log_every_ns = s->o.disable_log_stats ? 0 : s->o.log_every_ns};
     oct_status st = oct_engine_create(oct_system_allocator(), s->m.model, s->m.tokenizer, &eo,
                                       &s->engine, &err);
     if (st == OCT_OK) {
@@ -157,6 +157,7 @@ static int start_api(server *s) {
     const char *origins[MAX_ORIGINS];
     uint32_t n_origins;
     oct_err err = {0};
+    oct_api_label labels[SERVE_N_CACHE_LABELS];
     const int status = read_origins(o, origins, &n_origins);
     if (status >= 0) return status;
     const oct_api_config c = {
@@ -172,7 +173,9 @@ static int start_api(server *s) {
         .root = o->model,
         .version = OCT_VERSION,
         .fingerprint = s->fingerprint,
-        .kv_dtype = oct_kv_kind_name(oct_model_get_info(s->m.model)->kv_kind),
+        .cache_labels = labels,
+        .n_cache_labels = serve_cache_labels(s, labels),
+        .http = s->http,
         .defaults = s->defaults,
         .keys = o->keys.at,
         .n_keys = o->keys.n,

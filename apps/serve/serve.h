@@ -43,6 +43,7 @@ typedef struct serve_options {
     bool trust_template, exclude_tools;
     bool force_usage, prompt_details, tokens_as_ids, request_id_headers, track_load;
     bool disable_log_stats, log_requests, prefix_caching;
+    uint64_t log_every_ns; /* the throughput line */
 } serve_options;
 
 typedef struct server {
@@ -93,6 +94,9 @@ int serve_open_kvstore(server *s);
 int serve_choose_defaults(server *s);
 /* Compiles the chat templates. A model's own that cannot be compiled is only warned of. */
 int serve_open_templates(server *s);
+/* Settings of the cache for the metric that tells them; the values live as long as s. */
+enum { SERVE_N_CACHE_LABELS = 10, SERVE_LABEL_BYTES = 32 };
+uint32_t serve_cache_labels(server *s, oct_api_label out[SERVE_N_CACHE_LABELS]);
 /* Changes with the version, the device's kind, scheme, cache type and weights (as far as
  * oct_checkpoint_fingerprint sees them). */
 int serve_fingerprint(server *s);

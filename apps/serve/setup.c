@@ -133,6 +133,34 @@ int serve_choose_shelves(server *s) {
     return -1;
 }
 
+/* ---- what a metric tells of the cache ---- */
+
+uint32_t serve_cache_labels(server *s, oct_api_label out[SERVE_N_CACHE_LABELS]) {
+    static char text[4][SERVE_LABEL_BYTES];
+    const serve_options *o = &s->o;
+    const oct_model_info *i = oct_model_get_info(s->m.model);
+    const bool own = oct_device_has_memory(s->m.device);
+    oct_format_f64(o->memory_share > 0 ? o->memory_share : own ? 0.92 : 0.4, text[0]);
+    oct_format_f64(o->offload_gib, text[1]);
+    if (o->open.kv_cache_memory > 0)
+        snprintf(text[2], sizeof text[2], "%llu", (unsigned long long)o->open.kv_cache_memory);
+    if (o->n_blocks > 0) snprintf(text[3], sizeof text[3], "%llu", (unsigned long long)o->n_blocks);
+    const oct_api_label all[SERVE_N_CACHE_LABELS] = {
+        {"cache_dtype", oct_kv_kind_name(i->kv_kind)},
+        {"calculate_kv_scales", "False"},
+        {"cpu_offload_gb", "0"},
+        {"gpu_memory_utilization", text[0]},
+        {"kv_cache_memory_bytes", text[2][0] ? text[2] : "None"},
+        {"kv_offloading_backend", "native"},
+        {"kv_offloading_size", o->offload_gib > 0 ? text[1] : "None"},
+        {"kv_store", o->kv_store ? "True" : "False"},
+        {"num_gpu_blocks_override", text[3][0] ? text[3] : "None"},
+        {"prefix_caching_hash_algo", "tokens"},
+    };
+    memcpy(out, all, sizeof all);
+    return OCT_COUNT(all);
+}
+
 /* ---- sampling defaults ---- */
 
 static void take_defaults(const oct_generation_config *g, oct_api_defaults *d) {

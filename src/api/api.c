@@ -50,6 +50,17 @@ static const char *const *copy_list(oct_api *api, const char *const *list, uint3
     return out;
 }
 
+static bool copy_labels(oct_api *api, const oct_api_config *c) {
+    bool ok = true;
+    oct_api_label *out = oct_arena_alloc(&api->arena, c->n_cache_labels, sizeof *out);
+    if (!out) return false;
+    for (uint32_t i = 0; i < c->n_cache_labels; i++)
+        out[i] = (oct_api_label){copy(api, c->cache_labels[i].name, &ok),
+                                 copy(api, c->cache_labels[i].value, &ok)};
+    api->cfg.cache_labels = out;
+    return ok;
+}
+
 static bool copy_config(oct_api *api, const oct_api_config *c) {
     bool ok = true;
     oct_api_config *own = &api->cfg;
@@ -61,7 +72,7 @@ static bool copy_config(oct_api *api, const oct_api_config *c) {
     own->root = copy(api, c->root ? c->root : c->names[0], &ok);
     own->version = copy(api, c->version ? c->version : "unknown", &ok);
     own->fingerprint = copy(api, c->fingerprint, &ok);
-    own->kv_dtype = copy(api, c->kv_dtype ? c->kv_dtype : "auto", &ok);
+    ok = copy_labels(api, c) && ok;
     own->names = copy_list(api, c->names, c->n_names, &ok);
     own->keys = copy_list(api, c->keys, c->n_keys, &ok);
     own->origins = copy_list(api, c->origins, c->n_origins, &ok);

@@ -54,8 +54,14 @@ typedef struct oct_api_limits {
 
 extern const oct_api_limits oct_api_limits_default;
 
+/* A label of vllm:cache_config_info beside those that the engine knows. */
+typedef struct oct_api_label {
+    const char *name, *value;
+} oct_api_label;
+
 typedef struct oct_api_config {
     oct_engine *engine;
+    const oct_http_server *http;    /* whose connections /metrics counts; NULL: none are told */
     const oct_tokenizer *tokenizer; /* NULL: prompts as token ids only, answers without text */
     oct_template *template;         /* NULL: chat is refused with template_error */
     oct_template *tool_template;    /* for requests with tools; NULL: template serves these too */
@@ -65,10 +71,11 @@ typedef struct oct_api_config {
 
     const char *const *names; /* [n_names >= 1] served names; the first is shown */
     uint32_t n_names;
-    const char *root;        /* the model as it was named; for /v1/models */
-    const char *version;     /* of octet */
-    const char *fingerprint; /* system_fingerprint; NULL: null */
-    const char *kv_dtype;    /* a label of vllm:cache_config_info */
+    const char *root;                  /* the model as it was named; for /v1/models */
+    const char *version;               /* of octet */
+    const char *fingerprint;           /* system_fingerprint; NULL: null */
+    const oct_api_label *cache_labels; /* [n_cache_labels] ascending by name */
+    uint32_t n_cache_labels;
     oct_api_defaults defaults;
 
     const char *const *keys; /* [n_keys]; none: everything is open */
@@ -102,6 +109,7 @@ typedef struct oct_api_slot {
 void oct_api_guard(void *ctx, oct_http_exchange *x);
 void oct_api_handle(void *ctx, oct_http_exchange *x);
 void oct_api_decorate(void *ctx, oct_http_exchange *x);
+void oct_api_over(void *ctx, const oct_http_exchange *x, const oct_http_outcome *outcome);
 
 /* From now on generation is refused with 503 and /health says 503. Any thread. */
 void oct_api_begin_drain(oct_api *api);

@@ -13,6 +13,9 @@ static const double itl_bounds[] = {.01, .025, .05, .075, .1,  .15, .2, .3, .4, 
 static const double request_bounds[] = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
                                         30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
 static const double n_bounds[] = {1, 2, 5, 10, 20};
+static const double http_bounds[] = {.01, .025, .05, .075, .1,  .25, .5,  .75, 1,  1.5, 2,
+                                     2.5, 3,    3.5, 4,    4.5, 5,   7.5, 10,  30, 60};
+const double oct_api_http_bounds[OCT_API_N_LOW - 1] = {.1, .5, 1};
 
 typedef struct hist_desc {
     const char *name, *help;
@@ -48,6 +51,9 @@ static const hist_desc descs[OCT_API_N_HISTS] = {
     [OCT_API_COMPUTED] = {"vllm:request_prefill_kv_computed_tokens",
                           "Prompt tokens that were computed, not found in the cache.", NULL, 0},
     [OCT_API_N] = {"vllm:request_params_n", "Choices asked for.", BOUNDS(n_bounds)},
+    [OCT_API_HTTP] = {"http_request_duration_highr_seconds",
+                      "Time from a request's head to its last byte of answer, fine.",
+                      BOUNDS(http_bounds)},
 };
 #undef BOUNDS
 
@@ -136,9 +142,19 @@ void oct_api_metrics_job(oct_api_metrics *m, uint32_t n, uint32_t most_generated
 }
 
 void oct_api_metrics_http(oct_api_metrics *m, oct_api_route_id route, oct_http_method method,
-                          int status) {
-    OCT_ASSERT(status >= 100 && status < 600);
+                          uint64_t request_bytes, const oct_http_outcome *o) {
+    const double seconds = (double)o->duration_ns / 1e9;
+    uint32_t k = 0;
+    while (k < OCT_API_N_LOW - 1 && seconds > oct_api_http_bounds[k]) k++;
+    OCT_ASSERT(o->status >= 100 && o->status < 600);
     pthread_mutex_lock(&m->lock);
-    m->http[route][method][status / 100]++;
+    oct_api_http_route *r = &m->http[route];
+    r->n++;
+    r->request_bytes += request_bytes;
+    r->response_bytes += o->body_bytes;
+    r->methods[method].by_class[o->status / 100]++;
+    r->methods[method].counts[k]++;
+    r->methods[method].seconds += seconds;
+    observe(m, OCT_API_HTTP, seconds);
     pthread_mutex_unlock(&m->lock);
 }

@@ -5,7 +5,7 @@
 
 #include "api/parts.h"
 
-enum { OCT_API_MAX_BOUNDS = 24, OCT_API_N_METHODS = OCT_HTTP_OPTIONS + 1 };
+enum { OCT_API_MAX_BOUNDS = 24, OCT_API_N_METHODS = OCT_HTTP_OPTIONS + 1, OCT_API_N_LOW = 4 };
 
 typedef enum oct_api_hist_id {
     OCT_API_TTFT,
@@ -22,6 +22,7 @@ typedef enum oct_api_hist_id {
     OCT_API_MAX_TOKENS,
     OCT_API_COMPUTED,
     OCT_API_N,
+    OCT_API_HTTP, /* the last: it has no labels */
     OCT_API_N_HISTS
 } oct_api_hist_id;
 
@@ -33,12 +34,26 @@ typedef struct oct_api_hist {
     double sum;
 } oct_api_hist;
 
+/* Answers of one route to one method. */
+typedef struct oct_api_http_method {
+    uint64_t by_class[6];           /* by status / 100 */
+    uint64_t counts[OCT_API_N_LOW]; /* by oct_api_http_bounds, not cumulative */
+    double seconds;
+} oct_api_http_method;
+
+typedef struct oct_api_http_route {
+    oct_api_http_method methods[OCT_API_N_METHODS];
+    uint64_t n, request_bytes, response_bytes;
+} oct_api_http_route;
+
+extern const double oct_api_http_bounds[OCT_API_N_LOW - 1];
+
 struct oct_api_metrics {
     const oct_allocator *mem;
     double created; /* unix seconds */
     pthread_mutex_t lock;
     oct_api_hist hists[OCT_API_N_HISTS];
-    uint64_t http[OCT_API_N_ROUTES][OCT_API_N_METHODS][6]; /* by status class */
+    oct_api_http_route http[OCT_API_N_ROUTES];
 };
 
 #endif

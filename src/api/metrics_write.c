@@ -14,7 +14,7 @@
 
 typedef struct writer {
     oct_buf *b;
-    const char *labels; /* engine="0",model_name="..." */
+    const char *labels; /* engine="0",model_name="..."; "": none */
     double created;
 } writer;
 
@@ -33,7 +33,10 @@ static void head(const writer *w, const char *name, const char *suffix, const ch
 /* extra: further labels with a comma in front, or "". */
 static void sample(const writer *w, const char *name, const char *suffix, const char *extra,
                    double v) {
-    oct_buf_printf(w->b, "%s%s{%s%s} ", name, suffix, w->labels, extra);
+    if (w->labels[0])
+        oct_buf_printf(w->b, "%s%s{%s%s} ", name, suffix, w->labels, extra);
+    else
+        oct_buf_printf(w->b, "%s%s ", name, suffix);
     add_number(w->b, v);
     oct_buf_char(w->b, '\n');
 }
@@ -56,46 +59,72 @@ static void counter(const writer *w, const char *name, const char *help, uint64_
     counters(w, name, help, NULL, &v, 1);
 }
 
-static void histogram(const writer *w, const char *name, const char *help, const double *bounds,
-                      const uint64_t *counts, size_t n_bounds, double sum) {
+/* Buckets, count and sum of one child; its labels are those of the writer. */
+static void buckets(const writer *w, const char *name, const double *bounds, const uint64_t *counts,
+                    size_t n_bounds, double sum) {
     uint64_t total = 0;
-    head(w, name, "", "histogram", help);
     for (size_t i = 0; i <= n_bounds; i++) {
         char le[32] = "+Inf";
         if (i < n_bounds) oct_format_f64(bounds[i], le);
         total += counts[i];
-        oct_buf_printf(w->b, "%s_bucket{%s,le=\"%s\"} ", name, w->labels, le);
+        oct_buf_printf(w->b, "%s_bucket{%s%sle=\"%s\"} ", name, w->labels, w->labels[0] ? "," : "",
+                       le);
         add_number(w->b, (double)total);
         oct_buf_char(w->b, '\n');
     }
     sample(w, name, "_count", "", (double)total);
     sample(w, name, "_sum", "", sum);
+}
+
+static void histogram(const writer *w, const char *name, const char *help, const double *bounds,
+                      const uint64_t *counts, size_t n_bounds, double sum) {
+    head(w, name, "", "histogram", help);
+    buckets(w, name, bounds, counts, n_bounds, sum);
     head(w, name, "_created", "gauge", help);
     sample(w, name, "_created", "", w->created);
 }
 
+static void hist_of(const writer *w, const oct_api_hist *h) {
+    histogram(w, h->name, h->help, h->bounds, h->counts, h->n_bounds, h->sum);
+}
+
 /* ---- parts ---- */
 
-static void write_gauges(const oct_api *api, const writer *w, const oct_engine_stats *s) {
+static void write_gauges(const writer *w, const oct_engine_stats *s) {
     static const char *const sleep[] = {",sleep_state=\"awake\"",
                                         ",sleep_state=\"weights_offloaded\"",
                                         ",sleep_state=\"discard_all\""};
     gauge(w, "vllm:num_requests_running", "Sequences in the running batch.", s->n_running);
     gauge(w, "vllm:num_requests_waiting", "Sequences that wait.", s->n_waiting);
     head(w, "vllm:num_requests_waiting_by_reason", "", "gauge", "Sequences that wait, by reason.");
-    sample(w, "vllm:num_requests_waiting_by_reason", "", ",reason=\"capacity\"", s->n_waiting);
-    sample(w, "vllm:num_requests_waiting_by_reason", "", ",reason=\"deferred\"", 0);
+    const uint32_t n_deferred = s->n_deferred < s->n_waiting ? s->n_deferred : s->n_waiting;
+    sample(w, "vllm:num_requests_waiting_by_reason", "", ",reason=\"capacity\"",
+           s->n_waiting - n_deferred);
+    sample(w, "vllm:num_requests_waiting_by_reason", "", ",reason=\"deferred\"", n_deferred);
     gauge(w, "vllm:kv_cache_usage_perc", "Share of the cache blocks that is used, 0 to 1.",
           s->n_blocks ? (double)s->n_blocks_used / s->n_blocks : 0.0);
     head(w, "vllm:engine_sleep_state", "", "gauge", "1 for the state that the engine is in.");
     for (size_t i = 0; i < OCT_COUNT(sleep); i++)
         sample(w, "vllm:engine_sleep_state", "", sleep[i], i == 0);
+}
+
+static void add_label(oct_buf *b, const char *s);
+
+static void write_config(const oct_api *api, const writer *w, const oct_engine_stats *s) {
     head(w, "vllm:cache_config_info", "", "gauge", "Settings of the cache.");
     oct_buf_printf(w->b,
-                   "vllm:cache_config_info{block_size=\"%u\",cache_dtype=\"%s\","
-                   "enable_prefix_caching=\"%s\",engine=\"0\",num_gpu_blocks=\"%u\"} 1.0\n",
-                   api->info.block_tokens, api->cfg.kv_dtype,
-                   api->info.prefix_caching ? "True" : "False", s->n_blocks);
+                   "vllm:cache_config_info{block_size=\"%u\",enable_prefix_caching=\"%s\",engine="
+                   "\"0\",num_gpu_blocks=\"%u\"",
+                   api->info.block_tokens, api->info.prefix_caching ? "True" : "False",
+                   s->n_blocks);
+    for (uint32_t i = 0; i < api->cfg.n_cache_labels; i++) {
+        oct_buf_printf(w->b, ",%s=\"", api->cfg.cache_labels[i].name);
+        add_label(w->b, api->cfg.cache_labels[i].value);
+        oct_buf_char(w->b, '"');
+    }
+    oct_buf_cstr(w->b, "} 1.0\n");
+    head(w, "octet:build_info", "", "gauge", "The version that answers.");
+    oct_buf_printf(w->b, "octet:build_info{version=\"%s\"} 1.0\n", api->cfg.version);
 }
 
 static void write_counters(const writer *w, const oct_engine_stats *s) {
@@ -120,12 +149,13 @@ static void write_counters(const writer *w, const oct_engine_stats *s) {
     counter(w, "vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache.",
             s->prefix_queries);
     counter(w, "vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache.", local);
-    if (s->n_shelves > 0) {
-        counter(w, "vllm:external_prefix_cache_queries",
-                "Prompt tokens looked up beyond the prefix cache.", s->prefix_queries - local);
-        counter(w, "vllm:external_prefix_cache_hits",
-                "Prompt tokens that came back from host memory or disk.", s->fetched_tokens);
-    }
+    counter(w, "vllm:external_prefix_cache_queries",
+            "Prompt tokens looked up beyond the prefix cache.",
+            s->n_shelves > 0 ? s->prefix_queries - local : 0);
+    counter(w, "vllm:external_prefix_cache_hits",
+            "Prompt tokens that came back from host memory or disk.", s->fetched_tokens);
+    counter(w, "vllm:mm_cache_queries", "Images and sounds looked up: there are none.", 0);
+    counter(w, "vllm:mm_cache_hits", "Images and sounds found: there are none.", 0);
     counter(w, "vllm:corrupted_requests", "Requests that met logits that are not finite.",
             s->n_not_finite);
 }
@@ -148,6 +178,24 @@ static void write_drafts(const writer *w, const oct_engine_stats *s, uint32_t n_
              labels, s->accepted_at, n_draft);
 }
 
+/* What lies beyond the device: host memory, and a folder. Zeros where there is none. */
+static void write_stores(const writer *w, const oct_engine_stats *s) {
+    gauge(w, "octet:kv_offload_blocks", "Blocks kept in host memory alone.", s->n_shelves_used);
+    gauge(w, "octet:kv_offload_capacity_blocks", "Blocks that host memory has room for.",
+          s->n_shelves);
+    counter(w, "octet:kv_offload_stores", "Blocks that went to host memory.", s->n_shelved);
+    counter(w, "octet:kv_offload_loads", "Blocks that came back from there.", s->n_fetched);
+    gauge(w, "octet:kv_store_blocks", "Blocks in the folder that this model can use.",
+          (double)s->kvstore_blocks);
+    gauge(w, "octet:kv_store_bytes", "Bytes of all block files in the folder.",
+          (double)s->kvstore_bytes);
+    counter(w, "octet:kv_store_writes", "Blocks written to the folder.", s->kvstore_written);
+    counter(w, "octet:kv_store_reads", "Blocks read from it.", s->kvstore_read);
+    counter(w, "octet:kv_store_ignored", "Files that were damaged or foreign.", s->kvstore_ignored);
+    counter(w, "octet:kv_store_failures", "Writes that the system refused.", s->kvstore_failed);
+    counter(w, "octet:kv_store_deletions", "Files deleted to make room.", s->kvstore_deleted);
+}
+
 static void write_steps(const writer *w, const oct_engine_stats *s) {
     double bounds[OCT_ENGINE_N_STEP_BUCKETS - 1];
     for (size_t i = 0; i < OCT_COUNT(bounds); i++) bounds[i] = oct_engine_step_bounds[i];
@@ -162,50 +210,125 @@ static void write_steps(const writer *w, const oct_engine_stats *s) {
     gauge(w, "octet:prefix_cache_blocks", "Blocks whose content can be found.", s->prefix_blocks);
     counter(w, "octet:prefix_cache_evictions", "Blocks whose content was given up for another.",
             s->prefix_evictions);
-    if (s->n_shelves > 0) {
-        gauge(w, "octet:kv_offload_blocks", "Blocks kept in host memory alone.", s->n_shelves_used);
-        gauge(w, "octet:kv_offload_capacity_blocks", "Blocks that host memory has room for.",
-              s->n_shelves);
-        counter(w, "octet:kv_offload_stores", "Blocks that went to host memory.", s->n_shelved);
-        counter(w, "octet:kv_offload_loads", "Blocks that came back from there.", s->n_fetched);
-    }
-    if (s->has_kvstore) {
-        gauge(w, "octet:kv_store_blocks", "Blocks in the folder that this model can use.",
-              (double)s->kvstore_blocks);
-        gauge(w, "octet:kv_store_bytes", "Bytes of all block files in the folder.",
-              (double)s->kvstore_bytes);
-        counter(w, "octet:kv_store_writes", "Blocks written to the folder.", s->kvstore_written);
-        counter(w, "octet:kv_store_reads", "Blocks read from it.", s->kvstore_read);
-        counter(w, "octet:kv_store_ignored", "Files that were damaged or foreign.",
-                s->kvstore_ignored);
-        counter(w, "octet:kv_store_failures", "Writes that the system refused.", s->kvstore_failed);
-        counter(w, "octet:kv_store_deletions", "Files deleted to make room.", s->kvstore_deleted);
-    }
+    head(w, "octet:step_seconds", "_total", "counter", "Time in which a step was on its way.");
+    sample(w, "octet:step_seconds", "_total", "", (double)s->step_ns_sum / 1e9);
     counter(w, "octet:failed_steps", "Steps that the device refused.", s->n_failed_steps);
     counter(w, "octet:computed_prompt_tokens",
             "Rows that were no decodes, those computed again included.", s->computed_prompt_tokens);
 }
 
+/* ---- HTTP: the names of the usual instrumentation of Python servers ---- */
+
+/* Calls fn for every route and method that is told: those that there are, and others once used. */
+static void each_method(const writer *w, const oct_api_metrics *m,
+                        void (*fn)(const writer *w, const oct_api_http_method *h,
+                                   const char *labels)) {
+    char labels[192];
+    unsigned methods;
+    for (int r = 0; r < OCT_API_N_ROUTES; r++) {
+        const char *path = oct_api_route_label((oct_api_route_id)r, &methods);
+        for (int k = 0; path && k < OCT_API_N_METHODS; k++) {
+            const oct_api_http_method *h = &m->http[r].methods[k];
+            uint64_t n = 0;
+            for (int c = 1; c < 6; c++) n += h->by_class[c];
+            if (n == 0 && (k == OCT_HTTP_HEAD || !(methods >> k & 1))) continue;
+            snprintf(labels, sizeof labels, "handler=\"%s\",method=\"%s\"", path,
+                     oct_http_method_name((oct_http_method)k));
+            fn(w, h, labels);
+        }
+    }
+}
+
+static void write_answers(const writer *w, const oct_api_http_method *h, const char *labels) {
+    for (int c = 1; c < 6; c++)
+        if (h->by_class[c] > 0 || c == 2 || c > 3)
+            oct_buf_printf(w->b, "http_requests_total{%s,status=\"%dxx\"} %llu.0\n", labels, c,
+                           (unsigned long long)h->by_class[c]);
+}
+
+static void write_answers_created(const writer *w, const oct_api_http_method *h,
+                                  const char *labels) {
+    for (int c = 1; c < 6; c++) {
+        if (h->by_class[c] == 0 && c != 2 && c < 4) continue;
+        oct_buf_printf(w->b, "http_requests_created{%s,status=\"%dxx\"} ", labels, c);
+        add_number(w->b, w->created);
+        oct_buf_char(w->b, '\n');
+    }
+}
+
+static void write_duration(const writer *w, const oct_api_http_method *h, const char *labels) {
+    const writer own = {w->b, labels, w->created};
+    buckets(&own, "http_request_duration_seconds", oct_api_http_bounds, h->counts,
+            OCT_API_N_LOW - 1, h->seconds);
+}
+
+static void write_duration_created(const writer *w, const oct_api_http_method *h,
+                                   const char *labels) {
+    const writer own = {w->b, labels, w->created};
+    (void)h;
+    sample(&own, "http_request_duration_seconds", "_created", "", w->created);
+}
+
+/* A sum and a count for each route. */
+static void write_sizes(const writer *w, const oct_api_metrics *m, const char *name,
+                        const char *help, bool of_answers) {
+    unsigned methods;
+    char labels[128];
+    const writer own = {w->b, labels, w->created};
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass == 0)
+            head(w, name, "", "summary", help);
+        else
+            head(w, name, "_created", "gauge", help);
+        for (int r = 0; r < OCT_API_N_ROUTES; r++) {
+            const oct_api_http_route *h = &m->http[r];
+            const char *path = oct_api_route_label((oct_api_route_id)r, &methods);
+            if (!path) continue;
+            snprintf(labels, sizeof labels, "handler=\"%s\"", path);
+            if (pass == 1) {
+                sample(&own, name, "_created", "", w->created);
+                continue;
+            }
+            sample(&own, name, "_count", "", (double)h->n);
+            sample(&own, name, "_sum", "",
+                   (double)(of_answers ? h->response_bytes : h->request_bytes));
+        }
+    }
+}
+
 static void write_http(oct_buf *b, const oct_api_metrics *m) {
-    static const char *const handlers[OCT_API_N_ROUTES] = {
-        [OCT_API_ROUTE_CHAT] = "/v1/chat/completions",
-        [OCT_API_ROUTE_COMPLETIONS] = "/v1/completions",
-        [OCT_API_ROUTE_TOKENIZE] = "/tokenize",
-        [OCT_API_ROUTE_DETOKENIZE] = "/detokenize",
-        [OCT_API_ROUTE_MODELS] = "/v1/models",
-        [OCT_API_ROUTE_OTHER] = "other",
-    };
-    oct_buf_cstr(b, "# HELP http_requests_total Answers by handler, method and status.\n"
-                    "# TYPE http_requests_total counter\n");
-    for (int r = 0; r < OCT_API_N_ROUTES; r++)
-        for (int k = 0; handlers[r] && k < OCT_API_N_METHODS; k++)
-            for (int c = 1; c < 6; c++)
-                if (m->http[r][k][c] > 0)
-                    oct_buf_printf(b,
-                                   "http_requests_total{handler=\"%s\",method=\"%s\",status=\"%"
-                                   "dxx\"} %llu.0\n",
-                                   handlers[r], oct_http_method_name((oct_http_method)k), c,
-                                   (unsigned long long)m->http[r][k][c]);
+    const writer w = {b, "", m->created};
+    const char *const requests = "http_requests", *const duration = "http_request_duration_seconds";
+    const char *const n_help = "Answers by handler, method and status.";
+    const char *const s_help = "Time from a request's head to its last byte of answer.";
+    head(&w, requests, "_total", "counter", n_help);
+    each_method(&w, m, write_answers);
+    head(&w, requests, "_created", "gauge", n_help);
+    each_method(&w, m, write_answers_created);
+    write_sizes(&w, m, "http_request_size_bytes", "Bytes of bodies that came.", false);
+    write_sizes(&w, m, "http_response_size_bytes", "Bytes of bodies that were answered.", true);
+    hist_of(&w, &m->hists[OCT_API_HTTP]);
+    head(&w, duration, "", "histogram", s_help);
+    each_method(&w, m, write_duration);
+    head(&w, duration, "_created", "gauge", s_help);
+    each_method(&w, m, write_duration_created);
+}
+
+/* What the server of connections knows. */
+static void write_connections(oct_buf *b, const oct_api *api) {
+    const writer w = {b, "", api->metrics->created};
+    oct_http_stats s = {0};
+    if (api->cfg.http) oct_http_server_stats(api->cfg.http, &s);
+    gauge(&w, "octet:http_connections", "Open connections.", (double)s.connections_open);
+    gauge(&w, "octet:http_requests_open", "Requests that are not answered to their end.",
+          (double)s.exchanges_open);
+    counter(&w, "octet:http_connections_accepted", "Connections taken.", s.connections);
+    counter(&w, "octet:http_connections_refused", "Connections turned away at the limit.",
+            s.connections_refused);
+    counter(&w, "octet:http_aborted", "Requests whose client left or stalled before the end.",
+            s.aborted);
+    counter(&w, "octet:http_received_bytes", "Bytes that came.", s.bytes_in);
+    counter(&w, "octet:http_sent_bytes", "Bytes that were sent.", s.bytes_out);
 }
 
 static void plain(oct_buf *b, const char *name, const char *type, const char *help, double v) {
@@ -214,18 +337,23 @@ static void plain(oct_buf *b, const char *name, const char *type, const char *he
     oct_buf_char(b, '\n');
 }
 
-/* The second number of statm, in pages. */
-static double resident_bytes(void) {
+/* The first two numbers of statm, in pages: all of the address space, and what is in memory. */
+static void memory_bytes(double *all, double *resident) {
     char line[128] = "";
-    uint64_t pages = 0;
+    double *const out[] = {all, resident};
+    const char *at = line;
+    *all = *resident = 0;
     FILE *f = fopen("/proc/self/statm", "re");
-    if (!f) return 0;
-    const bool ok = fgets(line, sizeof line, f) != NULL;
+    if (!f) return;
+    if (!fgets(line, sizeof line, f)) line[0] = '\0';
     fclose(f);
-    const char *at = strchr(line, ' ');
-    if (!ok || !at) return 0;
-    const oct_str number = {at + 1, strcspn(at + 1, " ")};
-    return oct_parse_u64(number, &pages) ? (double)pages * (double)sysconf(_SC_PAGESIZE) : 0;
+    for (size_t i = 0; i < OCT_COUNT(out); i++) {
+        uint64_t pages = 0;
+        const oct_str number = {at, strcspn(at, " ")};
+        if (!oct_parse_u64(number, &pages)) return;
+        *out[i] = (double)pages * (double)sysconf(_SC_PAGESIZE);
+        at += number.len + (at[number.len] == ' ');
+    }
 }
 
 static double open_fds(void) {
@@ -242,10 +370,15 @@ static void write_process(oct_buf *b, double created) {
     getrusage(RUSAGE_SELF, &u);
     const double cpu = (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
                        (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
-    plain(b, "process_resident_memory_bytes", "gauge", "Resident memory in bytes.",
-          resident_bytes());
+    double all, resident;
+    struct rlimit files;
+    memory_bytes(&all, &resident);
+    plain(b, "process_virtual_memory_bytes", "gauge", "Address space in bytes.", all);
+    plain(b, "process_resident_memory_bytes", "gauge", "Resident memory in bytes.", resident);
     plain(b, "process_cpu_seconds_total", "counter", "Processor time used, in seconds.", cpu);
     plain(b, "process_open_fds", "gauge", "Open file descriptors.", open_fds());
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+        plain(b, "process_max_fds", "gauge", "Most open file descriptors.", (double)files.rlim_cur);
     plain(b, "process_start_time_seconds", "gauge", "Start, in unix seconds.", created);
 }
 
@@ -273,6 +406,7 @@ void oct_api_metrics_write(oct_api *api, oct_buf *out) {
     pthread_mutex_lock(&api->metrics->lock);
     memcpy(copy->hists, api->metrics->hists, sizeof copy->hists);
     memcpy(copy->http, api->metrics->http, sizeof copy->http);
+    copy->created = api->metrics->created;
     pthread_mutex_unlock(&api->metrics->lock);
     oct_engine_get_stats(api->cfg.engine, &stats);
 
@@ -281,15 +415,15 @@ void oct_api_metrics_write(oct_api *api, oct_buf *out) {
     add_label(&labels, api->cfg.names[0]);
     oct_buf_char(&labels, '"');
     const writer w = {out, oct_buf_cs(&labels), api->metrics->created};
-    write_gauges(api, &w, &stats);
+    write_gauges(&w, &stats);
+    write_config(api, &w, &stats);
     write_counters(&w, &stats);
-    for (size_t i = 0; i < OCT_API_N_HISTS; i++) {
-        const oct_api_hist *h = &copy->hists[i];
-        histogram(&w, h->name, h->help, h->bounds, h->counts, h->n_bounds, h->sum);
-    }
+    for (size_t i = 0; i < OCT_API_HTTP; i++) hist_of(&w, &copy->hists[i]);
     write_drafts(&w, &stats, api->info.n_draft_tokens);
     write_steps(&w, &stats);
+    write_stores(&w, &stats);
     write_http(out, copy);
+    write_connections(out, api);
     write_process(out, api->metrics->created);
     if (labels.failed) out->failed = true;
     oct_buf_fini(&labels);

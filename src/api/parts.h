@@ -87,8 +87,9 @@ void oct_api_metrics_first_token(oct_api_metrics *m, uint64_t begun_ns, uint64_t
 void oct_api_metrics_next_token(oct_api_metrics *m, uint64_t gap_ns);
 void oct_api_metrics_finished(oct_api_metrics *m, const oct_api_finished *f);
 void oct_api_metrics_job(oct_api_metrics *m, uint32_t n, uint32_t most_generated);
+/* An answer is over; some of it was sent. */
 void oct_api_metrics_http(oct_api_metrics *m, oct_api_route_id route, oct_http_method method,
-                          int status);
+                          uint64_t request_bytes, const oct_http_outcome *outcome);
 /* Appends the text exposition. */
 void oct_api_metrics_write(oct_api *api, oct_buf *out);
 
@@ -127,6 +128,9 @@ void oct_api_route_reset_prefix(oct_api *api, oct_http_exchange *x);
 /* Whether the request carries a key, or needs none (api.c). */
 bool oct_api_admits(const oct_api *api, const oct_http_exchange *x);
 oct_api_route_id oct_api_route_of(const oct_http_exchange *x);
+/* Its path ("none" for OCT_API_ROUTE_OTHER) and its methods as bits; NULL: its answers are not
+ * counted, because they tell of the server and not of its use. */
+const char *oct_api_route_label(oct_api_route_id id, unsigned *methods);
 /* One whole answer, counted. A failed buffer is 503. */
 void oct_api_answer(oct_api *api, oct_http_exchange *x, int status, const oct_buf *json);
 void oct_api_answer_error(oct_api *api, oct_http_exchange *x, const oct_api_error *e);

@@ -40,6 +40,21 @@ static const route *find(const oct_http_exchange *x) {
     return NULL;
 }
 
+const char *oct_api_route_label(oct_api_route_id id, unsigned *methods) {
+    static const oct_api_route_id uncounted[] = {OCT_API_ROUTE_METRICS, OCT_API_ROUTE_HEALTH,
+                                                 OCT_API_ROUTE_LOAD, OCT_API_ROUTE_PING,
+                                                 OCT_API_ROUTE_VERSION};
+    for (size_t i = 0; i < OCT_COUNT(uncounted); i++)
+        if (id == uncounted[i]) return NULL;
+    for (size_t i = 0; i < OCT_COUNT(routes); i++) {
+        if (routes[i].id != id) continue;
+        *methods = routes[i].methods;
+        return routes[i].path;
+    }
+    *methods = GET | POST;
+    return "none";
+}
+
 oct_api_route_id oct_api_route_of(const oct_http_exchange *x) {
     const route *r = find(x);
     return r ? r->id : OCT_API_ROUTE_OTHER;
@@ -47,15 +62,10 @@ oct_api_route_id oct_api_route_of(const oct_http_exchange *x) {
 
 /* ---- answers ---- */
 
-static void send(oct_api *api, oct_http_exchange *x, int status, const char *type, oct_str body) {
-    oct_api_metrics_http(api->metrics, oct_api_route_of(x), oct_http_request_method(x), status);
-    (void)oct_http_respond(x, status, type, body);
-}
-
 void oct_api_answer(oct_api *api, oct_http_exchange *x, int status, const oct_buf *json) {
     oct_api_error e;
     if (!json->failed) {
-        send(api, x, status, "application/json", oct_buf_view(json));
+        (void)oct_http_respond(x, status, "application/json", oct_buf_view(json));
         return;
     }
     oct_api_no_memory(&e);
@@ -68,8 +78,8 @@ void oct_api_answer_error(oct_api *api, oct_http_exchange *x, const oct_api_erro
     oct_api_error_body(e, &body);
     const int status = body.failed ? 503 : oct_api_error_status(e);
     if (status == 503) oct_http_set_header(x, "Retry-After", OCT_STR("1"));
-    send(api, x, status, "application/json",
-         body.failed ? OCT_STR(OCT_API_NO_MEMORY) : oct_buf_view(&body));
+    (void)oct_http_respond(x, status, "application/json",
+                           body.failed ? OCT_STR(OCT_API_NO_MEMORY) : oct_buf_view(&body));
     oct_buf_fini(&body);
 }
 
@@ -88,13 +98,13 @@ static void refuse_method(oct_api *api, oct_http_exchange *x, const route *r) {
     oct_api_answer_error(api, x, &e);
 }
 
-static void answer_options(oct_api *api, oct_http_exchange *x) {
+static void answer_options(oct_http_exchange *x) {
     const oct_str wanted = oct_http_request_header(x, "Access-Control-Request-Headers");
     oct_http_set_header(x, "Access-Control-Allow-Methods",
                         OCT_STR("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"));
     oct_http_set_header(x, "Access-Control-Allow-Headers", wanted.ptr ? wanted : OCT_STR("*"));
     oct_http_set_header(x, "Access-Control-Max-Age", OCT_STR("600"));
-    send(api, x, 200, "text/plain; charset=utf-8", OCT_STR("OK"));
+    (void)oct_http_respond(x, 200, "text/plain; charset=utf-8", OCT_STR("OK"));
 }
 
 /* application/json, whatever follows a semicolon. */
@@ -114,11 +124,11 @@ void oct_api_guard(void *ctx, oct_http_exchange *x) {
     const oct_http_method method = oct_http_request_method(x);
     oct_api_error e = {0};
     if (method == OCT_HTTP_OPTIONS) {
-        answer_options(api, x);
+        answer_options(x);
         return;
     }
     if (!oct_api_admits(api, x)) {
-        send(api, x, 401, "application/json", OCT_STR("{\"error\":\"Unauthorized\"}"));
+        (void)oct_http_respond(x, 401, "application/json", OCT_STR("{\"error\":\"Unauthorized\"}"));
         return;
     }
     const route *r = find(x);
@@ -131,6 +141,15 @@ void oct_api_guard(void *ctx, oct_http_exchange *x) {
         st = oct_api_refuse(&e, OCT_API_MALFORMED, NULL,
                             "Content-Type: only application/json is allowed");
     if (st != OCT_OK) oct_api_answer_error(api, x, &e);
+}
+
+void oct_api_over(void *ctx, const oct_http_exchange *x, const oct_http_outcome *outcome) {
+    oct_api *api = ((oct_api_slot *)ctx)->api;
+    unsigned methods;
+    const oct_api_route_id id = oct_api_route_of(x);
+    if (!api || outcome->status == 0 || !oct_api_route_label(id, &methods)) return;
+    oct_api_metrics_http(api->metrics, id, oct_http_request_method(x), oct_http_request_body(x).len,
+                         outcome);
 }
 
 void oct_api_handle(void *ctx, oct_http_exchange *x) {

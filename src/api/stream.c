@@ -136,8 +136,6 @@ static void begin_stream(oct_api_job *job) {
     if (!job->x) return;
     oct_http_set_header(job->x, "Cache-Control", OCT_STR("no-cache"));
     (void)oct_http_stream_begin(job->x, 200, "text/event-stream; charset=utf-8");
-    oct_api_metrics_http(job->api->metrics, oct_api_route_of(job->x),
-                         oct_http_request_method(job->x), 200);
 }
 
 void oct_api_stream_output(oct_api_choice *c, const oct_output *out) {

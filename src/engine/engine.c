@@ -308,7 +308,8 @@ static void take_messages(oct_engine *e, uint64_t wait_ns) {
     const uint64_t saving_ns = 2000000; /* idle, but with blocks to save */
     if (e->sweeping && wait_ns > saving_ns) wait_ns = saving_ns;
     oct_request *r = oct_queue_pop(e->inbox, idle ? wait_ns : 0);
-    if (r && idle && e->log.was_idle) e->log.last_ns = 0; /* sleep is no part of an average */
+    if (r && idle && oct_engine_log_is_quiet(e))
+        e->log.last_ns = 0; /* sleep is no part of an average */
     for (; r; r = oct_queue_pop(e->inbox, 0)) take_in(e, r);
 }
 
@@ -442,9 +443,12 @@ bool oct_engine_turn(oct_engine *e, uint64_t wait_ns) {
     return true;
 }
 
-/* An idle engine wakes once more for the log line that says so, then sleeps until work comes. */
+/* An idle engine wakes for the line of what it did, once more for the one that says that it is
+ * idle, then sleeps until work comes. */
 static uint64_t idle_wait_ns(const oct_engine *e) {
-    return e->opt.log_every_ns == 0 || e->log.was_idle ? UINT64_MAX : e->opt.log_every_ns;
+    if (oct_engine_log_is_quiet(e)) return UINT64_MAX;
+    const uint64_t now = oct_now_ns(), due = e->log.last_ns + e->opt.log_every_ns;
+    return due > now ? due - now : 1;
 }
 
 static void *engine_main(void *arg) {

@@ -291,6 +291,7 @@ extern const uint32_t oct_engine_step_bounds[OCT_ENGINE_N_STEP_BUCKETS - 1];
 /* Gauges, and counters since create. Each is exact; together they may be a step apart. */
 typedef struct oct_engine_stats {
     uint32_t n_running, n_waiting; /* waiting: queued and preempted ones */
+    uint32_t n_deferred;           /* of n_waiting: for what is read of their beginning */
     uint64_t n_queued_tokens;      /* of prompts without a first token */
     uint32_t n_blocks, n_blocks_used;
     uint64_t prompt_tokens;          /* of requests whose prompt was computed for the first time */

@@ -167,7 +167,10 @@ static void note_token(oct_engine *e, oct_request *r, int32_t id) {
         oct_count(&e->count.prompt_tokens, r->seq.n_prompt);
         oct_count(&e->count.cached_tokens, r->seq.n_cached);
         oct_count(&e->count.fetched_tokens, r->seq.n_fetched);
-        if (e->prefix) oct_count(&e->count.prefix_queries, r->seq.n_prompt);
+        if (e->prefix) {
+            oct_count(&e->count.prefix_queries, r->seq.n_prompt);
+            oct_engine_note_hits(&e->log.hits, r->seq.n_prompt, r->seq.n_cached);
+        }
     }
     r->times.last_token_ns = now;
     OCT_ASSERT(oct_request_n_known(r) < r->seq.max_tokens);

@@ -214,7 +214,7 @@ void oct_saved_forget(oct_engine *e, oct_request *r);
 
 /* Written by the engine thread alone, so an increment is a load and a store. */
 typedef struct oct_engine_counters {
-    atomic_uint n_running, n_waiting, n_blocks_used;
+    atomic_uint n_running, n_waiting, n_deferred, n_blocks_used;
     _Atomic uint64_t prompt_tokens, computed_prompt_tokens, generation_tokens, n_preemptions;
     _Atomic uint64_t cached_tokens, fetched_tokens, prefix_queries, prefix_evictions;
     _Atomic uint64_t n_shelved, n_fetched;
@@ -237,10 +237,23 @@ void oct_engine_count_step(oct_engine *e, const oct_step *s, uint64_t step_ns, b
 void oct_engine_learn_cost(oct_engine *e, const oct_step *s, uint64_t step_ns);
 /* The throughput line when it is due. */
 void oct_engine_log_line(oct_engine *e, uint64_t now_ns);
+/* No line is due while nothing happens. */
+bool oct_engine_log_is_quiet(const oct_engine *e);
+
+/* How much of the prompts of the last requests was found: what the line tells. */
+enum { OCT_ENGINE_HIT_WINDOW = 1000 };
+typedef struct oct_engine_hits {
+    uint32_t n_looked_up[OCT_ENGINE_HIT_WINDOW], n_found[OCT_ENGINE_HIT_WINDOW]; /* tokens */
+    uint64_t looked_up, found;                                                   /* their sums */
+    uint32_t at; /* where the next goes: over the oldest */
+} oct_engine_hits;
+/* A request looked up n tokens of its prompt and found n_found of them. */
+void oct_engine_note_hits(oct_engine_hits *h, uint32_t n, uint32_t n_found);
 
 typedef struct oct_engine_log_state {
-    uint64_t last_ns, prompt_tokens, generation_tokens;
+    uint64_t last_ns, prompt_tokens, generation_tokens, n_preemptions;
     bool was_idle;
+    oct_engine_hits hits;
 } oct_engine_log_state;
 
 /* ---- the engine ---- */

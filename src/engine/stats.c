@@ -21,6 +21,7 @@ static void set_gauge(atomic_uint *c, uint32_t v) {
 void oct_engine_gauge(oct_engine *e) {
     set_gauge(&e->count.n_running, oct_sched_n_running(e->sched));
     set_gauge(&e->count.n_waiting, oct_sched_n_waiting(e->sched) + e->n_loading);
+    set_gauge(&e->count.n_deferred, e->n_loading);
     set_gauge(&e->count.n_blocks_used, e->info.n_blocks - oct_kv_pool_n_free(e->pool));
     if (!e->prefix) return;
     oct_kv_prefix_stats ps;
@@ -70,6 +71,7 @@ void oct_engine_get_stats(const oct_engine *e, oct_engine_stats *out) {
     *out = (oct_engine_stats){
         .n_running = get_gauge(&c->n_running),
         .n_waiting = get_gauge(&c->n_waiting) + (uint32_t)oct_queue_len(e->inbox),
+        .n_deferred = get_gauge(&c->n_deferred),
         .n_queued_tokens = get(&e->n_queued_tokens),
         .n_blocks = e->info.n_blocks,
         .n_blocks_used = get_gauge(&c->n_blocks_used),
@@ -146,21 +148,38 @@ uint64_t oct_engine_waiting_ns(const oct_engine *e) {
     return n_live > 0 && now > last ? now - last : 0;
 }
 
-/* Dashboards and scripts look for these words: they are those of the serving surface, 3.4. */
+void oct_engine_note_hits(oct_engine_hits *h, uint32_t n, uint32_t n_found) {
+    h->looked_up += n - h->n_looked_up[h->at];
+    h->found += n_found - h->n_found[h->at];
+    h->n_looked_up[h->at] = n;
+    h->n_found[h->at] = n_found;
+    h->at = (h->at + 1) % OCT_ENGINE_HIT_WINDOW;
+}
+
+/* Dashboards and scripts look for these words: they are vLLM's. Prompt tokens are those that were
+ * computed; preemptions those since the last line; hits those of the last thousand requests. */
 static void print_line(oct_engine *e, double seconds, uint64_t n_prompt, uint64_t n_drawn) {
-    char preemptions[48] = "";
-    const uint64_t n_looked_up = get(&e->count.prefix_queries);
-    const double hits =
-        n_looked_up > 0 ? 100.0 * (double)get(&e->count.cached_tokens) / (double)n_looked_up : 0.0;
-    const unsigned long long n_preempted = get(&e->count.n_preemptions);
+    char deferred[32] = "", preemptions[48] = "";
+    const oct_engine_hits *h = &e->log.hits;
+    const double hits = h->looked_up > 0 ? 100.0 * (double)h->found / (double)h->looked_up : 0.0;
+    const uint64_t n_preempted = get(&e->count.n_preemptions) - e->log.n_preemptions;
+    if (e->n_loading > 0) snprintf(deferred, sizeof deferred, " Deferred: %u reqs,", e->n_loading);
     if (n_preempted > 0)
-        snprintf(preemptions, sizeof preemptions, " Preemptions: %llu,", n_preempted);
+        snprintf(preemptions, sizeof preemptions, " Preemptions: %llu,",
+                 (unsigned long long)n_preempted);
     oct_info("Engine 000: Avg prompt throughput: %.1f tokens/s, Avg generation throughput: %.1f "
-             "tokens/s, Running: %u reqs, Waiting: %u reqs,%s GPU KV cache usage: %.1f%%, Prefix "
+             "tokens/s, Running: %u reqs, Waiting: %u reqs,%s%s GPU KV cache usage: %.1f%%, Prefix "
              "cache hit rate: %.1f%%",
              (double)n_prompt / seconds, (double)n_drawn / seconds, get_gauge(&e->count.n_running),
-             get_gauge(&e->count.n_waiting) + (uint32_t)oct_queue_len(e->inbox), preemptions,
-             100.0 * get_gauge(&e->count.n_blocks_used) / e->info.n_blocks, hits);
+             get_gauge(&e->count.n_waiting) + (uint32_t)oct_queue_len(e->inbox), deferred,
+             preemptions, 100.0 * get_gauge(&e->count.n_blocks_used) / e->info.n_blocks, hits);
+}
+
+bool oct_engine_log_is_quiet(const oct_engine *e) {
+    const oct_engine_log_state *l = &e->log;
+    return e->opt.log_every_ns == 0 ||
+           (l->was_idle && get(&e->count.computed_prompt_tokens) == l->prompt_tokens &&
+            get(&e->count.generation_tokens) == l->generation_tokens);
 }
 
 void oct_engine_log_line(oct_engine *e, uint64_t now_ns) {
@@ -177,4 +196,5 @@ void oct_engine_log_line(oct_engine *e, uint64_t now_ns) {
     l->last_ns = now_ns;
     l->prompt_tokens += n_prompt;
     l->generation_tokens += n_drawn;
+    l->n_preemptions = get(&e->count.n_preemptions);
 }

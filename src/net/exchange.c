@@ -67,9 +67,13 @@ void oct_http_exchange_over(oct_http_exchange *x, oct_http_end how) {
     void (*fn)(void *, oct_http_end) = x->on_close;
     void *ctx = x->on_close_ctx;
     x->on_close = NULL;
-    const int class = x->phase == PHASE_FRESH ? 0 : x->status / 100;
+    const oct_http_outcome outcome = {.status = x->phase == PHASE_FRESH ? 0 : x->status,
+                                      .gone = how == OCT_HTTP_GONE,
+                                      .body_bytes = x->body_bytes,
+                                      .duration_ns = oct_now_ns() - x->arrived_ns};
     pthread_mutex_unlock(&x->lock);
-    oct_http_count(&shared->answers[class], 1);
+    oct_http_count(&shared->answers[outcome.status / 100], 1);
+    if (shared->over) shared->over(shared->ctx, x, &outcome);
     if (how == OCT_HTTP_GONE) oct_http_count(&shared->aborted, 1);
     if (fn) {
         fn(ctx, how);
@@ -201,7 +205,10 @@ static oct_status respond(oct_http_exchange *x, int status, const char *content_
     if (got == OCT_OK) {
         x->close_after |= close_after;
         write_head(x, status, content_type, (long long)body.len);
-        if (x->head.method != OCT_HTTP_HEAD && has_body(status)) oct_buf_str(&x->pending, body);
+        if (x->head.method != OCT_HTTP_HEAD && has_body(status)) {
+            oct_buf_str(&x->pending, body);
+            x->body_bytes = body.len;
+        }
         x->phase = PHASE_ENDED;
         got = hand_over(x);
     }
@@ -247,6 +254,7 @@ oct_status oct_http_stream_write(oct_http_exchange *x, oct_str bytes) {
         } else {
             if (x->head.minor > 0) oct_buf_printf(&x->pending, "%zx\r\n", bytes.len);
             oct_buf_str(&x->pending, bytes);
+            x->body_bytes += bytes.len;
             if (x->head.minor > 0) oct_buf_cstr(&x->pending, "\r\n");
         }
         if (hand_over(x) != OCT_OK) got = OCT_E_CANCELLED;

@@ -34,6 +34,7 @@ typedef struct oct_http_shared {
     oct_http_limits limits;
     void *ctx;
     void (*decorate)(void *ctx, oct_http_exchange *x);
+    void (*over)(void *ctx, const oct_http_exchange *x, const oct_http_outcome *outcome);
     atomic_ullong connections, connections_refused, connections_open, exchanges_open, requests,
         answers[6], aborted, bytes_in, bytes_out;
     atomic_ullong body_bytes; /* held by all exchanges */
@@ -58,9 +59,10 @@ struct oct_http_exchange {
     oct_http_conn *conn;  /* NULL once the exchange is over */
     oct_http_loop *loop;  /* valid while conn is set */
     oct_http_phase phase;
-    oct_buf extra;    /* header lines of set_header */
-    oct_buf pending;  /* answer bytes that the connection did not take yet */
-    size_t in_flight; /* taken, not yet sent */
+    oct_buf extra;       /* header lines of set_header */
+    oct_buf pending;     /* answer bytes that the connection did not take yet */
+    size_t in_flight;    /* taken, not yet sent */
+    uint64_t body_bytes; /* of the answer, so far */
     int status;
     bool decorated, body_unread, close_after, dropped, posted;
     oct_http_exchange *next_post;

@@ -51,6 +51,7 @@ static oct_status fill(oct_http_server *s, const oct_http_config *config, oct_er
     s->shared->limits = config->limits;
     s->shared->ctx = config->ctx;
     s->shared->decorate = config->decorate;
+    s->shared->over = config->over;
     s->loops = oct_calloc(s->mem, s->n_loops, sizeof *s->loops);
     s->workers = oct_calloc(s->mem, s->n_workers, sizeof *s->workers);
     if (!s->loops || !s->workers)

@@ -62,6 +62,14 @@ typedef struct oct_http_limits {
 
 extern const oct_http_limits oct_http_limits_default;
 
+/* What became of an exchange. */
+typedef struct oct_http_outcome {
+    int status;           /* of the answer; 0: none was begun */
+    bool gone;            /* the client left, or was dropped, before all of it was sent */
+    uint64_t body_bytes;  /* of the answer, chunk framing not counted */
+    uint64_t duration_ns; /* since the head of the request was complete */
+} oct_http_outcome;
+
 typedef struct oct_http_config {
     const char *host;     /* name or literal, IPv6 too; NULL or "": all interfaces */
     uint32_t port;        /* 0: chosen by the system */
@@ -80,6 +88,9 @@ typedef struct oct_http_config {
      * from any thread, for the built-in answers too, except where no head could be read. May be
      * NULL. */
     void (*decorate)(void *ctx, oct_http_exchange *x);
+    /* Called once for every exchange, on a loop thread, when it is over: for counts. Must not
+     * block. May be NULL. */
+    void (*over)(void *ctx, const oct_http_exchange *x, const oct_http_outcome *outcome);
 } oct_http_config;
 
 /* --- server; these are called by one owning thread, never from guard or handle --- */

@@ -197,7 +197,7 @@ class Http(Case):
             if i == 4:
                 before = set(s.metrics())
         self.assertEqual(set(s.metrics()), before)
-        self.assertIn('http_requests_total{handler="other",method="GET",status="4xx"}', before)
+        self.assertIn('http_requests_total{handler="none",method="GET",status="4xx"}', before)
 
     def test_LG5_metrics_under_load(self):
         s = self.server

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "engine/parts.h"
 #include "harness.h"
 
 static harness h;
@@ -712,6 +713,22 @@ static void steps_do_not_allocate(void **st) {
     harness_fini(&h);
 }
 
+/* The line in the log tells what the last thousand requests found, and nothing older. */
+static void the_hit_rate_is_of_the_last_thousand(void **state) {
+    static oct_engine_hits hits;
+    (void)state;
+    memset(&hits, 0, sizeof hits);
+    for (uint32_t i = 0; i < OCT_ENGINE_HIT_WINDOW; i++) oct_engine_note_hits(&hits, 10, 10);
+    assert_int_equal(hits.looked_up, 10000);
+    assert_int_equal(hits.found, 10000);
+    for (uint32_t i = 0; i < OCT_ENGINE_HIT_WINDOW / 2; i++) oct_engine_note_hits(&hits, 30, 0);
+    assert_int_equal(hits.looked_up, 20000);
+    assert_int_equal(hits.found, 5000);
+    for (uint32_t i = 0; i < OCT_ENGINE_HIT_WINDOW; i++) oct_engine_note_hits(&hits, 1, 0);
+    assert_int_equal(hits.looked_up, 1000);
+    assert_int_equal(hits.found, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_alone),
@@ -742,6 +759,7 @@ int main(void) {
         cmocka_unit_test(KV9_memory_refused_while_the_engine_is_made),
         cmocka_unit_test(options_beyond_the_model_are_refused),
         cmocka_unit_test(steps_do_not_allocate),
+        cmocka_unit_test(the_hit_rate_is_of_the_last_thousand),
     };
     const int failed = cmocka_run_group_tests_name("steps overlap", tests, NULL, NULL);
     harness_no_overlap = true;
