@@ -149,8 +149,8 @@ uint64_t oct_engine_waiting_ns(const oct_engine *e) {
 }
 
 void oct_engine_note_hits(oct_engine_hits *h, uint32_t n, uint32_t n_found) {
-    h->looked_up += n - h->n_looked_up[h->at];
-    h->found += n_found - h->n_found[h->at];
+    h->looked_up = h->looked_up + n - h->n_looked_up[h->at];
+    h->found = h->found + n_found - h->n_found[h->at];
     h->n_looked_up[h->at] = n;
     h->n_found[h->at] = n_found;
     h->at = (h->at + 1) % OCT_ENGINE_HIT_WINDOW;
