@@ -87,5 +87,8 @@ bool oct_template_wants_short_ids(const oct_template *t);
 /* Appends v as Python's json.dumps(v, ensure_ascii=False) does, without the blanks; key order is
  * kept. OCT_E_INVALID: deeper than OCT_TEMPLATE_MAX_NESTING or text that is too long. */
 OCT_MUST_CHECK oct_status oct_template_dump_json(const json_t *v, oct_buf *out, oct_err *err);
+/* With them: ", " and ": ". */
+OCT_MUST_CHECK oct_status oct_template_dump_json_spaced(const json_t *v, oct_buf *out,
+                                                        oct_err *err);
 
 #endif

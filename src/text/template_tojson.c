@@ -167,16 +167,25 @@ bool oct_tmpl_tojson(tmpl_ctx *c, tmpl_val v, const tmpl_json_style *style, tmpl
            oct_tmpl_text_done(&w.t, out);
 }
 
-oct_status oct_template_dump_json(const json_t *v, oct_buf *out, oct_err *err) {
-    const tmpl_json_style style = {.item_sep = OCT_STR(","), .key_sep = OCT_STR(":")};
+static oct_status dump(const json_t *v, const tmpl_json_style *style, oct_buf *out, oct_err *err) {
     tmpl_ctx c = {.steps_left = UINT64_MAX, .err = err, .line = 1};
     tmpl_val in, text;
     c.stack_base = __builtin_frame_address(0);
     oct_arena_init(&c.arena, out->mem, (size_t)1 << 30);
-    if (oct_tmpl_from_json(&c, v, 0, &in) && oct_tmpl_tojson(&c, in, &style, &text))
+    if (oct_tmpl_from_json(&c, v, 0, &in) && oct_tmpl_tojson(&c, in, style, &text))
         oct_buf_str(out, tmpl_strv(text));
     oct_arena_fini(&c.arena);
     if (c.status == OCT_OK && out->failed)
         return OCT_FAIL(err, OCT_E_NOMEM, "JSON: no memory for the text");
     return c.status;
+}
+
+oct_status oct_template_dump_json(const json_t *v, oct_buf *out, oct_err *err) {
+    const tmpl_json_style style = {.item_sep = OCT_STR(","), .key_sep = OCT_STR(":")};
+    return dump(v, &style, out, err);
+}
+
+oct_status oct_template_dump_json_spaced(const json_t *v, oct_buf *out, oct_err *err) {
+    const tmpl_json_style style = {.item_sep = OCT_STR(", "), .key_sep = OCT_STR(": ")};
+    return dump(v, &style, out, err);
 }
