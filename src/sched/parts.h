@@ -26,7 +26,9 @@ struct oct_sched {
     uint32_t reserved;                     /* blocks that running sequences will want */
     uint32_t n_groups;
     oct_sched_plan plan;
-    uint64_t *groups;       /* [max_num_seqs] whose prompt is being computed */
+    uint64_t *groups; /* [max_num_seqs] whose prompt is being computed */
+    uint32_t
+        *n_gone; /* [n_blocks of the pool] holders in thought gone; 0 outside of look_without */
     oct_sched_item items[]; /* [max_num_seqs] */
 };
 

@@ -142,11 +142,15 @@ static uint32_t lacks(const oct_sched *s, const oct_sched_seq *seq) {
     return want > seq->table.n_blocks ? want - seq->table.n_blocks : 0;
 }
 
-static uint32_t reserved_blocks(const oct_sched *s) {
+/* What the running sequences before `end` will want; NULL: all. */
+static uint32_t reserved_until(const oct_sched *s, const oct_sched_seq *end) {
     uint64_t n = 0;
-    for (const oct_sched_seq *seq = s->running.head; seq; seq = seq->next) n += lacks(s, seq);
+    for (const oct_sched_seq *seq = s->running.head; seq != end; seq = seq->next)
+        n += lacks(s, seq);
     return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
+
+static uint32_t reserved_blocks(const oct_sched *s) { return reserved_until(s, NULL); }
 
 /* ---- running sequences ---- */
 
@@ -303,10 +307,24 @@ static hits find_hits(const oct_sched *s, oct_sched_seq *seq) {
     return h;
 }
 
+/* What a sequence that wants to be let in finds. */
+typedef struct ground {
+    const oct_sched_seq *end; /* the running ones from here on count as gone; NULL: none does */
+    uint32_t n_free;          /* blocks */
+    uint32_t reserved;        /* of these, for those that run */
+} ground;
+
+/* What it would get. */
+typedef struct share {
+    uint32_t n_rows;
+    uint32_t whole, chunk; /* blocks of all that it knows and a token more, and of these rows */
+    bool was_long;
+} share;
+
 /* Whether one more prompt that this step leaves undone may be begun. */
-static bool may_stay_undone(const oct_sched *s, bool seq_is_long) {
+static bool may_stay_undone(const oct_sched *s, const ground *g, bool seq_is_long) {
     uint32_t n_partial = 0, n_long = 0;
-    for (const oct_sched_seq *seq = s->running.head; seq; seq = seq->next) {
+    for (const oct_sched_seq *seq = s->running.head; seq != g->end; seq = seq->next) {
         n_partial += n_missing(seq) > 0;
         n_long += n_missing(seq) > 0 && seq->is_long;
     }
@@ -314,26 +332,34 @@ static bool may_stay_undone(const oct_sched *s, bool seq_is_long) {
            (!seq_is_long || n_long < s->opt.max_long_partials);
 }
 
-/* Lets seq in with its next rows, if there is room for them. */
-static outcome let_in(oct_sched *s, oct_sched_seq *seq, hits h) {
-    const bool was_long = is_long(s, seq);
-    const uint32_t share = first_share(s, seq);
-    const uint32_t n = rows_within_budget(s, seq, share);
-    if (share == 0) return PASS;
+/* Whether there is room for seq, of which h is known, and for what of it. Touches nothing. */
+static outcome judge(const oct_sched *s, const oct_sched_seq *seq, hits h, const ground *g,
+                     share *out) {
+    const uint32_t most = first_share(s, seq);
+    const uint32_t n = rows_within_budget(s, seq, most);
+    *out = (share){.n_rows = n, .was_long = is_long(s, seq)};
+    if (most == 0) return PASS;
     if (n == 0) return NO_ROWS;
-    if (n < n_missing(seq) && !may_stay_undone(s, was_long)) return PASS;
+    if (n < n_missing(seq) && !may_stay_undone(s, g, out->was_long)) return PASS;
     /* One that was preempted comes back only when all of it fits: else it could be let in and
      * thrown out again for as long as the others grow. */
     const uint32_t ahead = min_u32(seq->n_tokens + 1, seq->max_tokens);
-    const uint32_t whole = oct_kv_blocks_for(ahead, s->block_tokens);
-    const uint32_t chunk = oct_kv_blocks_for(seq->n_computed + n, s->block_tokens);
-    const uint32_t want = (seq->n_preemptions > 0 ? whole : chunk) - (h.n - h.n_away);
-    if ((uint64_t)want + h.n_free + s->reserved > oct_kv_pool_n_free(s->pool) ||
-        (s->running.n > 0 && OCT_FAULT(BLOCKS_NEW, 0)))
-        return NO_BLOCKS;
+    out->whole = oct_kv_blocks_for(ahead, s->block_tokens);
+    out->chunk = oct_kv_blocks_for(seq->n_computed + n, s->block_tokens);
+    const uint32_t want = (seq->n_preemptions > 0 ? out->whole : out->chunk) - (h.n - h.n_away);
+    return (uint64_t)want + h.n_free + g->reserved > g->n_free ? NO_BLOCKS : LET_IN;
+}
+
+/* Lets seq in with its next rows, if there is room for them. */
+static outcome let_in(oct_sched *s, oct_sched_seq *seq, hits h) {
+    const ground g = {.n_free = oct_kv_pool_n_free(s->pool), .reserved = s->reserved};
+    share a;
+    const outcome o = judge(s, seq, h, &g, &a);
+    if (o != LET_IN) return o;
+    if (s->running.n > 0 && OCT_FAULT(BLOCKS_NEW, 0)) return NO_BLOCKS;
     if (h.n > 0) oct_kv_prefix_take(s->opt.prefix, seq->table.blocks, h.n);
     oct_kv_table_adopt(&seq->table, h.n);
-    const oct_status st = oct_kv_table_grow(&seq->table, s->pool, seq->n_computed + n);
+    const oct_status st = oct_kv_table_grow(&seq->table, s->pool, seq->n_computed + a.n_rows);
     OCT_ASSERT(st == OCT_OK);
     if (st != OCT_OK) {
         oct_kv_table_release(&seq->table, s->pool);
@@ -346,10 +372,11 @@ static outcome let_in(oct_sched *s, oct_sched_seq *seq, hits h) {
     oct_sched_list_remove(&s->waiting, seq);
     oct_sched_list_insert(&s->running, seq);
     seq->state = OCT_SCHED_RUNNING;
-    seq->is_long = was_long;
-    s->reserved += whole - chunk;
-    take(s, seq, n);
-    count_long_rows(s, seq, was_long, n);
+    seq->is_long = a.was_long;
+    seq->begun_in = s->n_plans;
+    s->reserved += a.whole - a.chunk;
+    take(s, seq, a.n_rows);
+    count_long_rows(s, seq, a.was_long, a.n_rows);
     if (s->opt.prefix && is_leading(s, seq)) s->groups[s->n_groups++] = seq->group;
     s->plan.n_admitted++;
     return LET_IN;
@@ -366,32 +393,88 @@ static bool outranks_last(const oct_sched *s, const oct_sched_seq *seq) {
     return s->running.tail && s->running.tail->priority > seq->priority;
 }
 
-/* Whether what sequences of worse priority hold is enough to begin. */
-static bool would_fit(const oct_sched *s, const oct_sched_seq *seq) {
-    const uint32_t n = seq->n_preemptions > 0 ? n_missing(seq) : 1;
-    uint64_t blocks = oct_kv_pool_n_free(s->pool);
-    for (const oct_sched_seq *q = s->running.tail; q && q->priority > seq->priority; q = q->prev)
-        blocks += q->table.n_blocks;
-    return blocks >= oct_kv_blocks_for(n, s->block_tokens);
+/* seq leaves the pool's blocks in thought; those that nobody else holds are free then. */
+static uint32_t mark_gone(oct_sched *s, const oct_sched_seq *seq) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < seq->table.n_blocks; i++) {
+        const oct_kv_block b = seq->table.blocks[i];
+        n += ++s->n_gone[b] == oct_kv_pool_n_refs(s->pool, b);
+    }
+    return n;
 }
 
-/* Tries seq, and again after each one of worse priority that has to go for it. */
+static void unmark_gone(oct_sched *s, const oct_sched_seq *from) {
+    for (; from; from = from->next)
+        for (uint32_t i = 0; i < from->table.n_blocks; i++) s->n_gone[from->table.blocks[i]] = 0;
+}
+
+/* Hits that nobody would hold. */
+static uint32_t n_free_hits(const oct_sched *s, const oct_sched_seq *seq, hits h) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < h.n; i++) {
+        const oct_kv_block b = seq->table.blocks[i];
+        if (!(b & OCT_KV_ON_SHELF)) n += oct_kv_pool_n_refs(s->pool, b) == s->n_gone[b];
+    }
+    return n;
+}
+
+static void give_back_rows(oct_sched *s, const oct_sched_seq *seq) {
+    if (seq->item == OCT_SCHED_NO_ITEM) return;
+    s->budget_rows += s->items[seq->item].n_rows;
+    s->budget_logits += s->items[seq->item].n_logits;
+    s->budget_long_rows += seq->n_long_rows;
+}
+
+/* How many of the last ones, all of worse priority, must go for seq to be let in: *n_out with
+ * LET_IN. Anything else: nobody has to go, it would be in vain. */
+static outcome look_without(oct_sched *s, oct_sched_seq *seq, uint32_t *n_out) {
+    const uint32_t rows = s->budget_rows, logits = s->budget_logits;
+    const uint32_t long_rows = s->budget_long_rows, long_above = s->long_above;
+    const uint32_t least = s->running.n - min_u32(s->running.n, s->opt.max_num_seqs - 1);
+    hits h = find_hits(s, seq);
+    ground g = {.n_free = oct_kv_pool_n_free(s->pool)};
+    outcome o = NO_BLOCKS;
+    share a;
+    *n_out = 0;
+    for (const oct_sched_seq *q = s->running.tail; q && q->priority > seq->priority; q = q->prev) {
+        give_back_rows(s, q);
+        share_rows(s);
+        g.end = q;
+        g.n_free += mark_gone(s, q);
+        g.reserved = reserved_until(s, q);
+        h.n_free = n_free_hits(s, seq, h);
+        if (++*n_out < least) continue;
+        o = judge(s, seq, h, &g, &a);
+        if (o == LET_IN || o == PASS) break; /* a place among the begun prompts: it waits for it */
+    }
+    unmark_gone(s, g.end);
+    seq->n_computed = 0;
+    s->budget_rows = rows;
+    s->budget_logits = logits;
+    s->budget_long_rows = long_rows;
+    s->long_above = long_above;
+    return o;
+}
+
+/* Tries seq, and if need be without those of worse priority that have to go for it. */
 static outcome admit_by_rank(oct_sched *s, oct_sched_seq *seq) {
     /* Whoever lacked blocks in this plan comes before all that wait, except better ones. */
-    outcome o = NO_BLOCKS;
-    bool may = s->plan.n_preempted == 0;
-    for (;;) {
-        if (may && s->running.n < s->opt.max_num_seqs) o = admit(s, seq);
-        if (o != NO_BLOCKS || !outranks_last(s, seq) || !would_fit(s, seq)) return o;
-        if (s->beside) {
-            s->plan.n_starved++;
-            return NO_BLOCKS;
-        }
+    const bool may = s->plan.n_preempted == 0 && s->running.n < s->opt.max_num_seqs;
+    outcome o = may ? admit(s, seq) : NO_BLOCKS;
+    uint32_t n;
+    if (o != NO_BLOCKS || !outranks_last(s, seq)) return o;
+    o = look_without(s, seq, &n);
+    if (o != LET_IN) return o;
+    if (s->beside) {
+        s->plan.n_starved++;
+        return NO_BLOCKS;
+    }
+    while (n-- > 0) {
         preempt(s, s->running.tail);
         share_rows(s);
-        s->reserved = reserved_blocks(s);
-        may = true;
     }
+    s->reserved = reserved_blocks(s);
+    return admit(s, seq);
 }
 
 static void plan_new(oct_sched *s) {
@@ -428,6 +511,23 @@ static const oct_sched_plan *make_plan(oct_sched *s, bool beside) {
     OCT_ASSERT(s->plan.n_items > 0 || s->beside || s->running.n + s->waiting.n == 0);
     oct_sched_check(s);
     return &s->plan;
+}
+
+void oct_sched_take_back(oct_sched *s) {
+    while (s->plan.n_items > 0) {
+        const oct_sched_item *it = &s->items[--s->plan.n_items];
+        oct_sched_seq *seq = it->seq;
+        seq->n_computed = it->first;
+        seq->item = OCT_SCHED_NO_ITEM;
+        if (seq->begun_in != s->n_plans) continue;
+        oct_sched_list_remove(&s->running, seq);
+        oct_kv_table_release(&seq->table, s->pool);
+        seq->n_computed = 0;
+        seq->state = OCT_SCHED_WAITING;
+        oct_sched_list_insert(&s->waiting, seq);
+    }
+    s->plan = (oct_sched_plan){.items = s->items};
+    oct_sched_check(s);
 }
 
 const oct_sched_plan *oct_sched_next(oct_sched *s) { return make_plan(s, false); }

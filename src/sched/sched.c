@@ -48,8 +48,9 @@ void oct_sched_list_insert(oct_sched_list *l, oct_sched_seq *seq) {
 
 /* ---- life ---- */
 
-static size_t own_bytes(uint32_t max_num_seqs) {
-    return sizeof(oct_sched) + (size_t)max_num_seqs * (sizeof(oct_sched_item) + sizeof(uint64_t));
+static size_t own_bytes(uint32_t max_num_seqs, uint32_t n_blocks) {
+    return sizeof(oct_sched) + (size_t)max_num_seqs * (sizeof(oct_sched_item) + sizeof(uint64_t)) +
+           (size_t)n_blocks * sizeof(uint32_t);
 }
 
 oct_status oct_sched_create(const oct_allocator *mem, const oct_sched_options *options,
@@ -64,7 +65,7 @@ oct_status oct_sched_create(const oct_allocator *mem, const oct_sched_options *o
     if (options->max_logits < options->max_num_seqs)
         return OCT_FAIL(err, OCT_E_INVALID, "sched: logits of %u rows for %u sequences a step",
                         options->max_logits, options->max_num_seqs);
-    oct_sched *s = oct_calloc(mem, 1, own_bytes(options->max_num_seqs));
+    oct_sched *s = oct_calloc(mem, 1, own_bytes(options->max_num_seqs, oct_kv_pool_n_blocks(pool)));
     if (!s) return OCT_FAIL(err, OCT_E_NOMEM, "sched: no memory");
     s->mem = mem;
     s->opt = *options;
@@ -74,6 +75,7 @@ oct_status oct_sched_create(const oct_allocator *mem, const oct_sched_options *o
     s->pool = pool;
     s->block_tokens = block_tokens;
     s->groups = (uint64_t *)(void *)(s->items + options->max_num_seqs);
+    s->n_gone = (uint32_t *)(void *)(s->groups + options->max_num_seqs);
     *out = s;
     return OCT_OK;
 }
@@ -81,7 +83,7 @@ oct_status oct_sched_create(const oct_allocator *mem, const oct_sched_options *o
 void oct_sched_destroy(oct_sched *s) {
     if (!s) return;
     OCT_ASSERT(s->waiting.n == 0 && s->running.n == 0);
-    oct_free(s->mem, s, 1, own_bytes(s->opt.max_num_seqs));
+    oct_free(s->mem, s, 1, own_bytes(s->opt.max_num_seqs, oct_kv_pool_n_blocks(s->pool)));
 }
 
 bool oct_sched_fits(const oct_sched *s, uint32_t n_tokens) {
@@ -95,7 +97,7 @@ void oct_sched_add(oct_sched *s, oct_sched_seq *seq) {
     seq->state = OCT_SCHED_WAITING;
     seq->arrival = s->n_arrivals++;
     seq->n_computed = seq->n_cached = seq->n_fetched = 0;
-    seq->lost_in = 0;
+    seq->lost_in = seq->begun_in = 0;
     seq->item = OCT_SCHED_NO_ITEM;
     oct_sched_list_insert(&s->waiting, seq);
 }

@@ -20,7 +20,8 @@
  *   - a new sequence is let in only if afterwards the running ones still find the blocks for what
  *     they know and for one token more. It is passed by those behind it only while it waits for a
  *     place among the long prompts or for the prompt of its own group;
- *   - a waiting sequence of better priority takes the place and the blocks of the last running one.
+ *   - a waiting sequence of better priority takes the place and the blocks of the last running
+ *     ones, if it can be let in then: nobody is preempted in vain.
  *
  * Ownership  The scheduler borrows the pool for life and each sequence from add to remove.
  * Threads    One: the engine thread.
@@ -73,9 +74,10 @@ typedef struct oct_sched_seq {
     uint32_t n_fetched;   /* and of these: which came back from a shelf */
     oct_kv_chain chain;
     uint32_t n_preemptions;
-    uint32_t item;    /* index in the plan of this step, or OCT_SCHED_NO_ITEM */
-    uint64_t arrival; /* order of add */
-    uint64_t lost_in; /* the plan that preempted it last */
+    uint32_t item;     /* index in the plan of this step, or OCT_SCHED_NO_ITEM */
+    uint64_t arrival;  /* order of add */
+    uint64_t lost_in;  /* the plan that preempted it last */
+    uint64_t begun_in; /* the one that let it in */
     struct oct_sched_seq *prev, *next;
 } oct_sched_seq;
 
@@ -144,6 +146,10 @@ const oct_sched_plan *oct_sched_next(oct_sched *s);
  * next one must be made by oct_sched_next, with everything collected.
  */
 const oct_sched_plan *oct_sched_next_beside(oct_sched *s);
+
+/* The plan made last is not run: what it would have computed is not, and whom it let in waits
+ * again. Those that it preempted have lost what they had. The plan is empty afterwards. */
+void oct_sched_take_back(oct_sched *s);
 
 /* A block that a step not collected writes to stays held, whoever gives it back, until let_go. */
 void oct_sched_hold(oct_sched *s, oct_kv_block block);

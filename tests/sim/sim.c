@@ -391,19 +391,32 @@ static bool check_order(sim_world *w, const oct_sched_plan *plan) {
     return true;
 }
 
-/* Nobody loses blocks to somebody of worse rank. */
+static void note_before(sim_world *w) {
+    for (uint32_t i = 0; i < SIM_SEQS; i++) {
+        sim_seq *s = &w->seqs[i];
+        s->n_had = s->q.table.n_blocks;
+        s->lacked = s->live && s->q.n_tokens > s->q.n_computed &&
+                    oct_kv_table_cap_tokens(&s->q.table) == s->q.n_computed;
+    }
+}
+
+/* Nobody loses blocks to somebody of worse rank, or to nobody. */
 static bool check_victims(sim_world *w, uint64_t n_plan_preempted) {
     uint64_t n = 0;
+    bool of_use = false;
     const sim_seq *first = NULL; /* of those that lost */
     for (uint32_t i = 0; i < SIM_SEQS; i++) {
         sim_seq *s = &w->seqs[i];
+        of_use = of_use || (s->live && s->q.table.n_blocks > s->n_had);
         if (!s->live || s->q.n_preemptions == s->n_lost) continue;
+        of_use = of_use || s->lacked; /* the last one could not go on itself */
         s->n_lost = s->q.n_preemptions;
         s->ran = false;
         n++;
         if (!first || before(s, first)) first = s;
     }
     CHECK(n == n_plan_preempted);
+    CHECK(n == 0 || of_use);
     for (uint32_t i = 0; first && i < SIM_SEQS; i++) {
         const sim_seq *s = &w->seqs[i];
         if (s->live && s->q.state == OCT_SCHED_RUNNING) CHECK(before(s, first));
@@ -463,10 +476,10 @@ static bool move_blocks(sim_world *w, sim_flight *f) {
     return true;
 }
 
-/* The step failed: who knows which copies were made. The engine forgets everything then. */
-static void unmake_moves(sim_world *w, const sim_flight *f) {
+/* Copies from the n-th on were not made, or nobody knows which. The engine forgets everything. */
+static void unmake_moves(sim_world *w, const sim_flight *f, uint32_t n) {
     const sim_block nothing = {0};
-    for (uint32_t i = 0; i < f->n_moves; i++) {
+    for (uint32_t i = n; i < f->n_moves; i++) {
         const oct_kv_move *m = &f->moves[i];
         sim_block *k = m->to_shelf ? &w->shelves[m->shelf] : &w->blocks[m->block];
         memcpy(k->at, nothing.at, sizeof k->at);
@@ -534,7 +547,7 @@ static void collect(sim_world *w) {
             collect_part(w, p->s, p->first + p->n_rows, p->samples);
         }
     }
-    if (f.fails) unmake_moves(w, &f);
+    if (f.fails) unmake_moves(w, &f, 0);
     if (f.fails && w->n_flights > 0) {
         w->flights[0].fails = true;
         collect(w);
@@ -587,6 +600,21 @@ static void reload(sim_world *w) {
     w->n.n_resets++;
 }
 
+/* A copy was refused before the step was submitted. */
+static bool take_back(sim_world *w, const sim_flight *f) {
+    w->n.n_taken_back++;
+    oct_sched_take_back(w->sched);
+    unmake_moves(w, f, below(w, f->n_moves));
+    for (uint32_t i = 0; i < SIM_SEQS; i++) {
+        sim_seq *s = &w->seqs[i];
+        if (!s->live) continue;
+        if (s->q.state == OCT_SCHED_WAITING) s->ran = false;
+        if (s->q.state == OCT_SCHED_WAITING) s->n_cached = 0;
+        CHECK(s->n_cached == s->q.n_computed);
+    }
+    return true;
+}
+
 static bool one_step(sim_world *w, uint32_t rate) {
     while (below(w, 100) < rate) arrive(w);
     if (one_in(w, 40)) { /* a client leaves, in whatever state */
@@ -599,12 +627,15 @@ static bool one_step(sim_world *w, uint32_t rate) {
     TRY(check_ledger(w));
     const bool beside = w->n_flights > 0;
     w->n.n_beside += beside;
+    note_before(w);
     const oct_sched_plan *plan =
         beside ? oct_sched_next_beside(w->sched) : oct_sched_next(w->sched);
     const bool starved = plan->n_starved > 0;
     TRY(move_blocks(w, &w->flights[w->n_flights]));
     TRY(check_plan(w, plan));
     TRY(check_ledger(w));
+    const sim_flight *f = &w->flights[w->n_flights];
+    if (f->n_moves > 0 && one_in(w, 20)) TRY(take_back(w, f));
     if (plan->n_items > 0) TRY(submit(w, plan));
     if (beside && w->n_flights > 0) collect(w);
     while (w->n_flights > 0 && (starved || !w->overlap)) collect(w);

@@ -25,13 +25,15 @@ enum {
 typedef struct sim_counts {
     uint64_t n_steps, n_finished, n_aborted, n_failed, n_preempted, n_mixed;
     uint64_t n_passed, n_beside, n_hits, n_hit_blocks, n_evicted, n_resets;
-    uint64_t n_shelved, n_fetched;
+    uint64_t n_shelved, n_fetched, n_taken_back;
 } sim_counts;
 
 typedef struct sim_seq {
     oct_sched_seq q;   /* first */
     bool live, ran;    /* ran: since it came or was preempted */
     uint32_t n_lost;   /* preemptions that the world has seen */
+    uint32_t n_had;    /* blocks, before the plan; */
+    bool lacked;       /* and then there was no room in them for its next row */
     uint32_t salt;     /* 0: none */
     uint32_t n_cached; /* rows that really are in the cache, as far as the world knows */
     uint64_t family;

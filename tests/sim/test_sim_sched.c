@@ -33,6 +33,7 @@ static void add(sim_counts *sum, const sim_counts *n) {
     sum->n_resets += n->n_resets;
     sum->n_shelved += n->n_shelved;
     sum->n_fetched += n->n_fetched;
+    sum->n_taken_back += n->n_taken_back;
 }
 
 static void KV2_every_block_of_every_step(void **s) {
@@ -44,20 +45,21 @@ static void KV2_every_block_of_every_step(void **s) {
             fail_msg("%s; replay: test_sim_sched %" PRIu64, w.failed, seed);
         add(&n, &w.n);
     }
-    print_message(
-        "%" PRIu64 " steps, %" PRIu64 " beside another, %" PRIu64 " mixed, %" PRIu64
-        " finished, %" PRIu64 " aborted, %" PRIu64 " failed, %" PRIu64 " preemptions, %" PRIu64
-        " passed, %" PRIu64 " hits of %" PRIu64 " blocks, %" PRIu64 " evictions, %" PRIu64
-        " to shelves, %" PRIu64 " back, %" PRIu64 " reloads\n",
-        n.n_steps, n.n_beside, n.n_mixed, n.n_finished, n.n_aborted, n.n_failed, n.n_preempted,
-        n.n_passed, n.n_hits, n.n_hit_blocks, n.n_evicted, n.n_shelved, n.n_fetched, n.n_resets);
+    print_message("%" PRIu64 " steps, %" PRIu64 " beside another, %" PRIu64 " mixed, %" PRIu64
+                  " finished, %" PRIu64 " aborted, %" PRIu64 " failed, %" PRIu64
+                  " preemptions, %" PRIu64 " passed, %" PRIu64 " hits of %" PRIu64
+                  " blocks, %" PRIu64 " evictions, %" PRIu64 " to shelves, %" PRIu64
+                  " back, %" PRIu64 " plans taken back, %" PRIu64 " reloads\n",
+                  n.n_steps, n.n_beside, n.n_mixed, n.n_finished, n.n_aborted, n.n_failed,
+                  n.n_preempted, n.n_passed, n.n_hits, n.n_hit_blocks, n.n_evicted, n.n_shelved,
+                  n.n_fetched, n.n_taken_back, n.n_resets);
     if (n_seeds < 100) return;
     /* Each kind of event in numbers, or the run proves nothing. */
     assert_true(n.n_steps >= n_seeds * n_steps && n.n_beside > 100 * n_seeds);
     assert_true(n.n_preempted > n_seeds && n.n_mixed > 10 * n_seeds && n.n_finished > 10 * n_seeds);
     assert_true(n.n_aborted > n_seeds && n.n_failed > n_seeds && n.n_resets > n_seeds);
     assert_true(n.n_hits > 10 * n_seeds && n.n_evicted > 10 * n_seeds);
-    assert_true(n.n_shelved > 10 * n_seeds && n.n_fetched > n_seeds);
+    assert_true(n.n_shelved > 10 * n_seeds && n.n_fetched > n_seeds && n.n_taken_back > n_seeds);
 }
 
 int main(int argc, char **argv) {

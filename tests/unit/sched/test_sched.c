@@ -408,6 +408,81 @@ static void a_better_one_takes_the_only_place(void **s) {
     small_fini(&t);
 }
 
+/* It would wait for a place among the begun prompts, which the best one has. */
+static void nobody_goes_for_one_that_waits_for_a_place_among_prompts(void **s) {
+    (void)s;
+    small t;
+    oct_sched_options o = limits(2, 8, 4);
+    o.by_priority = true;
+    o.max_partial_prefills = 1;
+    small_init(&t, 64, o);
+    small_add_as(&t, 0, 1, 40, 2, 0);
+    draw(oct_sched_next(t.sched));
+    small_add_as(&t, 1, 40, 60, 0, 0);
+    draw(oct_sched_next(t.sched));
+    small_add_as(&t, 2, 40, 60, 1, 0);
+    for (int k = 0; k < 4; k++) {
+        const oct_sched_plan *p = oct_sched_next(t.sched);
+        assert_int_equal(p->n_preempted, 0);
+        assert_int_equal(p->n_items, 2);
+        assert_int_equal(oct_sched_n_running(t.sched), 2);
+        draw(p);
+    }
+    /* In the plan that ends the first prompt it is worth it. */
+    uint32_t n = 0;
+    while (t.q[1].n_computed < 40) {
+        assert_int_equal(n, 0);
+        const oct_sched_plan *p = oct_sched_next(t.sched);
+        n += p->n_preempted;
+        draw(p);
+    }
+    assert_int_equal(n, 1);
+    assert_int_equal(t.q[0].state, OCT_SCHED_WAITING);
+    assert_int_equal(t.q[2].state, OCT_SCHED_RUNNING);
+    small_fini(&t);
+}
+
+/* All that worse ones hold is not enough. */
+static void nobody_goes_for_one_that_does_not_fit_then(void **s) {
+    (void)s;
+    small t;
+    oct_sched_options o = limits(4, 64, 4);
+    o.by_priority = true;
+    small_init(&t, 10, o);
+    small_add_as(&t, 0, 24, 28, 0, 0); /* 7 blocks */
+    small_add_as(&t, 1, 3, 8, 2, 0);   /* 1 */
+    draw(oct_sched_next(t.sched));
+    assert_int_equal(oct_sched_n_running(t.sched), 2);
+    small_add_as(&t, 2, 20, 24, 1, 0); /* 5 */
+    const oct_sched_plan *p = oct_sched_next(t.sched);
+    assert_int_equal(p->n_preempted, 0);
+    assert_int_equal(p->n_items, 2);
+    small_fini(&t);
+}
+
+static void a_plan_taken_back_left_no_trace(void **s) {
+    (void)s;
+    small t;
+    small_init(&t, 64, limits(4, 16, 4));
+    small_add(&t, 0, 6, 20);
+    draw(oct_sched_next(t.sched));
+    small_add(&t, 1, 40, 60);
+    const uint32_t n_free = oct_kv_pool_n_free(t.pool);
+    const oct_sched_plan *p = oct_sched_next(t.sched);
+    assert_int_equal(p->n_items, 2);
+    oct_sched_take_back(t.sched);
+    assert_int_equal(p->n_items, 0);
+    assert_int_equal(t.q[0].n_computed, 6);
+    assert_int_equal(t.q[1].state, OCT_SCHED_WAITING);
+    assert_int_equal(t.q[1].n_computed, 0);
+    assert_int_equal(oct_kv_pool_n_free(t.pool), n_free);
+    p = oct_sched_next(t.sched);
+    assert_int_equal(p->n_items, 2);
+    assert_int_equal(t.q[0].n_computed, 7);
+    assert_int_equal(p->n_rows, 16);
+    small_fini(&t);
+}
+
 /* ---- rows for prompts ---- */
 
 static void decodes_wait_no_longer_than_asked_for(void **s) {
@@ -566,6 +641,9 @@ int main(void) {
         cmocka_unit_test(a_better_one_takes_the_place_of_the_last),
         cmocka_unit_test(a_better_one_takes_the_blocks_of_the_worst_and_of_no_other),
         cmocka_unit_test(a_better_one_takes_the_only_place),
+        cmocka_unit_test(nobody_goes_for_one_that_waits_for_a_place_among_prompts),
+        cmocka_unit_test(nobody_goes_for_one_that_does_not_fit_then),
+        cmocka_unit_test(a_plan_taken_back_left_no_trace),
         cmocka_unit_test(decodes_wait_no_longer_than_asked_for),
         cmocka_unit_test(long_prompts_are_begun_one_after_the_other),
         cmocka_unit_test(no_more_prompts_are_begun_than_allowed),
