@@ -74,6 +74,18 @@
     X(BLOCKS_GUESS, "sched: no block for guesses")               \
     X(PREFIX_LOST, "kv: what was cached is forgotten")           \
     X(SALT_LOST, "kv: salt is forgotten")                        \
+    X(ENTRY_STALE, "kv: what was computed is not entered")       \
+    X(SHELF_NONE, "kv: no shelf is free")                        \
+    X(SHELF_STALE, "kv: what was read is not entered")           \
+    X(SHELF_COPY, "engine: copy to or from a shelf fails")       \
+    X(SAVE_COPY, "engine: copy of what is saved fails")          \
+    X(STORE_JOB, "kvstore: no job is free")                      \
+    X(STORE_OPEN, "kvstore: file cannot be opened")              \
+    X(STORE_READ, "kvstore: read is short")                      \
+    X(STORE_KEY, "kvstore: memory for a key")                    \
+    X(STORE_FOLDER, "kvstore: folder cannot be read")            \
+    X(STORE_RENAME, "kvstore: file gets no name")                \
+    X(STORE_WRITE, "kvstore: write is refused")                  \
     X(RECORDING, "model: recording does not begin")              \
     X(DEVICE_WRITE, "device: write")                             \
     X(DEVICE_EMBED, "device: embed")                             \

@@ -6,11 +6,15 @@
  * nobody waits for one on the host, a step finds done what it needs, and what it writes over has
  * been copied before. The price is that a copy takes its time from the device's.
  *
- * Failures are rare and dear: a copy that failed is told with a step, late, and what it was to
- * bring is in the index by then. All is forgotten in that case (oct_cache_distrust).
+ * Failures are rare and dear: what a copy was to bring is in the index before it is made. All is
+ * forgotten when one fails (oct_cache_distrust). One that is refused when it is queued costs no
+ * more than that, because the plan that wanted it is taken back; one that fails later is told with
+ * a step, and fails that.
  */
 #include <sys/random.h>
 
+#include "base/fault.h"
+#include "base/log.h"
 #include "engine/parts.h"
 
 /* The hashes are seeded so that nobody outside can make them collide. */
@@ -49,8 +53,9 @@ oct_status oct_cache_move(oct_engine *e, oct_err *err) {
     if (e->info.n_shelves == 0) return OCT_OK;
     const oct_kv_move *moves = oct_kv_prefix_moves(e->prefix, &n);
     for (uint32_t i = 0; st == OCT_OK && i < n; i++) {
-        st =
-            e->backend.move(e->backend.ctx, moves[i].block, moves[i].shelf, moves[i].to_shelf, err);
+        st = OCT_FAULT(SHELF_COPY, 0) ? OCT_FAIL(err, OCT_E_DEVICE, "engine: a copy was refused")
+                                      : e->backend.move(e->backend.ctx, moves[i].block,
+                                                        moves[i].shelf, moves[i].to_shelf, err);
         if (e->shelf_step) e->shelf_step[moves[i].shelf] = e->n_sent + 1;
     }
     oct_kv_prefix_moves_made(e->prefix);
@@ -60,6 +65,15 @@ oct_status oct_cache_move(oct_engine *e, oct_err *err) {
 void oct_cache_reset(oct_engine *e) {
     if (e->prefix) oct_kv_prefix_reset(e->prefix);
     if (e->opt.kvstore) oct_kvstore_reset(e->opt.kvstore);
+}
+
+void oct_cache_refused(oct_engine *e, const oct_err *why) {
+    const uint64_t n = ++e->n_refused_copies;
+    if ((n & (n - 1)) == 0)
+        oct_warn("engine: a cached block could not be copied: %s; nothing cached is used any more "
+                 "(%llu so far)",
+                 why->text, (unsigned long long)n);
+    oct_cache_distrust(e);
 }
 
 void oct_cache_distrust(oct_engine *e) {

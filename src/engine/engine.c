@@ -379,7 +379,6 @@ static void note_begin(oct_engine *e, const oct_sched_plan *plan, uint64_t now) 
         if (r->times.first_scheduled_ns == 0) r->times.first_scheduled_ns = now;
         leave_queue(e, r);
     }
-    oct_count(&e->count.n_preemptions, plan->n_preempted);
 }
 
 static void submit(oct_engine *e, const oct_sched_plan *plan) {
@@ -387,15 +386,20 @@ static void submit(oct_engine *e, const oct_sched_plan *plan) {
     const uint32_t at = (e->newest + 1) % OCT_ENGINE_STEPS;
     oct_step *s = &e->steps[at];
     s->begin_ns = oct_now_ns();
+    oct_count(&e->count.n_preemptions, plan->n_preempted);
+    if (oct_cache_move(e, &err) != OCT_OK) { /* a plan without hits comes next */
+        oct_sched_take_back(e->sched);
+        oct_cache_refused(e, &err);
+        return;
+    }
     note_begin(e, plan, s->begin_ns);
-    oct_status st = oct_cache_move(e, &err);
     oct_step_build(e, s, plan);
     oct_engine_gauge(e);
-    if (st == OCT_OK && s->n_parts == 0) { /* all were refused memory, and have ended */
+    if (s->n_parts == 0) { /* all were refused memory, and have ended */
         s->open = false;
         return;
     }
-    if (st == OCT_OK) st = e->backend.submit(e->backend.ctx, &s->batch, &err);
+    oct_status st = e->backend.submit(e->backend.ctx, &s->batch, &err);
     if (st == OCT_OK) {
         e->newest = at;
         e->n_steps++;

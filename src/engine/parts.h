@@ -194,6 +194,8 @@ void oct_cache_reset(oct_engine *e);
 /* A step failed, and copies that were queued with it may not have been made: what they were to
  * bring is forgotten, and all else, too. */
 void oct_cache_distrust(oct_engine *e);
+/* The same because a copy was refused before it was queued; says so now and then. */
+void oct_cache_refused(oct_engine *e, const oct_err *why);
 
 /* ---- saved.c: beginnings in a folder ---- */
 
@@ -295,7 +297,8 @@ struct oct_engine {
     oct_kv_prefix *prefix; /* NULL: no prefix caching */
     /* saved.c, where there is a store. */
     oct_kvstore_key *keys; /* [blocks of the longest text] scratch */
-    uint64_t *shelf_step;  /* [n_shelves] no copy of it is on its way when so many were collected */
+    uint64_t n_refused_copies;
+    uint64_t *shelf_step; /* [n_shelves] no copy of it is on its way when so many were collected */
     uint64_t n_sent, n_back; /* steps submitted and collected so far */
     uint64_t n_swept;        /* entries that there had been when the last sweep began */
     uint32_t cursor, n_looked;

@@ -16,6 +16,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "engine/parts.h"
 
 enum { LOOKS_BUSY = 64, SAVES_IDLE = 8 };
@@ -192,13 +193,15 @@ static bool bring(oct_engine *e, uint32_t at, uint32_t *shelf) {
     oct_status st = oct_cache_move(e, &err);
     if (st == OCT_OK && is_quiet(e, *shelf)) return true;
     OCT_ASSERT(e->n_steps == 0);
+    if (st == OCT_OK && OCT_FAULT(SAVE_COPY, 0))
+        st = OCT_FAIL(&err, OCT_E_DEVICE, "engine: a copy failed");
     if (st == OCT_OK) st = e->backend.moves_wait(e->backend.ctx, &err);
     if (st == OCT_OK) {
         e->shelf_step[*shelf] = 0;
         return true;
     }
     oct_kv_shelf_unpin(e->prefix, *shelf);
-    oct_cache_distrust(e);
+    oct_cache_refused(e, &err);
     return false;
 }
 

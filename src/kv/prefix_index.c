@@ -297,7 +297,7 @@ static void enter_one(oct_kv_prefix *p, oct_kv_chain *chain, const int32_t *ids,
 
 void oct_kv_prefix_enter(oct_kv_prefix *p, oct_kv_chain *chain, const int32_t *tokens,
                          const oct_kv_block *blocks, uint32_t n_full) {
-    if (chain->epoch != p->epoch) return;
+    if (chain->epoch != p->epoch || OCT_FAULT(ENTRY_STALE, 0)) return;
     for (; chain->n_blocks < n_full; chain->n_blocks++)
         enter_one(p, chain, tokens + (size_t)chain->n_blocks * p->block_tokens,
                   blocks[chain->n_blocks]);

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/fault.h"
 #include "kv/parts.h"
 
 #define NO_BLOCK OCT_KV_NO_BLOCK
@@ -134,7 +135,7 @@ void oct_kv_prefix_moves_made(oct_kv_prefix *p) { p->n_moves = p->n_stores = p->
 /* The shelf not used longest, emptied. */
 static uint32_t free_shelf(oct_kv_prefix *p) {
     const uint32_t s = p->shelf_next[p->n_shelves];
-    if (s == p->n_shelves) return NO_SHELF; /* all are pinned */
+    if (s == p->n_shelves || OCT_FAULT(SHELF_NONE, 0)) return NO_SHELF; /* all are pinned */
     if (p->serial[p->n_blocks + s] != 0) {
         oct_kv_entry_drop(p, p->n_blocks + s);
         p->stats.n_dropped++;
@@ -208,7 +209,7 @@ bool oct_kv_shelf_reserve(oct_kv_prefix *p, uint32_t *shelf_out) {
 
 void oct_kv_shelf_enter(oct_kv_prefix *p, oct_kv_chain *chain, const int32_t *ids, uint32_t s) {
     OCT_ASSERT(is_empty(p, s) && p->pins[s] > 0);
-    if (chain->epoch == p->epoch) {
+    if (chain->epoch == p->epoch && !OCT_FAULT(SHELF_STALE, 0)) {
         oct_kv_place at = oct_kv_entry_find(p, chain->serial, ids);
         if (at == OCT_KV_NO_PLACE) {
             at = p->n_blocks + s;

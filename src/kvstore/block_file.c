@@ -18,6 +18,7 @@
 #include <xxhash.h>
 
 #include "base/assert.h"
+#include "base/fault.h"
 
 enum { VERSION = 1 };
 
@@ -80,7 +81,7 @@ static bool read_all(int fd, void *dst, size_t n, uint64_t at) {
     for (char *p = dst; n > 0;) {
         const ssize_t got = pread(fd, p, n, (off_t)at);
         if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return false;
+        if (got <= 0 || OCT_FAULT(STORE_READ, 0)) return false;
         p += got;
         n -= (size_t)got;
         at += (uint64_t)got;
@@ -129,7 +130,10 @@ static oct_kvstore_found read_open(int fd, const oct_kvstore_shape *s, const oct
 oct_kvstore_found oct_kvstore_file_read(int folder, const char *name, const oct_kvstore_shape *s,
                                         const oct_kvstore_text *t, void *bytes) {
     const int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0) return OCT_KVSTORE_ABSENT;
+    if (fd < 0 || OCT_FAULT(STORE_OPEN, 0)) {
+        if (fd >= 0) close(fd);
+        return OCT_KVSTORE_ABSENT;
+    }
     const oct_kvstore_found f = read_open(fd, s, t, bytes);
     /* When it was used last: what was not used for the longest time is deleted first. */
     if (f == OCT_KVSTORE_GOOD) (void)futimens(fd, NULL);
@@ -143,7 +147,7 @@ static int write_all(int fd, struct iovec *v, int n) {
     while (n > 0) {
         const ssize_t put = writev(fd, v, n);
         if (put < 0 && errno == EINTR) continue;
-        if (put < 0) return errno;
+        if (put < 0 || OCT_FAULT(STORE_WRITE, 0)) return put < 0 ? errno : ENOSPC;
         size_t left = (size_t)put;
         while (n > 0 && left >= v->iov_len) {
             left -= v->iov_len;
@@ -176,6 +180,7 @@ int oct_kvstore_file_write(int folder, const char *name, const oct_kvstore_shape
                         {(void *)(uintptr_t)bytes, (size_t)s->block_bytes}};
     int code = write_all(fd, v, sizeof v / sizeof *v);
     if (close(fd) != 0 && code == 0) code = errno;
+    if (code == 0 && OCT_FAULT(STORE_RENAME, 0)) code = EIO;
     if (code == 0 && renameat(folder, temp, folder, name) != 0) code = errno;
     if (code != 0) (void)unlinkat(folder, temp, 0);
     return code;

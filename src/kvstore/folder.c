@@ -17,6 +17,7 @@
 #include <xxhash.h>
 
 #include "base/assert.h"
+#include "base/fault.h"
 
 #define SUFFIX ".octkv"
 enum { STALE_TEMP_S = 600, FIRST_CAP = 256, PIECE_IDS = 64, NAME_LEN = 16 + 1 + 32 + 6 };
@@ -59,7 +60,7 @@ static bool grow(oct_kvstore_keys *k, const oct_allocator *mem) {
 }
 
 bool oct_kvstore_keys_add(oct_kvstore_keys *k, const oct_allocator *mem, oct_kvstore_key key) {
-    if (is_empty(key)) return false;
+    if (is_empty(key) || OCT_FAULT(STORE_KEY, 0)) return false;
     if (k->n >= k->cap / 2 && !grow(k, mem)) return false;
     const size_t i = place_of(k, key);
     k->n += is_empty(k->at[i]);
@@ -226,9 +227,12 @@ int oct_kvstore_folder_scan(int folder, const oct_allocator *mem, const oct_kvst
     *out = (oct_kvstore_census){0};
     const int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!dir) {
-        const int code = errno;
-        if (fd >= 0) close(fd);
+    if (!dir || OCT_FAULT(STORE_FOLDER, 0)) {
+        const int code = dir ? EIO : errno;
+        if (dir)
+            closedir(dir);
+        else if (fd >= 0)
+            close(fd);
         return code;
     }
     for (const struct dirent *e; (e = readdir(dir));) look_at(folder, e->d_name, mem, s, &l, out);

@@ -23,10 +23,11 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/thread.h"
 
-static const uint64_t pause_ns = 10000000000u;
+static const uint64_t pause_ns = 10000000000u, wipe_again_ns = 100000000;
 
 typedef struct queue {
     oct_kvstore_job *head, *tail;
@@ -71,6 +72,19 @@ static oct_kvstore_job *pop(queue *q) {
     q->head = job->next;
     if (!q->head) q->tail = NULL;
     return job;
+}
+
+/* So long from now on the clock of the conditions. */
+static struct timespec in_time(uint64_t ns) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += (time_t)(ns / 1000000000u);
+    t.tv_nsec += (long)(ns % 1000000000u);
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_nsec -= 1000000000;
+        t.tv_sec++;
+    }
+    return t;
 }
 
 /* ---- the thread ---- */
@@ -129,6 +143,7 @@ static int scan(oct_kvstore *s, bool wipe) {
     const int code =
         oct_kvstore_folder_scan(s->folder, s->mem, &s->opt.shape, s->opt.max_bytes, wipe, &c);
     if (code != 0) return code;
+    if (wipe) oct_kvstore_keys_fini(&c.keys, s->mem); /* nor what could not be deleted */
     pthread_mutex_lock(&s->lock);
     oct_kvstore_keys_fini(&s->keys, s->mem);
     s->keys = c.keys;
@@ -178,6 +193,13 @@ static void do_job(oct_kvstore *s, oct_kvstore_job *job, bool stale) {
         read_job(s, job);
 }
 
+/* A folder that was not wiped holds what must not be read: nothing is done until it is. */
+static void wait_to_wipe_again(oct_kvstore *s) {
+    const struct timespec until = in_time(wipe_again_ns);
+    s->wipe = true;
+    (void)pthread_cond_timedwait(&s->work, &s->lock, &until);
+}
+
 static void *store_main(void *arg) {
     oct_kvstore *s = arg;
     pthread_mutex_lock(&s->lock);
@@ -185,8 +207,9 @@ static void *store_main(void *arg) {
         if (s->wipe) {
             s->wipe = false;
             pthread_mutex_unlock(&s->lock);
-            (void)scan(s, true);
+            const int code = scan(s, true);
             pthread_mutex_lock(&s->lock);
+            if (code != 0 && !s->closing) wait_to_wipe_again(s);
             continue;
         }
         if (s->closing) break;
@@ -334,7 +357,7 @@ bool oct_kvstore_has(oct_kvstore *s, const oct_kvstore_text *text) {
 oct_kvstore_job *oct_kvstore_take(oct_kvstore *s, bool writes) {
     oct_kvstore_job **list = writes ? &s->free_writes : &s->free_reads;
     pthread_mutex_lock(&s->lock);
-    oct_kvstore_job *job = *list;
+    oct_kvstore_job *job = OCT_FAULT(STORE_JOB, 0) ? NULL : *list;
     if (job && writes && s->paused_until > 0 && oct_now_ns() < s->paused_until) job = NULL;
     if (job) *list = job->next;
     pthread_mutex_unlock(&s->lock);
@@ -359,15 +382,8 @@ void oct_kvstore_drop(oct_kvstore *s, oct_kvstore_job *job) {
 }
 
 oct_kvstore_job *oct_kvstore_done(oct_kvstore *s, uint64_t wait_ns) {
-    struct timespec until;
     if (s->n_out == 0) return NULL;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(wait_ns / 1000000000u);
-    until.tv_nsec += (long)(wait_ns % 1000000000u);
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
+    const struct timespec until = in_time(wait_ns);
     pthread_mutex_lock(&s->lock);
     while (!s->done.head && wait_ns > 0 &&
            pthread_cond_timedwait(&s->finished, &s->lock, &until) == 0) {
@@ -384,6 +400,7 @@ void oct_kvstore_reset(oct_kvstore *s) {
     pthread_mutex_lock(&s->lock);
     s->epoch++;
     s->wipe = true;
+    s->paused_until = 0; /* there is room now */
     oct_kvstore_keys_fini(&s->keys, s->mem);
     s->stats.n_blocks = 0;
     pthread_cond_signal(&s->work);
