@@ -106,7 +106,8 @@ oct_status oct_pretok_next(oct_pretok_cursor *c, oct_str *piece, bool *more, oct
         } else {
             OCT_TRY(cut_regex(c, stage->regex, l, &to, err));
         }
-        OCT_ASSERT(to > from && to <= l->end);
+        OCT_ASSERT(to > from);
+        OCT_ASSERT(to <= l->end);
         l->pos = to;
         if (c->level + 1 == p->n_stages) {
             *piece = (oct_str){(const char *)c->s + from, to - from};

@@ -55,7 +55,32 @@ static void a_good_head(void **state) {
     assert_non_null(oct_http_head_field(&head, bytes, "empty").ptr);
     assert_null(oct_http_head_field(&head, bytes, "absent").ptr);
     assert_int_equal(status_cs("GET / HTTP/1.0\r\n\r\n"), 0);
+    assert_int_equal(status_cs("POST / HTTP/1.0\r\nExpect: tea\r\n\r\n"), 0);
+    assert_string_equal(oct_http_reason(200), "OK");
+    assert_string_equal(oct_http_reason(299), "Status");
     assert_int_equal(status_cs("GET / HTTP/1.1\r\n" HOST), -1);
+}
+
+static void who_keeps_the_connection(void **state) {
+    (void)state;
+    static const struct {
+        const char *minor, *value;
+        bool kept;
+    } rows[] = {
+        {"1", "keep-alive", true},       {"1", "close", false},
+        {"1", "a,\tClose \t, b", false}, {"1", " , ,", true},
+        {"1", "closed", true},           {"0", "foo", false},
+        {"0", "foo , Keep-Alive", true}, {"0", "keep-alive, close", false},
+    };
+    for (size_t i = 0; i < OCT_COUNT(rows); i++) {
+        char text[128];
+        oct_http_head head;
+        snprintf(text, sizeof text, "GET / HTTP/1.%s\r\n" HOST "Connection: %s\r\n\r\n",
+                 rows[i].minor, rows[i].value);
+        assert_int_equal(status_of(&oct_http_limits_default, oct_str_of(text), &head), 0);
+        if (head.keep_alive != rows[i].kept) print_error("row %zu\n", i);
+        assert_int_equal(head.keep_alive, rows[i].kept);
+    }
 }
 
 static void HT1_request_lines(void **state) {
@@ -154,11 +179,14 @@ static void HT3_fields(void **state) {
         {HOST "Transfer-Encoding: CHUNKED\r\n", 0},
         {HOST "Content-Encoding: gzip\r\n", 415},
         {HOST "Content-Encoding: Identity\r\n", 0},
+        {HOST "Content-Encoding:\r\n", 0},
         {HOST "Expect: tea\r\n", 417},
         {HOST "Expect: 100-Continue\r\n", 0},
         {HOST HOST, 400},
         {"", 400},
         {"Host: a/b\r\n", 400},
+        {"Host: a{b\r\n", 400},
+        {"A{: b\r\n" HOST, 400},
         {"Host: user@x\r\n", 400},
         {"Host: a, b\r\n", 400},
         {"Host:\r\n", 0},
@@ -196,6 +224,10 @@ static void HT14_targets(void **state) {
         {"/health;x", "/health;x", ""},
         {"/a...b/..c", "/a...b/..c", ""},
         {"/%C3%A4", "/\xC3\xA4", ""},
+        {"/%c3%A4%E2%82%aC%f0%9f%99%82", "/\xC3\xA4\xE2\x82\xAC\xF0\x9F\x99\x82", ""},
+        {"/%E0%A0%80%ED%9F%BF%F0%90%80%80%F4%8F%BF%BF",
+         "/\xE0\xA0\x80\xED\x9F\xBF\xF0\x90\x80\x80\xF4\x8F\xBF\xBF", ""},
+        {"/a+b", "/a+b", ""},
         {"http://h:80/v1/models?q", "/v1/models", "q"},
         {"HTTPS://h", "/", ""},
         {"http://h?q", "/", "q"},
@@ -214,6 +246,17 @@ static void HT14_targets(void **state) {
         {"/%ff", NULL, NULL},
         {"/%c0%ae%c0%ae/x", NULL, NULL},
         {"/%ed%a0%80", NULL, NULL},
+        {"/%e0%9f%bf", NULL, NULL},
+        {"/%f0%8f%bf%bf", NULL, NULL},
+        {"/%f4%90%80%80", NULL, NULL},
+        {"/%f5%80%80%80", NULL, NULL},
+        {"/%e2%82", NULL, NULL},
+        {"/%e2%82/", NULL, NULL},
+        {"/a%4g", NULL, NULL},
+        {"/a%:0", NULL, NULL},
+        {"/a%@0", NULL, NULL},
+        {"/a%/0", NULL, NULL},
+        {"", NULL, NULL},
         {"/a#b", NULL, NULL},
         {"v1", NULL, NULL},
         {"ftp://x/", NULL, NULL},
@@ -245,7 +288,7 @@ static void queries(void **state) {
     (void)state;
     oct_buf out;
     oct_buf_init(&out, oct_system_allocator(), 0);
-    const oct_str q = OCT_STR("level=1&mode=a+b%26c&empty=&bare&bad=%4&level=2");
+    const oct_str q = OCT_STR("level=1&mode=a+b%26c&&empty=&bare&bad=%4&level=2");
     assert_true(oct_http_query_get(q, "level", &out) && oct_str_is(oct_buf_view(&out), "1"));
     oct_buf_clear(&out);
     assert_true(oct_http_query_get(q, "mode", &out) && oct_str_is(oct_buf_view(&out), "a b&c"));
@@ -253,6 +296,7 @@ static void queries(void **state) {
     assert_true(oct_http_query_get(q, "empty", &out) && oct_http_query_get(q, "bare", &out));
     assert_int_equal(out.len, 0);
     assert_false(oct_http_query_get(q, "bad", &out) || oct_http_query_get(q, "leve", &out));
+    assert_false(oct_http_query_get(q, "", &out));
     oct_buf_fini(&out);
 }
 
@@ -309,6 +353,10 @@ static void HT4_chunks(void **state) {
         {"0\r\n: x\r\n", NULL, 400},
         {"0\r\n x\r\n", NULL, 400},
         {"0\r\nA: \x01\r\n", NULL, 400},
+        {"0\r\nA: \x7F\r\n", NULL, 400},
+        {"0\r\nA:\tb\r\n\r\nGET", "", 0},
+        {"1;a\x7F\r\nh\r\n", NULL, 400},
+        {"1;\ta\r\nh\r\n0\r\n\r\nGET", "h", 0},
         {"0\r\nA: b\rX", NULL, 400},
         {"0\r\n\rX", NULL, 400},
     };
@@ -351,10 +399,15 @@ static void HT4_bombs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_good_head),   cmocka_unit_test(HT1_request_lines),
-        cmocka_unit_test(HT1_HT2_sizes), cmocka_unit_test(HT3_fields),
-        cmocka_unit_test(HT14_targets),  cmocka_unit_test(queries),
-        cmocka_unit_test(HT4_chunks),    cmocka_unit_test(HT4_bombs),
+        cmocka_unit_test(a_good_head),
+        cmocka_unit_test(HT1_request_lines),
+        cmocka_unit_test(HT1_HT2_sizes),
+        cmocka_unit_test(HT3_fields),
+        cmocka_unit_test(who_keeps_the_connection),
+        cmocka_unit_test(HT14_targets),
+        cmocka_unit_test(queries),
+        cmocka_unit_test(HT4_chunks),
+        cmocka_unit_test(HT4_bombs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -542,6 +542,66 @@ static void fingerprint_is_of_the_weights(void **state) {
     assert_true(fingerprint_of_folder() != one);
 }
 
+typedef struct digest {
+    uint64_t v[2];
+} digest;
+
+static digest digest_of(const char *path) {
+    digest d = {{0, 0}};
+    oct_checkpoint *c = must_open(path);
+    assert_int_equal(oct_checkpoint_digest(c, d.v, NULL), OCT_OK);
+    oct_checkpoint_close(c);
+    return d;
+}
+
+static bool same_digest(digest a, digest b) { return a.v[0] == b.v[0] && a.v[1] == b.v[1]; }
+
+/* A tensor longer than a piece, of which any byte counts. */
+static void a_digest_is_of_every_byte(void **state) {
+    (void)state;
+    enum { LONG = (1 << 20) + 5 };
+    static unsigned char v[LONG + 2];
+    static const char *const names[] = {"a", "c"};
+    static const size_t at[] = {SIZE_MAX, SIZE_MAX, 5000,    (1 << 20) - 1,
+                                1 << 20,  LONG - 1, LONG + 1};
+    digest seen[OCT_COUNT(at) + 1];
+    put_text("config.json", config);
+    for (size_t i = 0; i < OCT_COUNT(seen); i++) {
+        char header[256];
+        snprintf(header, sizeof header,
+                 "{\"%s\":{\"dtype\":\"U8\",\"shape\":[%d],\"data_offsets\":[0,%d]},"
+                 "\"d\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[%d,%d]}}",
+                 names[i == OCT_COUNT(at)], LONG, LONG, LONG, LONG + 2);
+        const size_t byte = i < OCT_COUNT(at) ? at[i] : SIZE_MAX;
+        if (byte != SIZE_MAX) v[byte] ^= 1;
+        put_safetensors("model.safetensors", header, v, sizeof v);
+        if (byte != SIZE_MAX) v[byte] ^= 1;
+        seen[i] = digest_of(test_dir);
+        for (size_t k = 0; k < i; k++) assert_int_equal(same_digest(seen[k], seen[i]), i == 1);
+    }
+}
+
+static oct_status take_digest(void *ctx, const oct_allocator *mem) {
+    digest d;
+    oct_checkpoint *c;
+    oct_status status = oct_checkpoint_open(mem, ctx, &c, NULL);
+    if (status == OCT_OK) status = oct_checkpoint_digest(c, d.v, NULL);
+    oct_checkpoint_close(c);
+    return status;
+}
+
+static void a_digest_that_cannot_be_taken(void **state) {
+    (void)state;
+    static const char header[] = "{\"a\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]}}";
+    put_text("config.json", config);
+    put_safetensors("model.safetensors", header, "12345678", 8);
+    refuse_each_request(take_digest, test_dir);
+    oct_checkpoint *c = must_open(test_dir);
+    put_safetensors("model.safetensors", header, "123", 3);
+    assert_int_equal(oct_checkpoint_digest(c, (uint64_t[2]){0}, NULL), OCT_E_CORRUPT);
+    oct_checkpoint_close(c);
+}
+
 static oct_status open_and_close(void *ctx, const oct_allocator *mem) {
     oct_checkpoint *c;
     const oct_status status = oct_checkpoint_open(mem, ctx, &c, NULL);
@@ -600,6 +660,8 @@ int main(void) {
         TEST(every_allocation_may_fail),
         TEST(golden_folders_open),
         TEST(fingerprint_is_of_the_weights),
+        TEST(a_digest_is_of_every_byte),
+        TEST(a_digest_that_cannot_be_taken),
     };
     return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);
 }

@@ -273,11 +273,30 @@ static void TK4_slow_pattern_runs_into_its_limit(void **state) {
     oct_arena_fini(&arena);
 }
 
+static void TK4_more_stages_than_there_are(void **state) {
+    (void)state;
+    oct_arena arena;
+    oct_pretok p = {0};
+    oct_err err = {0};
+    oct_arena_init(&arena, MEM, 0);
+    for (int i = 0; i < OCT_PRETOK_MAX_STAGES; i++)
+        assert_int_equal(
+            oct_pretok_add_pattern(&p, &arena, i % 2 ? OCT_STR("x+") : oct_str_of(oct_pattern_gpt2),
+                                   NULL),
+            OCT_OK);
+    assert_int_equal(oct_pretok_add_pattern(&p, &arena, OCT_STR("y+"), &err), OCT_E_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "stages"));
+    assert_int_equal(p.n_stages, OCT_PRETOK_MAX_STAGES);
+    oct_pretok_fini(&p);
+    oct_arena_fini(&arena);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_patterns_cut_as_the_reference),
         cmocka_unit_test(regex_engine_agrees_with_scanners),
         cmocka_unit_test(TK4_slow_pattern_runs_into_its_limit),
+        cmocka_unit_test(TK4_more_stages_than_there_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -556,6 +556,8 @@ static void TP6_wrong_values(void **state) {
     refused("{{ 1 < 'a' }}", vars, "not supported between");
     refused("{{ 'a'() }}", vars, "not callable");
     refused("{{ cycler() }}", vars, "cycler");
+    refused("{% for x in l %}{{ loop.cycle() }}{% endfor %}", vars, "no items for cycling");
+    refused("{% for x in l %}{{ loop.cycle(x, y=1) }}{% endfor %}", vars, "no items for cycling");
 }
 
 /* ---- TP9: many threads, one of them replaces the template ---- */
