@@ -47,6 +47,8 @@ static int check_flags(serve_options *o) {
                         "--kv-%s: nothing to keep without prefix caching (got "
                         "--no-enable-prefix-caching)",
                         o->kv_store ? "store" : "offloading-size");
+    if (o->auto_tools && !o->tool_parser)
+        return cli_fail(EXIT_USAGE, "--enable-auto-tool-choice: needs --tool-call-parser");
     if (o->kv_store && !o->kv_store[0])
         return cli_fail(EXIT_USAGE, "--kv-store: the name is empty");
     if (o->device_s < o->stuck_s)
@@ -160,6 +162,12 @@ static unsigned chat_flags(serve_options *o, cli_flag *out) {
         cli_switch("exclude-tools-when-tool-choice-none", &o->exclude_tools,
                    "tool_choice \"none\" hides the tools from the model"),
         cli_string("response-role", &o->response_role, "ROLE", "role of the answers"),
+        cli_choice("reasoning-parser", &o->reasoning_parser, oct_speak_reasoning_names(),
+                   "what of an answer is reasoning; all is content unless given"),
+        cli_choice("tool-call-parser", &o->tool_parser, oct_speak_tools_names(),
+                   "how the model writes tool calls"),
+        cli_switch("enable-auto-tool-choice", &o->auto_tools,
+                   "the model may call tools (tool_choice \"auto\"); needs --tool-call-parser"),
         cli_switch("enable-force-include-usage", &o->force_usage, "every stream carries usage"),
         cli_switch("enable-prompt-tokens-details", &o->prompt_details, "usage tells cached tokens"),
         cli_switch("return-tokens-as-token-ids", &o->tokens_as_ids, "logprobs show token_id:N"),

@@ -168,6 +168,10 @@ static int start_api(server *s) {
         .template_error = s->template_error[0] ? s->template_error : NULL,
         .template_kwargs = s->template_kwargs,
         .response_role = o->response_role,
+        .reasoning_parser =
+            o->reasoning_parser ? oct_speak_find_reasoning(o->reasoning_parser) : NULL,
+        .tool_parser = o->tool_parser ? oct_speak_find_tools(o->tool_parser) : NULL,
+        .auto_tools = o->auto_tools,
         .names = o->names.n ? o->names.at : &o->model,
         .n_names = o->names.n ? o->names.n : 1,
         .root = o->model,

@@ -40,7 +40,8 @@ typedef struct serve_options {
     const char *chat_template, *template_kwargs, *response_role;
     uint64_t max_logprobs;
     const char *logprobs_mode;
-    bool trust_template, exclude_tools;
+    const char *reasoning_parser, *tool_parser; /* NULL: none */
+    bool trust_template, exclude_tools, auto_tools;
     bool force_usage, prompt_details, tokens_as_ids, request_id_headers, track_load;
     bool disable_log_stats, log_requests, prefix_caching;
     uint64_t log_every_ns; /* the throughput line */

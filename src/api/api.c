@@ -115,7 +115,8 @@ oct_status oct_api_create(const oct_allocator *mem, const oct_api_config *config
     oct_arena_init(&api->arena, mem, 0);
     pthread_mutex_init(&api->jobs_lock, NULL);
     if (!copy_config(api, config) ||
-        oct_api_metrics_create(mem, api->info.max_model_len, &api->metrics) != OCT_OK) {
+        oct_api_metrics_create(mem, api->info.max_model_len, &api->metrics) != OCT_OK ||
+        oct_api_speech_prepare(api, err) != OCT_OK) {
         oct_api_destroy(api);
         return OCT_FAIL(err, OCT_E_NOMEM, "api: no memory");
     }
@@ -129,6 +130,8 @@ void oct_api_destroy(oct_api *api) {
     oct_template_release(api->cfg.template);
     oct_template_release(api->cfg.tool_template);
     json_decref(api->template_kwargs);
+    oct_ids_fini(&api->open_tag);
+    oct_ids_fini(&api->close_tag);
     oct_api_metrics_destroy(api->metrics);
     oct_arena_fini(&api->arena);
     pthread_mutex_destroy(&api->jobs_lock);

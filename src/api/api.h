@@ -21,6 +21,7 @@
 
 #include "engine/engine.h"
 #include "net/server.h"
+#include "speak/speak.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 
@@ -68,6 +69,9 @@ typedef struct oct_api_config {
     const char *template_error;     /* NULL: "the model has no chat template" */
     const json_t *template_kwargs;  /* --default-chat-template-kwargs: object or NULL */
     const char *response_role;      /* NULL: "assistant" */
+    const oct_speak_reasoning *reasoning_parser; /* NULL: reasoning is content */
+    const oct_speak_tools *tool_parser;          /* NULL: so are calls */
+    bool auto_tools;                             /* tool_choice "auto"; needs the parser */
 
     const char *const *names; /* [n_names >= 1] served names; the first is shown */
     uint32_t n_names;

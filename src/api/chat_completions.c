@@ -27,13 +27,14 @@ oct_status oct_api_read_chat(oct_api_job *job, oct_api_error *e) {
     OCT_TRY(oct_api_job_set_prompts(job, 1, e));
     oct_api_prompt *p = &job->prompts[0];
     const uint64_t reserve = f->max_tokens > 0 && f->truncate == 0 ? (uint64_t)f->max_tokens : 0;
-    OCT_TRY(oct_api_render(api, job->body, f, &p->text, e));
+    OCT_TRY(oct_api_render(api, job->body, f, &p->text, &job->how, e));
     OCT_TRY(
         oct_api_encode(api, oct_buf_view(&p->text), f->add_special_tokens, reserve, &p->ids, e));
     OCT_TRY(
         oct_api_fit(api, f, &p->ids, api->cfg.defaults.max_tokens, "messages", &p->max_tokens, e));
     OCT_TRY(read_echo(job, e));
-    return oct_api_job_set_choices(job, e);
+    OCT_TRY(oct_api_job_set_choices(job, e));
+    return oct_api_speech_begin(job, e);
 }
 
 void oct_api_route_chat(oct_api *api, oct_http_exchange *x) {

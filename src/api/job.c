@@ -108,13 +108,15 @@ static void choice_init(oct_api_choice *c, const oct_allocator *mem) {
     choice_bufs(c, bufs);
     for (int i = 0; i < N_BUFS; i++) oct_buf_init(bufs[i], mem, 0);
     oct_ids_init(&c->tokens, mem);
+    oct_api_speech_init(&c->speech, mem);
 }
 
-static void choice_fini(oct_api_choice *c) {
+static void choice_fini(oct_api_choice *c, const oct_allocator *mem) {
     oct_buf *bufs[N_BUFS];
     choice_bufs(c, bufs);
     for (int i = 0; i < N_BUFS; i++) oct_buf_fini(bufs[i]);
     oct_ids_fini(&c->tokens);
+    oct_api_speech_fini(&c->speech, mem);
     oct_request_release(c->handle);
 }
 
@@ -143,12 +145,13 @@ void oct_api_job_unref(oct_api_job *job) {
     if (!job || atomic_fetch_sub(&job->n_refs, 1) != 1) return;
     oct_api *api = job->api;
     unlist_job(job);
-    for (uint32_t i = 0; i < job->n_choices; i++) choice_fini(&job->choices[i]);
+    for (uint32_t i = 0; i < job->n_choices; i++) choice_fini(&job->choices[i], api->mem);
     for (uint32_t i = 0; i < job->n_prompts; i++) {
         oct_ids_fini(&job->prompts[i].ids);
         oct_buf_fini(&job->prompts[i].text);
     }
     json_decref(job->body);
+    json_decref(job->tools);
     oct_buf_fini(&job->id);
     oct_buf_fini(&job->echo_text);
     oct_buf_fini(&job->out);

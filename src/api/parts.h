@@ -103,7 +103,9 @@ struct oct_api {
     json_t *template_kwargs;
     oct_template_var vars[4]; /* special tokens for templates */
     size_t n_vars;
-    int64_t created; /* unix seconds */
+    oct_ids open_tag, close_tag; /* of reasoning, as prompts hold them */
+    int32_t eos_id;              /* ends a turn in a prompt; -1: unknown */
+    int64_t created;             /* unix seconds */
     oct_api_metrics *metrics;
     atomic_bool draining;
     atomic_uint n_jobs;
@@ -158,6 +160,7 @@ typedef struct oct_api_fields {
     bool return_token_ids, tokens_as_ids, return_prompt_text;
     bool add_special_tokens;
     bool add_generation_prompt, continue_final_message;
+    bool include_reasoning, parallel_calls;
     bool truncate_right;
 
     oct_str salt; /* cache_salt */
@@ -195,9 +198,19 @@ OCT_MUST_CHECK oct_status oct_api_read_ids(const oct_api *api, const json_t *arr
 
 /* ---- prompt.c ---- */
 
-/* The prompt text of a body with messages (chat, /tokenize). */
+/* How the answer to a chat is to be read. All is borrowed from the body. */
+typedef struct oct_api_manner {
+    bool calls; /* tool calls are looked for, or are all there is (mode) */
+    oct_speak_mode mode;
+    oct_str function;    /* of OCT_SPEAK_NAMED */
+    const json_t *tools; /* NULL: none */
+    int thinking;        /* what template variables say: 1, 0; -1: nothing */
+} oct_api_manner;
+
+/* The prompt text of a body with messages (chat, /tokenize). how NULL: nobody reads an answer, so
+ * tool_choice only shows or hides the tools. */
 OCT_MUST_CHECK oct_status oct_api_render(oct_api *api, const json_t *body, const oct_api_fields *f,
-                                         oct_buf *out, oct_api_error *e);
+                                         oct_buf *out, oct_api_manner *how, oct_api_error *e);
 /* Refuses a text that is too long to fit whatever its tokens are (bad-input TK10), before it is
  * looked at. */
 OCT_MUST_CHECK oct_status oct_api_check_text(const oct_api *api, oct_str text, uint64_t reserve,
@@ -229,18 +242,48 @@ typedef struct oct_api_lists {
     uint32_t offset; /* code points so far */
 } oct_api_lists;
 
+enum { OCT_API_CALL_ID = 48 };
+
+/* A tool call; name and arguments are spans of the choice's spoken, the arguments behind the name.
+ */
+typedef struct oct_api_call {
+    char id[OCT_API_CALL_ID];
+    size_t name_at, name_len, args_len;
+} oct_api_call;
+
+/* What the last output said: text is a span of the choice's said. */
+typedef struct oct_api_event {
+    oct_speak_kind kind;
+    size_t at, len;
+    uint32_t call; /* index; of CALL, ARGUMENTS, CALL_END */
+} oct_api_event;
+
+/* What an answer says (speech.c). */
+typedef struct oct_api_speech {
+    oct_speak *speak; /* NULL: all is content */
+    oct_buf said;     /* by the last output */
+    oct_api_event *events;
+    uint32_t n_events, cap_events;
+    oct_buf reasoning; /* whole answers: so far */
+    oct_buf spoken;    /* names and arguments of calls, so far */
+    oct_api_call *calls;
+    uint32_t n_calls, cap_calls;
+    bool failed; /* refused memory */
+} oct_api_speech;
+
 /* One choice of the answer: one engine request. */
 typedef struct oct_api_choice {
     oct_api_job *job;
     const oct_api_prompt *prompt;
     uint32_t index;
-    oct_request *handle;     /* guarded by job->lock */
-    bool begun, done;        /* the first output came; the last one came */
-    oct_buf text;            /* whole answers: so far */
+    oct_request *handle; /* guarded by job->lock */
+    bool begun, done;    /* the first output came; the last one came */
+    oct_buf text;        /* whole answers: content so far */
+    oct_api_speech speech;
     oct_buf logprobs;        /* chat: entries of "content" so far */
     oct_api_lists lists;     /* completions */
     oct_buf prompt_logprobs; /* JSON list; empty: none */
-    oct_ids tokens;          /* return_token_ids, whole answers */
+    oct_ids tokens; /* return_token_ids: whole answers so far, streams since the last event */
     oct_finish finish;
     oct_stop_kind stop_kind;
     int32_t stop_id;
@@ -255,7 +298,9 @@ struct oct_api_job {
     oct_http_exchange *x;     /* NULL in tests: nothing is sent */
     oct_api_shape shape;
     oct_arena arena;
-    json_t *body; /* until submitted */
+    json_t *body;  /* until submitted */
+    json_t *tools; /* of the body, for parsers; or NULL */
+    oct_api_manner how;
     oct_api_fields fields;
     oct_buf id; /* "chatcmpl-..." */
     int64_t created;
@@ -297,6 +342,23 @@ void oct_api_start(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
                    oct_status (*read)(oct_api_job *job, oct_api_error *e));
 oct_status oct_api_read_chat(oct_api_job *job, oct_api_error *e);
 oct_status oct_api_read_completion(oct_api_job *job, oct_api_error *e);
+
+/* ---- speech.c ---- */
+
+/* The tags of --reasoning-parser as ids. OCT_E_NOMEM. */
+OCT_MUST_CHECK oct_status oct_api_speech_prepare(oct_api *api, oct_err *err);
+/* Readies the choices of a chat job for its manner. */
+OCT_MUST_CHECK oct_status oct_api_speech_begin(oct_api_job *job, oct_api_error *e);
+void oct_api_speech_init(oct_api_speech *s, const oct_allocator *mem);
+void oct_api_speech_fini(oct_api_speech *s, const oct_allocator *mem);
+/* With job->lock held: what this output says becomes the events of the choice's speech. */
+void oct_api_hear(oct_api_choice *c, const oct_output *out);
+/* Reads an event's text. */
+oct_str oct_api_event_text(const oct_api_choice *c, const oct_api_event *ev);
+oct_str oct_api_call_name(const oct_api_choice *c, uint32_t i);
+oct_str oct_api_call_arguments(const oct_api_choice *c, uint32_t i);
+/* "tool_calls" where calls were found, else as the engine says. */
+const char *oct_api_choice_finish(const oct_api_choice *c, oct_finish f);
 
 /* ---- stream.c, response.c, logprobs.c: with job->lock held ---- */
 

@@ -9,13 +9,63 @@ static const json_t *given(const json_t *body, const char *name) {
 
 /* ---- messages ---- */
 
-static oct_status check_tools(const oct_api *api, const json_t *body, const json_t **tools,
-                              oct_api_error *e) {
+static bool is_word(const json_t *v, const char *word) {
+    return json_is_string(v) && oct_str_is(oct_json_str(v), word);
+}
+
+/* {"type": "function", "function": {"name": ...}} with the name of one of the tools. */
+static oct_status read_named(const json_t *choice, const json_t *tools, oct_api_manner *how,
+                             oct_api_error *e) {
+    const json_t *name = json_object_get(json_object_get(choice, "function"), "name");
+    const json_t *tool;
+    char shown[OCT_JSON_SHOWN];
+    size_t i;
+    if (!json_is_string(name))
+        return oct_api_refuse(e, OCT_API_MALFORMED, "tool_choice",
+                              "tool_choice: an object must name a function (got %s)",
+                              oct_json_show(choice, shown));
+    how->function = oct_json_str(name);
+    json_array_foreach(tools, i, tool) {
+        const json_t *other = json_object_get(json_object_get(tool, "function"), "name");
+        if (oct_str_eq(oct_json_str(other), how->function)) return OCT_OK;
+    }
+    return oct_api_refuse(e, OCT_API_REFUSED, "tool_choice",
+                          "tool_choice: no such function in tools (got %s)",
+                          oct_json_show(name, shown));
+}
+
+static oct_status check_choice(const oct_api *api, const json_t *choice, oct_api_manner *how,
+                               oct_api_error *e) {
+    char shown[OCT_JSON_SHOWN];
+    const bool automatic = !choice || is_word(choice, "auto");
+    if (automatic && json_array_size(how->tools) == 0) return OCT_OK;
+    if (automatic && api->cfg.auto_tools && api->cfg.tool_parser) {
+        how->calls = true;
+        return OCT_OK;
+    }
+    if (automatic)
+        return oct_api_refuse(
+            e, OCT_API_REFUSED, "tool_choice",
+            "tool_choice: \"auto\" requires --enable-auto-tool-choice and "
+            "--tool-call-parser to be set; \"none\" shows the tools to the model");
+    if (json_is_string(choice) && !is_word(choice, "required"))
+        return oct_api_refuse(e, OCT_API_REFUSED, "tool_choice",
+                              "tool_choice: must be none, auto, required or a function (got %s)",
+                              oct_json_show(choice, shown));
+    if (json_array_size(how->tools) == 0)
+        return oct_api_refuse(e, OCT_API_REFUSED, "tool_choice",
+                              "tool_choice: needs tools (got %s)", oct_json_show(choice, shown));
+    if (json_is_object(choice)) OCT_TRY(read_named(choice, how->tools, how, e));
+    return oct_api_refuse(e, OCT_API_REFUSED, "tool_choice",
+                          "tool_choice: %s is not supported by this build",
+                          oct_json_show(choice, shown));
+}
+
+/* What is shown to the template, and how its answer is to be read. */
+static oct_status check_tools(const oct_api *api, const json_t *body, const json_t **shown,
+                              oct_api_manner *how, oct_api_error *e) {
     const json_t *v = given(body, "tools"), *choice = given(body, "tool_choice");
-    const bool none = json_is_string(choice) && oct_str_is(oct_json_str(choice), "none");
-    const bool automatic =
-        !choice || (json_is_string(choice) && oct_str_is(oct_json_str(choice), "auto"));
-    *tools = NULL;
+    *shown = NULL;
     if (v && !json_is_array(v))
         return oct_api_refuse(e, OCT_API_MALFORMED, "tools", "tools: must be an array");
     if (json_array_size(v) > api->cfg.limits.tools)
@@ -25,19 +75,11 @@ static oct_status check_tools(const oct_api *api, const json_t *body, const json
     if (choice && !json_is_string(choice) && !json_is_object(choice))
         return oct_api_refuse(e, OCT_API_MALFORMED, "tool_choice",
                               "tool_choice: must be a string or an object");
-    if (none || (automatic && json_array_size(v) == 0)) {
-        if (!api->cfg.exclude_tools_when_none && json_array_size(v) > 0) *tools = v;
-        return OCT_OK;
-    }
-    if (automatic)
-        return oct_api_refuse(
-            e, OCT_API_REFUSED, "tool_choice",
-            "tool_choice: \"auto\" requires --enable-auto-tool-choice and "
-            "--tool-call-parser to be set; \"none\" shows the tools to the model");
-    char shown[OCT_JSON_SHOWN];
-    return oct_api_refuse(e, OCT_API_REFUSED, "tool_choice",
-                          "tool_choice: %s is not supported by this build",
-                          oct_json_show(choice, shown));
+    const bool none = is_word(choice, "none");
+    if (json_array_size(v) > 0 && !(none && api->cfg.exclude_tools_when_none)) *shown = v;
+    if (none || !how) return OCT_OK;
+    how->tools = v;
+    return check_choice(api, choice, how, e);
 }
 
 static oct_status merge_kwargs(const oct_api *api, const json_t *body, json_t **out,
@@ -152,8 +194,18 @@ static oct_status render(const oct_api *api, const json_t *body, const oct_api_f
     return oct_api_refuse(e, OCT_API_REFUSED, param_of(err.text), "%.*s", OCT_API_REASON, err.text);
 }
 
+/* What the variables say of thinking, as text/chat.h sets them. */
+static int thinking(const json_t *kwargs, const char *effort) {
+    static const char *const names[] = {"enable_thinking", "thinking"};
+    for (size_t i = 0; i < OCT_COUNT(names); i++) {
+        const json_t *v = json_object_get(kwargs, names[i]);
+        if (json_is_boolean(v)) return json_is_true(v);
+    }
+    return effort ? strcmp(effort, "none") != 0 : -1;
+}
+
 oct_status oct_api_render(oct_api *api, const json_t *body, const oct_api_fields *f, oct_buf *out,
-                          oct_api_error *e) {
+                          oct_api_manner *how, oct_api_error *e) {
     const json_t *tools = NULL;
     const char *effort = NULL;
     oct_template *t = NULL;
@@ -163,11 +215,13 @@ oct_status oct_api_render(oct_api *api, const json_t *body, const oct_api_fields
         given(body, "add_generation_prompt"))
         return oct_api_refuse(e, OCT_API_REFUSED, "continue_final_message",
                               "continue_final_message: not together with add_generation_prompt");
-    OCT_TRY(check_tools(api, body, &tools, e));
+    if (how) *how = (oct_api_manner){.thinking = -1};
+    OCT_TRY(check_tools(api, body, &tools, how, e));
     OCT_TRY(check_effort(body, &effort, e));
     OCT_TRY(choose_template(api, body, tools != NULL, &t, e));
     oct_status st = merge_kwargs(api, body, &kwargs, e);
     if (st == OCT_OK) {
+        if (how) how->thinking = thinking(kwargs, effort);
         st = render(api, body, f, t, tools, kwargs, effort, out, e);
         json_decref(kwargs);
     }

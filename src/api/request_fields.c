@@ -49,14 +49,15 @@ static const field table[] = {
     {"return_prompt_text", SWITCH, BOTH, AT(return_prompt_text), 0, 0, false, NULL},
     {"add_generation_prompt", SWITCH, CHAT, AT(add_generation_prompt), 0, 0, false, NULL},
     {"continue_final_message", SWITCH, CHAT, AT(continue_final_message), 0, 0, false, NULL},
+    {"include_reasoning", SWITCH, CHAT, AT(include_reasoning), 0, 0, false, NULL},
+    {"parallel_tool_calls", SWITCH, CHAT, AT(parallel_calls), 0, 0, false, NULL},
 };
 #undef AT
 
 /* Accepted from other engines' clients only as null, or where the value changes nothing. */
 static const char *const unsupported[] = {
-    "structured_outputs", "guided_json",          "guided_regex",
-    "guided_choice",      "guided_grammar",       "logprob_token_ids",
-    "prompt_embeds",      "repetition_detection", "thinking_token_budget",
+    "structured_outputs", "guided_json",       "guided_regex",  "guided_choice",
+    "guided_grammar",     "logprob_token_ids", "prompt_embeds", "repetition_detection",
 };
 
 bool oct_api_integer(const json_t *v, int64_t *out) {
@@ -269,6 +270,17 @@ static oct_status read_priority(const oct_api *api, const json_t *body, oct_api_
         (long long)f->priority);
 }
 
+/* -1 is "no budget", which is what there is. */
+static oct_status check_budget(const json_t *body, oct_api_error *e) {
+    static const char name[] = "thinking_token_budget";
+    const json_t *v = given(body, name);
+    if (!v) return OCT_OK;
+    if (!json_is_integer(v)) return bad_type(name, "a whole number", v, e);
+    if (json_integer_value(v) < -1) return bad_value(name, "-1, or 0 or more", v, e);
+    if (json_integer_value(v) == -1) return OCT_OK;
+    return oct_api_refuse(e, OCT_API_REFUSED, name, "%s: not supported by this build", name);
+}
+
 static oct_status check_unsupported(const json_t *body, oct_api_error *e) {
     for (size_t i = 0; i < OCT_COUNT(unsupported); i++)
         if (given(body, unsupported[i]))
@@ -281,6 +293,7 @@ static oct_status check_unsupported(const json_t *body, oct_api_error *e) {
                               "use_beam_search: not supported by this build");
     const json_t *v = given(body, "request_id");
     if (v && !json_is_string(v)) return bad_type("request_id", "a string", v, e);
+    OCT_TRY(check_budget(body, e));
     return check_response_format(body, e);
 }
 
@@ -310,7 +323,9 @@ static void set_defaults(const oct_api *api, oct_api_shape shape, oct_api_fields
                           .skip_special = true,
                           .tokens_as_ids = api->cfg.tokens_as_token_ids,
                           .add_special_tokens = shape == OCT_API_COMPLETION,
-                          .add_generation_prompt = true};
+                          .add_generation_prompt = true,
+                          .include_reasoning = true,
+                          .parallel_calls = true};
 }
 
 oct_status oct_api_read_fields(oct_api *api, oct_api_shape shape, const json_t *body,

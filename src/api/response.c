@@ -68,11 +68,26 @@ void oct_api_job_usage(const oct_api_job *job, uint32_t *n_prompt, uint32_t *n_c
 
 /* ---- collecting ---- */
 
+/* Calls stay in the choice's speech. */
+static void gather(oct_api_choice *c, const oct_output *out) {
+    oct_api_speech *s = &c->speech;
+    oct_api_hear(c, out);
+    for (uint32_t i = 0; i < s->n_events; i++) {
+        const oct_api_event *ev = &s->events[i];
+        if (ev->kind == OCT_SPEAK_CONTENT) oct_buf_str(&c->text, oct_api_event_text(c, ev));
+        if (ev->kind == OCT_SPEAK_REASONING) oct_buf_str(&s->reasoning, oct_api_event_text(c, ev));
+    }
+    if (s->failed || s->reasoning.failed) c->text.failed = true;
+}
+
 void oct_api_collect_output(oct_api_choice *c, const oct_output *out) {
     const oct_api_fields *f = &c->job->fields;
     oct_api_take_logprobs(c, out);
     if (!f->echo_only) {
-        oct_buf_str(&c->text, out->text);
+        if (c->job->shape == OCT_API_CHAT)
+            gather(c, out);
+        else
+            oct_buf_str(&c->text, out->text);
         if (OCT_FAULT(JOB_TEXT, oct_api_who(c->job))) c->text.failed = true;
         if (f->return_token_ids)
             for (uint32_t i = 0; i < out->n_tokens; i++) oct_ids_push(&c->tokens, out->tokens[i]);
@@ -89,7 +104,8 @@ void oct_api_collect_output(oct_api_choice *c, const oct_output *out) {
 /* ---- writing ---- */
 
 static void write_finish(const oct_api_choice *c, oct_buf *b) {
-    oct_buf_printf(b, ",\"finish_reason\":\"%s\",\"stop_reason\":", oct_api_finish_name(c->finish));
+    oct_buf_printf(
+        b, ",\"finish_reason\":\"%s\",\"stop_reason\":", oct_api_choice_finish(c, c->finish));
     oct_api_write_stop_reason(b, c->finish, c->stop_kind, c->stop_id, oct_buf_view(&c->stop_text));
     oct_buf_cstr(b, ",\"token_ids\":");
     if (c->job->fields.return_token_ids)
@@ -115,6 +131,37 @@ static void write_prompt_ids(const oct_api_choice *c, oct_buf *b) {
         oct_buf_cstr(b, "null");
 }
 
+static void write_calls(const oct_api_choice *c, oct_buf *b) {
+    if (c->speech.n_calls == 0) return;
+    oct_buf_cstr(b, ",\"tool_calls\":");
+    for (uint32_t i = 0; i < c->speech.n_calls; i++) {
+        oct_buf_cstr(b, i ? ",{\"id\":" : "[{\"id\":");
+        oct_api_write_string(b, c->speech.calls[i].id);
+        oct_buf_cstr(b, ",\"type\":\"function\",\"function\":{\"name\":");
+        oct_json_quote(b, oct_api_call_name(c, i));
+        oct_buf_cstr(b, ",\"arguments\":");
+        oct_json_quote(b, oct_api_call_arguments(c, i));
+        oct_buf_cstr(b, "}}");
+    }
+    oct_buf_char(b, ']');
+}
+
+static void write_reasoning(const oct_api_choice *c, oct_buf *b) {
+    static const char *const names[] = {"reasoning", "reasoning_content"};
+    for (size_t i = 0; i < OCT_COUNT(names); i++) {
+        oct_buf_printf(b, ",\"%s\":", names[i]);
+        if (c->speech.reasoning.len > 0)
+            oct_json_quote(b, oct_buf_view(&c->speech.reasoning));
+        else
+            oct_buf_cstr(b, "null");
+    }
+}
+
+/* Nothing said is null where calls or reasoning are looked for, unless a call was demanded. */
+static bool has_no_content(const oct_api_choice *c) {
+    return c->speech.speak && c->job->how.mode == OCT_SPEAK_AUTO;
+}
+
 static void write_chat_choice(const oct_api_choice *c, oct_buf *b) {
     oct_buf text;
     oct_buf_init(&text, c->job->api->mem, 0);
@@ -123,9 +170,14 @@ static void write_chat_choice(const oct_api_choice *c, oct_buf *b) {
     oct_buf_printf(b, "{\"index\":%u,\"message\":{\"role\":", c->index);
     oct_json_quote(b, oct_str_of(c->job->api->cfg.response_role));
     oct_buf_cstr(b, ",\"content\":");
-    oct_json_quote(b, oct_buf_view(&text));
-    oct_buf_cstr(b, ",\"refusal\":null,\"annotations\":null,\"audio\":null,\"function_call\":null,"
-                    "\"reasoning\":null,\"reasoning_content\":null},\"logprobs\":");
+    if (text.len == 0 && has_no_content(c))
+        oct_buf_cstr(b, "null");
+    else
+        oct_json_quote(b, oct_buf_view(&text));
+    oct_buf_cstr(b, ",\"refusal\":null,\"annotations\":null,\"audio\":null,\"function_call\":null");
+    write_calls(c, b);
+    write_reasoning(c, b);
+    oct_buf_cstr(b, "},\"logprobs\":");
     oct_api_write_logprobs(c, b);
     write_finish(c, b);
     oct_buf_char(b, '}');

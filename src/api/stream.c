@@ -69,10 +69,34 @@ static void end_chunk(oct_api_choice *c, bool last) {
 
 /* ---- chat ---- */
 
-static void write_chat_delta(oct_api_choice *c, oct_str text) {
+static void write_content(oct_api_choice *c, oct_str text) {
+    oct_buf_cstr(&c->job->out, "\"content\":");
+    oct_json_quote(&c->job->out, text);
+}
+
+/* What an event adds to the answer; NULL: nothing. */
+static void write_delta(oct_api_choice *c, const oct_api_event *ev) {
     oct_buf *b = &c->job->out;
-    oct_buf_printf(b, "{\"index\":%u,\"delta\":{\"content\":", c->index);
-    oct_json_quote(b, text);
+    oct_buf_printf(b, "{\"index\":%u,\"delta\":{", c->index);
+    const oct_str text = ev ? oct_api_event_text(c, ev) : OCT_STR("");
+    if (ev && ev->kind == OCT_SPEAK_CONTENT) {
+        write_content(c, text);
+    } else if (ev && ev->kind == OCT_SPEAK_REASONING) {
+        oct_buf_cstr(b, "\"reasoning\":");
+        oct_json_quote(b, text);
+        oct_buf_cstr(b, ",\"reasoning_content\":");
+        oct_json_quote(b, text);
+    } else if (ev && ev->kind == OCT_SPEAK_CALL) {
+        oct_buf_cstr(b, "\"tool_calls\":[{\"id\":");
+        oct_api_write_string(b, c->speech.calls[ev->call].id);
+        oct_buf_printf(b, ",\"type\":\"function\",\"index\":%u,\"function\":{\"name\":", ev->call);
+        oct_json_quote(b, text);
+        oct_buf_cstr(b, ",\"arguments\":\"\"}}]");
+    } else if (ev) {
+        oct_buf_printf(b, "\"tool_calls\":[{\"index\":%u,\"function\":{\"arguments\":", ev->call);
+        oct_json_quote(b, text);
+        oct_buf_cstr(b, "}}]");
+    }
     oct_buf_cstr(b, "},\"logprobs\":");
 }
 
@@ -88,26 +112,30 @@ static void send_role(oct_api_choice *c) {
 
 static void send_echo(oct_api_choice *c) {
     begin_event(c->job);
-    write_chat_delta(c, oct_buf_view(&c->job->echo_text));
-    oct_buf_cstr(&c->job->out, "null,\"finish_reason\":null}");
+    oct_buf_printf(&c->job->out, "{\"index\":%u,\"delta\":{", c->index);
+    write_content(c, oct_buf_view(&c->job->echo_text));
+    oct_buf_cstr(&c->job->out, "},\"logprobs\":null,\"finish_reason\":null}");
     end_chunk(c, false);
 }
 
 /* ---- both ---- */
 
-static void write_finish(oct_api_choice *c, const oct_output *out) {
+/* last: nothing of this choice follows. first: of this output. */
+static void write_finish(oct_api_choice *c, const oct_output *out, bool first, bool last) {
     oct_buf *b = &c->job->out;
-    if (out->finish == OCT_FINISH_NONE) {
+    if (!last) {
         oct_buf_cstr(b, ",\"finish_reason\":null");
     } else {
         const bool hidden = c->job->fields.echo_only;
         const oct_finish f = hidden ? OCT_FINISH_LENGTH : out->finish;
-        oct_buf_printf(b, ",\"finish_reason\":\"%s\",\"stop_reason\":", oct_api_finish_name(f));
+        oct_buf_printf(b,
+                       ",\"finish_reason\":\"%s\",\"stop_reason\":", oct_api_choice_finish(c, f));
         oct_api_write_stop_reason(b, f, out->stop_kind, out->stop_id, out->stop_text);
     }
-    if (c->job->fields.return_token_ids) {
+    if (c->job->fields.return_token_ids && first) {
         oct_buf_cstr(b, ",\"token_ids\":");
-        oct_api_write_ids(b, out->tokens, c->job->fields.echo_only ? 0 : out->n_tokens);
+        oct_api_write_ids(b, c->tokens.data, c->job->fields.echo_only ? 0 : c->tokens.len);
+        if (c->tokens.failed) b->failed = true;
     }
 }
 
@@ -122,7 +150,7 @@ static void write_completion(oct_api_choice *c, const oct_output *out) {
     oct_json_quote(b, oct_buf_view(&text));
     oct_buf_cstr(b, ",\"logprobs\":");
     oct_api_write_logprobs(c, b);
-    write_finish(c, out);
+    write_finish(c, out, true, out->finish != OCT_FINISH_NONE);
     if (first && job->fields.return_token_ids) {
         oct_buf_cstr(b, ",\"prompt_token_ids\":");
         oct_api_write_ids(b, c->prompt->ids.data, c->prompt->ids.len);
@@ -138,28 +166,72 @@ static void begin_stream(oct_api_job *job) {
     (void)oct_http_stream_begin(job->x, 200, "text/event-stream; charset=utf-8");
 }
 
+/* One chunk; what was collected since the last one goes with the first of an output. */
+static void send_delta(oct_api_choice *c, const oct_output *out, const oct_api_event *ev,
+                       bool first, bool last) {
+    oct_api_job *job = c->job;
+    if (job->over) return;
+    begin_event(job);
+    write_delta(c, ev);
+    if (first)
+        oct_api_write_logprobs(c, &job->out);
+    else
+        oct_buf_cstr(&job->out, "null");
+    write_finish(c, out, first, last);
+    oct_buf_char(&job->out, '}');
+    end_chunk(c, last);
+    if (first) {
+        oct_api_clear_logprobs(c);
+        oct_ids_clear(&c->tokens);
+    }
+}
+
+/* A chunk for each event. An output that says nothing yet sends nothing; the last chunk of a choice
+ * is always sent, and says something only where that is text. */
+static void send_events(oct_api_choice *c, const oct_output *out) {
+    const oct_api_speech *s = &c->speech;
+    const bool ended = out->finish != OCT_FINISH_NONE;
+    bool first = true;
+    oct_api_hear(c, out);
+    if (s->failed) c->job->out.failed = true;
+    for (uint32_t i = 0; i < s->n_events && !c->job->out.failed; i++) {
+        const oct_api_event *ev = &s->events[i];
+        const bool is_text = ev->kind == OCT_SPEAK_CONTENT || ev->kind == OCT_SPEAK_REASONING;
+        if (ev->kind == OCT_SPEAK_CALL_END) continue;
+        const bool last = ended && is_text && i + 1 == s->n_events;
+        send_delta(c, out, ev, first, last);
+        first = false;
+        if (last) return;
+    }
+    if (c->job->out.failed)
+        send(c->job);
+    else if (ended)
+        send_delta(c, out, NULL, first, true);
+}
+
 void oct_api_stream_output(oct_api_choice *c, const oct_output *out) {
     oct_api_job *job = c->job;
     if (!job->streaming) begin_stream(job);
     oct_api_take_logprobs(c, out);
+    if (job->fields.return_token_ids)
+        for (uint32_t i = 0; i < out->n_tokens; i++) oct_ids_push(&c->tokens, out->tokens[i]);
     if (job->shape == OCT_API_CHAT && !c->begun) {
         send_role(c);
         c->begun = true;
         if (job->echo_text.len > 0) send_echo(c);
     }
     if (job->over) return;
-    begin_event(job);
     if (job->shape == OCT_API_CHAT) {
-        write_chat_delta(c, out->text);
-        oct_api_write_logprobs(c, &job->out);
-        write_finish(c, out);
-    } else {
-        write_completion(c, out);
+        send_events(c, out);
+        return;
     }
+    begin_event(job);
+    write_completion(c, out);
     oct_buf_char(&job->out, '}');
     c->begun = true;
     end_chunk(c, out->finish != OCT_FINISH_NONE);
     oct_api_clear_logprobs(c);
+    oct_ids_clear(&c->tokens);
 }
 
 /* ---- ends ---- */

@@ -37,7 +37,7 @@ static oct_status read_prompt(oct_api *api, const json_t *body, asked *a, oct_ap
     if (chat) {
         OCT_TRY(oct_api_read_bool(body, "add_generation_prompt", &f.add_generation_prompt, e));
         OCT_TRY(oct_api_read_bool(body, "continue_final_message", &f.continue_final_message, e));
-        return oct_api_render(api, body, &f, &a->text, e);
+        return oct_api_render(api, body, &f, &a->text, NULL, e);
     }
     if (!json_is_string(v))
         return oct_api_refuse(e, OCT_API_MALFORMED, "prompt", "prompt: must be a string (got %s)",

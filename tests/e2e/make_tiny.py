@@ -39,7 +39,7 @@ def byte_names():
 MERGES = ["t h", "th e", "h e", "l l", "\u0120 t", "\u0120 the", "a n", "an d"]
 
 
-def tokenizer():
+def tokenizer(pieces=()):
     names = byte_names()
     vocab = {names[b]: b for b in range(256)}
     for m in MERGES:
@@ -49,6 +49,8 @@ def tokenizer():
     n = len(vocab)
     added = [{"id": n + i, "content": s, "single_word": False, "lstrip": False, "rstrip": False,
               "normalized": False, "special": True} for i, s in enumerate(SPECIAL)]
+    added += [dict(added[0], id=n + len(SPECIAL) + i, content=s, special=False)
+              for i, s in enumerate(pieces)]
     return {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
         "normalizer": None,
@@ -76,14 +78,19 @@ TEMPLATE = """{%- for m in messages %}
 """
 
 
-def successors(n_vocab, eos):
+def successors(n_vocab, eos, speeches=None):
     after = {STORY[i]: STORY[(i + 1) % len(STORY)] for i in range(len(STORY))}
     after[EOS_AFTER] = eos
     after[BROKEN_AFTER] = 0xFF
+    at = n_vocab - sum(len(pieces) for pieces in (speeches or {}).values())
+    for trigger, pieces in (speeches or {}).items():
+        chain = [ord(trigger), *range(at, at + len(pieces)), eos]
+        after.update(zip(chain, chain[1:]))
+        at += len(pieces)
     return [after.get(t, STORY[t % 26]) for t in range(n_vocab)]
 
 
-def weights(n_vocab, eos):
+def weights(n_vocab, eos, speeches=None):
     rng = random.Random(20)
 
     def matrix(rows, cols, scale):
@@ -93,14 +100,16 @@ def weights(n_vocab, eos):
     head = [[rng.uniform(-0.02, 0.02) for _ in range(HIDDEN)] for _ in range(n_vocab)]
     # Row j of the head points to the tokens that j follows; what many share is told apart by size.
     followed = [[] for _ in range(n_vocab)]
-    for token, following in enumerate(successors(n_vocab, eos)):
+    triggers = [ord(t) for t in speeches or {}]
+    first_piece = n_vocab - sum(len(pieces) for pieces in (speeches or {}).values())
+    for token, following in enumerate(successors(n_vocab, eos, speeches)):
         followed[following].append(token)
     for j, tokens in enumerate(followed):
         if not tokens:
             continue
         # Only what is followed by rule counts; the rest of a crowd would blur it.
-        sure = [t for t in tokens if t < 256 and (bytes([t]) in STORY or t in
-                                                  (EOS_AFTER, BROKEN_AFTER))]
+        sure = [t for t in tokens if t in triggers or t >= first_piece or
+                t < 256 and (bytes([t]) in STORY or t in (EOS_AFTER, BROKEN_AFTER))]
         for t in sure or tokens[:1]:
             for k in range(HIDDEN):
                 head[j][k] += 0.15 * embed[t][k]
@@ -143,11 +152,16 @@ def write_safetensors(path, tensors):
         f.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
 
 
-def make(folder):
+def make(folder, speeches=None):
+    """speeches: {character: [piece, ...]}: what the model says after a character, each piece a token
+    of its own, then its end."""
     os.makedirs(folder, exist_ok=True)
-    tok, first_special = tokenizer()
-    n_vocab = first_special + len(SPECIAL)
-    start, end, bos = range(first_special, n_vocab)
+    pieces = [p for speech in (speeches or {}).values() for p in speech]
+    if len(set(pieces)) != len(pieces):
+        raise ValueError("a piece has one successor: each may occur once")
+    tok, first_special = tokenizer(pieces)
+    n_vocab = first_special + len(SPECIAL) + len(pieces)
+    start, end, bos = range(first_special, first_special + len(SPECIAL))
 
     def dump(name, value):
         with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
@@ -165,7 +179,7 @@ def make(folder):
         "hidden_act": "silu", "tie_word_embeddings": False, "torch_dtype": "bfloat16",
         "bos_token_id": bos, "eos_token_id": end})
     dump("generation_config.json", {"eos_token_id": [end]})
-    write_safetensors(os.path.join(folder, "model.safetensors"), weights(n_vocab, end))
+    write_safetensors(os.path.join(folder, "model.safetensors"), weights(n_vocab, end, speeches))
     return n_vocab
 
 
