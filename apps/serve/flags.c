@@ -81,6 +81,8 @@ static unsigned server_flags(serve_options *o, cli_flag *out) {
         cli_switch("enable-request-id-headers", &o->request_id_headers,
                    "answers carry X-Request-Id"),
         cli_switch("enable-server-load-tracking", &o->track_load, "/load counts running requests"),
+        cli_switch("enable-tokenizer-info-endpoint", &o->tokenizer_info,
+                   "/tokenizer_info tells the tokenizer's configuration"),
     };
     memcpy(out, all, sizeof all);
     return OCT_COUNT(all);

@@ -167,6 +167,7 @@ static int start_api(server *s) {
         .tool_template = s->tool_template,
         .template_error = s->template_error[0] ? s->template_error : NULL,
         .template_kwargs = s->template_kwargs,
+        .tokenizer_info = s->tokenizer_info.len ? oct_buf_cs(&s->tokenizer_info) : NULL,
         .response_role = o->response_role,
         .reasoning_parser =
             o->reasoning_parser ? oct_speak_find_reasoning(o->reasoning_parser) : NULL,
@@ -208,6 +209,7 @@ static int come_up(server *s) {
     if (status < 0) status = load_model(s);
     if (status < 0) status = serve_choose_defaults(s);
     if (status < 0) status = serve_open_templates(s);
+    if (status < 0) status = serve_tokenizer_info(s);
     if (status < 0) status = serve_fingerprint(s);
     if (status < 0) status = serve_open_kvstore(s);
     if (status < 0) status = start_engine(s);
@@ -255,6 +257,7 @@ static void go_down(server *s) {
     oct_template_release(s->template);
     oct_template_release(s->tool_template);
     json_decref(s->template_kwargs);
+    oct_buf_fini(&s->tokenizer_info);
     opened_close(&s->m);
 }
 

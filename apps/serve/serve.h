@@ -41,7 +41,7 @@ typedef struct serve_options {
     uint64_t max_logprobs;
     const char *logprobs_mode;
     const char *reasoning_parser, *tool_parser; /* NULL: none */
-    bool trust_template, exclude_tools, auto_tools;
+    bool trust_template, exclude_tools, auto_tools, tokenizer_info;
     bool force_usage, prompt_details, tokens_as_ids, request_id_headers, track_load;
     bool disable_log_stats, log_requests, prefix_caching;
     uint64_t log_every_ns; /* the throughput line */
@@ -59,6 +59,7 @@ typedef struct server {
     json_t *template_kwargs;
     oct_api_defaults defaults;
     char fingerprint[64];
+    oct_buf tokenizer_info; /* JSON; empty: not told */
     uint32_t n_blocks, n_shelves;
     atomic_bool lost; /* the device; why says what it said */
     char why[OCT_ERR_TEXT];
@@ -101,6 +102,11 @@ uint32_t serve_cache_labels(server *s, oct_api_label out[SERVE_N_CACHE_LABELS]);
 /* Changes with the version, the device's kind, scheme, cache type and weights (as far as
  * oct_checkpoint_fingerprint sees them). */
 int serve_fingerprint(server *s);
+
+/* ---- tokenizer_info.c ---- */
+
+/* With --enable-tokenizer-info-endpoint what that endpoint tells. */
+int serve_tokenizer_info(server *s);
 
 /* ---- signals.c ---- */
 

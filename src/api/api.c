@@ -72,6 +72,7 @@ static bool copy_config(oct_api *api, const oct_api_config *c) {
     own->root = copy(api, c->root ? c->root : c->names[0], &ok);
     own->version = copy(api, c->version ? c->version : "unknown", &ok);
     own->fingerprint = copy(api, c->fingerprint, &ok);
+    own->tokenizer_info = copy(api, c->tokenizer_info, &ok);
     ok = copy_labels(api, c) && ok;
     own->names = copy_list(api, c->names, c->n_names, &ok);
     own->keys = copy_list(api, c->keys, c->n_keys, &ok);
@@ -160,7 +161,7 @@ void oct_api_say_raised(oct_api *api, double given) {
 
 /* The paths that need no key; every other one does, also those that do not exist. */
 static bool is_open(oct_str path) {
-    static const char *const paths[] = {"/health", "/ping", "/version", "/metrics"};
+    static const char *const paths[] = {"/health", "/v1/health", "/ping", "/version", "/metrics"};
     for (size_t i = 0; i < OCT_COUNT(paths); i++)
         if (oct_str_is(path, paths[i])) return true;
     return false;

@@ -75,9 +75,10 @@ typedef struct oct_api_config {
 
     const char *const *names; /* [n_names >= 1] served names; the first is shown */
     uint32_t n_names;
-    const char *root;                  /* the model as it was named; for /v1/models */
-    const char *version;               /* of octet */
-    const char *fingerprint;           /* system_fingerprint; NULL: null */
+    const char *root;           /* the model as it was named; for /v1/models */
+    const char *version;        /* of octet */
+    const char *tokenizer_info; /* JSON that /tokenizer_info gives; NULL: there is no such path */
+    const char *fingerprint;    /* system_fingerprint; NULL: null */
     const oct_api_label *cache_labels; /* [n_cache_labels] ascending by name */
     uint32_t n_cache_labels;
     oct_api_defaults defaults;

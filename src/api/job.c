@@ -14,12 +14,18 @@
 #include "base/fault.h"
 #include "base/log.h"
 
+const oct_api_voice oct_api_voice_openai = {.output = oct_api_stream_output,
+                                            .end = oct_api_stream_end,
+                                            .error = oct_api_stream_error,
+                                            .respond = oct_api_respond};
+
 /* ---- making ---- */
 
 /* X-Request-Id, the body's request_id, or 32 random hex digits. A label only. False: no memory. */
 static bool make_id(oct_api_job *job) {
     oct_str id = job->x ? oct_http_request_header(job->x, "X-Request-Id") : OCT_STR("");
-    oct_buf_cstr(&job->id, job->shape == OCT_API_CHAT ? "chatcmpl-" : "cmpl-");
+    const char *prefix = job->shape == OCT_API_CHAT ? "chatcmpl-" : "cmpl-";
+    oct_buf_cstr(&job->id, job->voice->id_prefix ? job->voice->id_prefix : prefix);
     if (id.len == 0) id = oct_json_str(json_object_get(job->body, "request_id"));
     if (id.len > OCT_API_MAX_LABEL) id.len = OCT_API_MAX_LABEL;
     if (id.len > 0) {
@@ -65,6 +71,7 @@ oct_status oct_api_job_create(oct_api *api, oct_http_exchange *x, oct_api_shape 
     job->api = api;
     job->x = x;
     job->shape = shape;
+    job->voice = &oct_api_voice_openai;
     job->created = oct_unix_seconds();
     job->begun_ns = x ? oct_http_request_arrived_ns(x) : oct_now_ns();
     oct_arena_init(&job->arena, api->mem, 0);
@@ -175,7 +182,7 @@ static void fail_job(oct_api_job *job, const oct_api_error *e) {
     if (job->over) return;
     job->over = true;
     if (job->streaming)
-        oct_api_stream_error(job, e);
+        job->voice->error(job, e);
     else if (job->x)
         oct_api_answer_error(job->api, job->x, e);
     cancel_all(job);
@@ -264,9 +271,9 @@ static void finish_job(oct_api_job *job) {
     job->over = true;
     oct_api_metrics_job(job->api->metrics, (uint32_t)job->fields.n, most);
     if (job->fields.stream)
-        oct_api_stream_end(job);
+        job->voice->end(job);
     else
-        oct_api_respond(job);
+        job->voice->respond(job);
 }
 
 static void on_output(void *user, const oct_output *out) {
@@ -283,7 +290,7 @@ static void on_output(void *user, const oct_output *out) {
         fail_job(job, &e);
     } else if (!job->over && !job->gone) {
         if (job->fields.stream)
-            oct_api_stream_output(c, out);
+            job->voice->output(c, out);
         else
             oct_api_collect_output(c, out);
         if (job->over) cancel_all(job);
@@ -421,11 +428,18 @@ static oct_status check_queue(const oct_api *api, oct_api_error *e) {
 
 void oct_api_start(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
                    oct_status (*read)(oct_api_job *job, oct_api_error *e)) {
+    oct_api_start_as(api, x, shape, &oct_api_voice_openai, read);
+}
+
+void oct_api_start_as(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
+                      const oct_api_voice *voice,
+                      oct_status (*read)(oct_api_job *job, oct_api_error *e)) {
     oct_api_job *job = NULL;
     oct_api_error e;
     oct_status st = check_queue(api, &e);
     if (st == OCT_OK && oct_api_job_create(api, x, shape, &job) != OCT_OK)
         st = oct_api_no_memory(&e);
+    if (job) job->voice = voice;
     if (st == OCT_OK) st = oct_api_parse_body(api, oct_http_request_body(x), &job->body, &e);
     if (st == OCT_OK) st = read(job, &e);
     if (st == OCT_OK && !make_id(job)) st = oct_api_no_memory(&e);

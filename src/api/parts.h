@@ -69,6 +69,14 @@ typedef enum oct_api_route_id {
     OCT_API_ROUTE_LOAD,
     OCT_API_ROUTE_METRICS,
     OCT_API_ROUTE_RESET_PREFIX,
+    OCT_API_ROUTE_V1_HEALTH,
+    OCT_API_ROUTE_CHAT_RENDER,
+    OCT_API_ROUTE_COMPLETIONS_RENDER,
+    OCT_API_ROUTE_APPLY_TEMPLATE,
+    OCT_API_ROUTE_CHAT_BATCH,
+    OCT_API_ROUTE_INVOCATIONS,
+    OCT_API_ROUTE_TOKENIZER_INFO,
+    OCT_API_ROUTE_GENERATE,
     OCT_API_ROUTE_OTHER, /* no such path */
     OCT_API_N_ROUTES
 } oct_api_route_id;
@@ -126,6 +134,14 @@ void oct_api_route_version(oct_api *api, oct_http_exchange *x);
 void oct_api_route_load(oct_api *api, oct_http_exchange *x);
 void oct_api_route_metrics(oct_api *api, oct_http_exchange *x);
 void oct_api_route_reset_prefix(oct_api *api, oct_http_exchange *x);
+
+void oct_api_route_chat_render(oct_api *api, oct_http_exchange *x);
+void oct_api_route_completions_render(oct_api *api, oct_http_exchange *x);
+void oct_api_route_apply_template(oct_api *api, oct_http_exchange *x);
+void oct_api_route_chat_batch(oct_api *api, oct_http_exchange *x);
+void oct_api_route_invocations(oct_api *api, oct_http_exchange *x);
+void oct_api_route_tokenizer_info(oct_api *api, oct_http_exchange *x);
+void oct_api_route_generate(oct_api *api, oct_http_exchange *x);
 
 /* Whether the request carries a key, or needs none (api.c). */
 bool oct_api_admits(const oct_api *api, const oct_http_exchange *x);
@@ -292,8 +308,21 @@ typedef struct oct_api_choice {
     uint64_t last_token_ns;
 } oct_api_choice;
 
+/* The words of an answer: functions with job->lock held. What differs between dialects of the
+ * same job. */
+typedef struct oct_api_voice {
+    const char *id_prefix;                                    /* NULL: by shape */
+    void (*output)(oct_api_choice *c, const oct_output *out); /* a stream's news */
+    void (*end)(oct_api_job *job);                            /* the end of a stream */
+    void (*error)(oct_api_job *job, const oct_api_error *e);  /* a stream that fails */
+    void (*respond)(oct_api_job *job);                        /* the whole answer */
+} oct_api_voice;
+
+extern const oct_api_voice oct_api_voice_openai; /* job.c */
+
 struct oct_api_job {
     oct_api *api;
+    const oct_api_voice *voice;
     oct_api_job *prev, *next; /* in api->jobs */
     oct_http_exchange *x;     /* NULL in tests: nothing is sent */
     oct_api_shape shape;
@@ -340,7 +369,14 @@ void oct_api_job_unref(oct_api_job *job); /* accepts NULL */
 /* A job, read from an exchange with read, that runs; or the refusal. */
 void oct_api_start(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
                    oct_status (*read)(oct_api_job *job, oct_api_error *e));
+/* The same with other words. */
+void oct_api_start_as(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
+                      const oct_api_voice *voice,
+                      oct_status (*read)(oct_api_job *job, oct_api_error *e));
 oct_status oct_api_read_chat(oct_api_job *job, oct_api_error *e);
+/* One conversation into one prompt: rendered, encoded, fitted. */
+OCT_MUST_CHECK oct_status oct_api_read_messages(oct_api_job *job, const json_t *body,
+                                                oct_api_prompt *p, oct_api_error *e);
 oct_status oct_api_read_completion(oct_api_job *job, oct_api_error *e);
 
 /* ---- speech.c ---- */
@@ -370,6 +406,10 @@ void oct_api_stream_error(oct_api_job *job, const oct_api_error *e);
 void oct_api_collect_output(oct_api_choice *c, const oct_output *out);
 void oct_api_respond(oct_api_job *job);
 
+/* ,"prompt_logprobs":... */
+void oct_api_write_prompt_logprobs(const oct_api_choice *c, oct_buf *b);
+/* Whether the choices' buffers lack something. */
+bool oct_api_any_failed(const oct_api_job *job);
 /* "usage" object for these counts. */
 void oct_api_write_usage(const oct_api_job *job, uint32_t n_prompt, uint32_t n_completion,
                          uint32_t n_cached, oct_buf *b);

@@ -114,7 +114,7 @@ static void write_finish(const oct_api_choice *c, oct_buf *b) {
         oct_buf_cstr(b, "null");
 }
 
-static void write_prompt_logprobs(const oct_api_choice *c, oct_buf *b) {
+void oct_api_write_prompt_logprobs(const oct_api_choice *c, oct_buf *b) {
     oct_buf_cstr(b, ",\"prompt_logprobs\":");
     if (c->prompt_logprobs.len > 0)
         oct_buf_str(b, oct_buf_view(&c->prompt_logprobs));
@@ -195,7 +195,7 @@ static void write_completion_choice(const oct_api_choice *c, oct_buf *b) {
     oct_buf_cstr(b, ",\"logprobs\":");
     oct_api_write_logprobs(c, b);
     write_finish(c, b);
-    write_prompt_logprobs(c, b);
+    oct_api_write_prompt_logprobs(c, b);
     write_prompt_ids(c, b);
     oct_buf_char(b, '}');
     if (text.failed) b->failed = true;
@@ -210,7 +210,7 @@ static void write_tail(const oct_api_job *job, oct_buf *b) {
     oct_buf_cstr(b, ",\"usage\":");
     oct_api_write_usage(job, n_prompt, n_completion, n_cached, b);
     if (job->shape == OCT_API_CHAT) {
-        write_prompt_logprobs(&job->choices[0], b);
+        oct_api_write_prompt_logprobs(&job->choices[0], b);
         write_prompt_ids(&job->choices[0], b);
         oct_buf_cstr(b, ",\"prompt_text\":");
         if (job->fields.return_prompt_text)
@@ -221,7 +221,7 @@ static void write_tail(const oct_api_job *job, oct_buf *b) {
     oct_buf_cstr(b, ",\"kv_transfer_params\":null}");
 }
 
-static bool any_failed(const oct_api_job *job) {
+bool oct_api_any_failed(const oct_api_job *job) {
     for (uint32_t i = 0; i < job->n_choices; i++) {
         const oct_api_choice *c = &job->choices[i];
         if (c->text.failed || c->tokens.failed || c->stop_text.failed) return true;
@@ -247,7 +247,7 @@ void oct_api_respond(oct_api_job *job) {
             write_completion_choice(&job->choices[i], &b);
     }
     write_tail(job, &b);
-    if (any_failed(job) || OCT_FAULT(JOB_ANSWER, oct_api_who(job))) b.failed = true;
+    if (oct_api_any_failed(job) || OCT_FAULT(JOB_ANSWER, oct_api_who(job))) b.failed = true;
     if (job->x) oct_api_answer(job->api, job->x, 200, &b);
     oct_buf_fini(&b);
 }

@@ -31,6 +31,15 @@ static const route routes[] = {
     {"/load", OCT_API_ROUTE_LOAD, GET, oct_api_route_load},
     {"/metrics", OCT_API_ROUTE_METRICS, GET, oct_api_route_metrics},
     {"/reset_prefix_cache", OCT_API_ROUTE_RESET_PREFIX, POST, oct_api_route_reset_prefix},
+    {"/v1/health", OCT_API_ROUTE_V1_HEALTH, GET, oct_api_route_health},
+    {"/v1/chat/completions/render", OCT_API_ROUTE_CHAT_RENDER, POST, oct_api_route_chat_render},
+    {"/v1/completions/render", OCT_API_ROUTE_COMPLETIONS_RENDER, POST,
+     oct_api_route_completions_render},
+    {"/apply-template", OCT_API_ROUTE_APPLY_TEMPLATE, POST, oct_api_route_apply_template},
+    {"/v1/chat/completions/batch", OCT_API_ROUTE_CHAT_BATCH, POST, oct_api_route_chat_batch},
+    {"/invocations", OCT_API_ROUTE_INVOCATIONS, POST, oct_api_route_invocations},
+    {"/tokenizer_info", OCT_API_ROUTE_TOKENIZER_INFO, GET, oct_api_route_tokenizer_info},
+    {"/inference/v1/generate", OCT_API_ROUTE_GENERATE, POST, oct_api_route_generate},
 };
 
 static const route *find(const oct_http_exchange *x) {
@@ -41,9 +50,9 @@ static const route *find(const oct_http_exchange *x) {
 }
 
 const char *oct_api_route_label(oct_api_route_id id, unsigned *methods) {
-    static const oct_api_route_id uncounted[] = {OCT_API_ROUTE_METRICS, OCT_API_ROUTE_HEALTH,
-                                                 OCT_API_ROUTE_LOAD, OCT_API_ROUTE_PING,
-                                                 OCT_API_ROUTE_VERSION};
+    static const oct_api_route_id uncounted[] = {OCT_API_ROUTE_V1_HEALTH, OCT_API_ROUTE_METRICS,
+                                                 OCT_API_ROUTE_HEALTH,    OCT_API_ROUTE_LOAD,
+                                                 OCT_API_ROUTE_PING,      OCT_API_ROUTE_VERSION};
     for (size_t i = 0; i < OCT_COUNT(uncounted); i++)
         if (id == uncounted[i]) return NULL;
     for (size_t i = 0; i < OCT_COUNT(routes); i++) {

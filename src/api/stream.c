@@ -34,7 +34,7 @@ static void send(oct_api_job *job) {
     }
     oct_api_no_memory(&e);
     job->over = true;
-    oct_api_stream_error(job, &e);
+    job->voice->error(job, &e);
 }
 
 /* What the first event of a chat choice says about its prompt. */
