@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/num.h"
+#include "cli_json.h"
 
 int cli_fail(int status, const char *fmt, ...) {
     va_list args;
@@ -49,6 +50,10 @@ cli_flag cli_switch(const char *name, bool *out, const char *help) {
 
 cli_flag cli_string(const char *name, const char **out, const char *value, const char *help) {
     return (cli_flag){.name = name, .type = CLI_STRING, .out = out, .value = value, .help = help};
+}
+
+cli_flag cli_json(const char *name, const char **out, const char *help) {
+    return (cli_flag){.name = name, .type = CLI_JSON, .out = out, .value = "JSON", .help = help};
 }
 
 cli_flag cli_many(const char *name, cli_strings *out, const char *value, const char *help) {
@@ -118,11 +123,13 @@ static const cli_flag *find_flag(const parser *p, const char *text, size_t len, 
     return NULL;
 }
 
-static const cli_flag *find_alias(const parser *p, const char *text) {
+static const cli_flag *find_alias(const parser *p, const char *text, size_t len) {
     for (size_t g = 0; g < p->n_groups; g++)
-        for (size_t i = 0; i < p->groups[g].n; i++)
-            if (p->groups[g].flags[i].alias && strcmp(p->groups[g].flags[i].alias, text) == 0)
+        for (size_t i = 0; i < p->groups[g].n; i++) {
+            const char *alias = p->groups[g].flags[i].alias;
+            if (alias && strlen(alias) == len && memcmp(alias, text, len) == 0)
                 return &p->groups[g].flags[i];
+        }
     return NULL;
 }
 
@@ -159,6 +166,7 @@ static int set_value(const cli_flag *f, const char *value) {
     if (f->given) *f->given = true;
     switch (f->type) {
     case CLI_STRING:
+    case CLI_JSON:
         *(const char **)f->out = value;
         return -1;
     case CLI_STRINGS: {
@@ -200,6 +208,7 @@ static void print_default(const cli_flag *f, const char *space) {
         if (*(bool *)f->out) printf("%s(on; --no-%s)", space, f->name);
         break;
     case CLI_STRING:
+    case CLI_JSON:
     case CLI_CHOICE:
         if (*(const char **)f->out) printf("%s(default %s)", space, *(const char **)f->out);
         break;
@@ -263,6 +272,7 @@ static int print_help(const parser *p, const char *what) {
 int cli_parse(const cli_command *cmd, const cli_group *groups, size_t n_groups, int argc,
               char **argv, const char **pos, unsigned max_pos, unsigned *n_pos) {
     const parser p = {cmd, groups, n_groups};
+    cli_keys keys = {.n = 0};
     bool flags_end = false;
     *n_pos = 0;
     for (int i = 0; i < argc; i++) {
@@ -281,16 +291,17 @@ int cli_parse(const cli_command *cmd, const cli_group *groups, size_t n_groups, 
         if (strcmp(arg, "-h") == 0 || strcmp(arg, "--help") == 0) return print_help(&p, NULL);
         if (strncmp(arg, "--help=", 7) == 0) return print_help(&p, arg + 7);
 
-        const char *equals = arg[1] == '-' ? strchr(arg, '=') : NULL;
-        const size_t len =
-            arg[1] == '-' ? (equals ? (size_t)(equals - arg - 2) : strlen(arg + 2)) : 0;
+        const char *equals = strchr(arg, '=');
+        const size_t whole = equals ? (size_t)(equals - arg) : strlen(arg);
+        const char *dot = memchr(arg, '.', whole);
+        const size_t len = dot ? (size_t)(dot - arg) : whole;
         bool negated = false;
         const cli_flag *f =
-            arg[1] == '-' ? find_flag(&p, arg + 2, len, &negated) : find_alias(&p, arg);
-        if (!f)
+            arg[1] == '-' ? find_flag(&p, arg + 2, len - 2, &negated) : find_alias(&p, arg, len);
+        if (!f || (dot && negated))
             return cli_fail(EXIT_USAGE, "%s: unknown flag (got %.64s); see octet %s --help",
                             cmd->name, arg, cmd->name);
-        if (f->type == CLI_SWITCH && !equals) {
+        if (f->type == CLI_SWITCH && !equals && !dot) {
             *(bool *)f->out = !negated;
             if (f->given) *f->given = true;
             continue;
@@ -299,8 +310,11 @@ int cli_parse(const cli_command *cmd, const cli_group *groups, size_t n_groups, 
         if (!value)
             return cli_fail(EXIT_USAGE, "--%s: missing value (want %s)", f->name,
                             f->choices ? f->choices : f->value);
-        const int status = set_value(f, value);
+        const int status =
+            dot ? cli_keys_add(&keys, f, (oct_str){arg, whole},
+                               (oct_str){dot + 1, (size_t)(arg + whole - dot - 1)}, value)
+                : set_value(f, value);
         if (status >= 0) return status;
     }
-    return -1;
+    return cli_keys_merge(&keys);
 }

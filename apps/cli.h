@@ -3,7 +3,8 @@
  * help line and the words of its errors.
  *
  * Grammar: --name value, --name=value, --flag / --no-flag for switches; dashes and underscores are
- * the same; "--" ends the flags. Numbers are read whole or refused; a value out of range is refused
+ * the same; --name.key.key value and --name.list+ a,b for those whose value is JSON (cli_json.h);
+ * "--" ends the flags. Numbers are read whole or refused; a value out of range is refused
  * with the range (bad-input CL1).
  */
 #ifndef OCT_APPS_CLI_H
@@ -32,6 +33,7 @@ typedef enum cli_type {
     CLI_NUMBER,  /* double */
     CLI_CHOICE,  /* const char *, one of `choices` */
     CLI_STRINGS, /* cli_strings: may be given several times */
+    CLI_JSON,    /* const char *; its keys may be given one by one */
 } cli_type;
 
 enum { CLI_MAX_STRINGS = 16 };
@@ -56,6 +58,7 @@ typedef struct cli_flag {
 /* Rows of such a table; one with more in it is written out. */
 cli_flag cli_switch(const char *name, bool *out, const char *help);
 cli_flag cli_string(const char *name, const char **out, const char *value, const char *help);
+cli_flag cli_json(const char *name, const char **out, const char *help);
 cli_flag cli_many(const char *name, cli_strings *out, const char *value, const char *help);
 cli_flag cli_choice(const char *name, const char **out, const char *choices, const char *help);
 cli_flag cli_count(const char *name, uint64_t *out, double min, double max, const char *help);

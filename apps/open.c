@@ -55,8 +55,8 @@ void open_flags(open_options *o, cli_flag *flags) {
          .value = "N",
          .given = &o->seed_given,
          .help = "of those weights; of `run` also of what is drawn"},
-        cli_string("hf-overrides", &o->hf_overrides, "JSON",
-                   "keys that replace those of config.json: {\"num_hidden_layers\": 4}"),
+        cli_json("hf-overrides", &o->hf_overrides,
+                 "keys that replace those of config.json: {\"num_hidden_layers\": 4}"),
         cli_string("kv-cache-dtype", &o->kv_cache_dtype, "TYPE",
                    "auto: as the checkpoint says, else the device's float\n"
                    "int8 (int8_per_channel, c8), fp8 (fp8_e4m3): with the checkpoint's scales\n"
@@ -86,6 +86,43 @@ unsigned open_flags_without(open_options *o, const char *name, cli_flag *flags) 
         if (strcmp(flags[i].name, name) != 0) flags[n++] = flags[i];
     return n;
 }
+
+/* ---- what is kept ---------------------------------------------------------------------------- */
+
+void keep_flags(open_options *o, cli_flag flags[KEEP_N_FLAGS]) {
+    const cli_flag all[KEEP_N_FLAGS] = {
+        cli_number("kv-offloading-size", &o->offload_gib, "GIB", 0, 1 << 20,
+                   "host memory in GiB for what cache blocks held that were handed out for\nother "
+                   "texts; 0: none"),
+        cli_string("kv-store", &o->kv_store, "FOLDER",
+                   "where cache blocks are kept for the next start of the same model; what is\n"
+                   "there follows from prompts"),
+        cli_number("kv-store-size", &o->kv_store_gib, "GIB", 0.001, 1 << 20,
+                   "most GiB of the files in that folder"),
+    };
+    memcpy(flags, all, sizeof all);
+}
+
+int keep_check(const open_options *o, bool prefix_caching) {
+    if ((o->offload_gib > 0 || o->kv_store) && !prefix_caching)
+        return cli_fail(EXIT_USAGE,
+                        "--kv-%s: nothing to keep without prefix caching (got "
+                        "--no-enable-prefix-caching)",
+                        o->kv_store ? "store" : "offloading-size");
+    if (o->kv_store && !o->kv_store[0])
+        return cli_fail(EXIT_USAGE, "--kv-store: the name is empty");
+    return -1;
+}
+
+oct_keep_options keep_options(const open_options *o) {
+    const double gib = (double)(UINT64_C(1) << 30);
+    const double bytes = o->offload_gib * gib;
+    return (oct_keep_options){.offload_bytes = bytes > 0 && bytes < 1 ? 1 : (uint64_t)bytes,
+                              .store = o->kv_store,
+                              .store_bytes = (uint64_t)(o->kv_store_gib * gib)};
+}
+
+/* ---------------------------------------------------------------------------------------------- */
 
 void bar_show(bar *b, uint64_t done, uint64_t total) {
     enum { CELLS = 30 };
@@ -225,6 +262,10 @@ int open_engine(const open_options *o, const char *path, octet_engine_options *e
     eo->load_format = o->load_format;
     eo->hf_overrides = o->hf_overrides;
     eo->tokenizer = o->tokenizer;
+    const oct_keep_options keep = keep_options(o);
+    eo->kv_offload_bytes = keep.offload_bytes;
+    eo->kv_store = keep.store;
+    eo->kv_store_bytes = keep.store_bytes;
     eo->progress = o->quiet ? NULL : model_progress;
     eo->progress_ctx = &b;
     const int32_t code = octet_engine_open(path, eo, out, sentence, sizeof sentence);

@@ -9,6 +9,7 @@
 
 #include "cli.h"
 #include "device/device.h"
+#include "embed/keep.h"
 #include "model/model.h"
 #include "store/checkpoint.h"
 #include "text/tokenizer.h"
@@ -24,6 +25,11 @@ typedef struct open_options {
     bool overlap;       /* no flag here: the command queues steps beside each other */
     bool overlap_given; /* said by a flag, not by default */
     bool prefetch;      /* nor here: the CPU asks for weights ahead of their use */
+
+    /* Of keep_flags. */
+    double offload_gib; /* 0: none */
+    const char *kv_store;
+    double kv_store_gib;
 } open_options;
 
 #define OPEN_OPTIONS_DEFAULT                  \
@@ -33,6 +39,7 @@ typedef struct open_options {
                     .load_format = "auto",    \
                     .block_size = 32,         \
                     .cpu_binding = true,      \
+                    .kv_store_gib = 16,       \
                     .log_level = "info"})
 
 /* The first of them concern the device, the last the tokenizer and what is printed: a command that
@@ -42,6 +49,13 @@ enum { OPEN_N_FLAGS = 18, OPEN_N_DEVICE_FLAGS = 5, OPEN_N_FILE_FLAGS = 3 };
 void open_flags(open_options *o, cli_flag *flags);
 /* The same less the one that the command has no use for; returns how many. */
 unsigned open_flags_without(open_options *o, const char *name, cli_flag *flags);
+
+/* Where blocks are kept beyond the cache; for commands with an engine. */
+enum { KEEP_N_FLAGS = 3 };
+void keep_flags(open_options *o, cli_flag flags[KEEP_N_FLAGS]);
+/* After the command line: -1, or the exit status. */
+int keep_check(const open_options *o, bool prefix_caching);
+oct_keep_options keep_options(const open_options *o);
 
 typedef struct opened {
     oct_device *device;

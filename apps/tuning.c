@@ -20,17 +20,19 @@ void tuning_flags(tuning *t, open_options *open, cli_flag flags[TUNING_N_FLAGS])
          .help = "the next step is prepared and issued while one computes; unless given, not on\n"
                  "a CPU whose every core computes"},
         cli_switch("enforce-eager", &t->eager, "no step is recorded and replayed"),
-        cli_string("compilation-config", &t->compilation, "JSON",
-                   "cudagraph_mode: NONE, FULL_DECODE_ONLY (decode steps are recorded), FULL,\n"
-                   "PIECEWISE, FULL_AND_PIECEWISE (others too); cudagraph_capture_sizes,\n"
-                   "max_cudagraph_capture_size, cudagraph_num_of_warmups"),
-        cli_string("speculative-config", &t->speculative, "JSON",
-                   "{\"method\": \"ngram\", \"num_speculative_tokens\": N}, prompt_lookup_min,\n"
-                   "prompt_lookup_max: guesses from the text before"),
-        cli_string("additional-config", &t->additional, "JSON",
-                   "enable_cpu_binding, weight_prefetch_config, ascend_scheduler_config"),
+        cli_json("compilation-config", &t->compilation,
+                 "cudagraph_mode: NONE, FULL_DECODE_ONLY (decode steps are recorded), FULL,\n"
+                 "PIECEWISE, FULL_AND_PIECEWISE (others too); cudagraph_capture_sizes,\n"
+                 "max_cudagraph_capture_size, cudagraph_num_of_warmups"),
+        cli_json("speculative-config", &t->speculative,
+                 "{\"method\": \"ngram\", \"num_speculative_tokens\": N}, prompt_lookup_min,\n"
+                 "prompt_lookup_max: guesses from the text before"),
+        cli_json("additional-config", &t->additional,
+                 "enable_cpu_binding, weight_prefetch_config, ascend_scheduler_config"),
     };
     memcpy(flags, all, sizeof all);
+    flags[2].alias = "-cc";
+    flags[3].alias = "-sc";
 }
 
 void tuning_model(const tuning *t, oct_model_options *mo) {
@@ -183,18 +185,20 @@ static int read_speculative(tuning *t) {
 
 /* ---- --additional-config --------------------------------------------------------------------- */
 
+static const char scheduler_config[] = "--additional-config: ascend_scheduler_config";
+
 static int read_sched_number(const json_t *o, const char *key, uint64_t *out) {
     uint32_t n = 0;
     const json_t *v = json_object_get(o, key);
     if (!out || !v || (json_is_real(v) && json_real_value(v) > INT32_MAX)) return -1; /* inf */
-    const int status = read_count("--additional-config", o, key, 1, &n);
+    const int status = read_count(scheduler_config, o, key, 1, &n);
     if (status < 0 && n > 0) *out = n;
     return status;
 }
 
 static int read_scheduler(const json_t *o, const tuning_sched *s) {
     bool on = false;
-    int status = read_bool("--additional-config", o, "enabled", &on);
+    int status = read_bool(scheduler_config, o, "enabled", &on);
     if (!o || !on) return status;
     if (status < 0) status = read_sched_number(o, "max_num_seqs", s->max_num_seqs);
     if (status < 0)
@@ -223,8 +227,9 @@ static int read_additional(const tuning *t, open_options *open, const tuning_sch
     if (status < 0 && json_is_object(o)) {
         status = read_bool(flag, o, "enable_cpu_binding", &open->cpu_binding);
         if (status < 0)
-            status = read_bool(flag, json_object_get(o, "weight_prefetch_config"), "enabled",
-                               &open->prefetch);
+            status =
+                read_bool("--additional-config: weight_prefetch_config",
+                          json_object_get(o, "weight_prefetch_config"), "enabled", &open->prefetch);
         if (status < 0)
             status = read_scheduler(json_object_get(o, "ascend_scheduler_config"), sched);
         if (status < 0) warn_of_others(o);

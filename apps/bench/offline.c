@@ -58,7 +58,8 @@ void offline_engine_flags(offline_options *o, cli_flag flags[OFFLINE_N_ENGINE_FL
                    "a prompt that begins like an earlier one starts behind what is cached of it"),
     };
     memcpy(flags, all, sizeof all);
-    tuning_flags(&o->tuning, &o->open, flags + OCT_COUNT(all));
+    keep_flags(&o->open, flags + OCT_COUNT(all));
+    tuning_flags(&o->tuning, &o->open, flags + OCT_COUNT(all) + KEEP_N_FLAGS);
 }
 
 /* ---- what is asked --------------------------------------------------------------------------- */
@@ -152,17 +153,22 @@ static uint64_t choose_blocks(const offline_options *o, const offline_work *w, o
 
 static oct_status start(const offline_options *o, const offline_work *w, offline *b, oct_err *err) {
     const uint64_t blocks = choose_blocks(o, w, b);
-    const oct_engine_options eo = {.n_blocks = (uint32_t)blocks,
-                                   .max_chunk_tokens = (uint32_t)o->chunk_tokens,
-                                   .max_num_queued_reqs = w->n_jobs * w->n_choices,
-                                   .max_partial_prefills = (uint32_t)o->partial_prefills,
-                                   .max_long_partials = (uint32_t)o->long_partials,
-                                   .max_decode_wait_ns = (uint64_t)(o->decode_wait_ms * 1e6),
-                                   .draft = o->tuning.draft,
-                                   .no_prefix_caching = !o->prefix_caching};
+    const oct_keep_options keep = keep_options(&o->open);
+    oct_engine_options eo = {.n_blocks = (uint32_t)blocks,
+                             .max_chunk_tokens = (uint32_t)o->chunk_tokens,
+                             .max_num_queued_reqs = w->n_jobs * w->n_choices,
+                             .max_partial_prefills = (uint32_t)o->partial_prefills,
+                             .max_long_partials = (uint32_t)o->long_partials,
+                             .max_decode_wait_ns = (uint64_t)(o->decode_wait_ms * 1e6),
+                             .draft = o->tuning.draft,
+                             .no_prefix_caching = !o->prefix_caching};
     if (blocks == 0)
         return OCT_FAIL(err, OCT_E_NOMEM, "KV cache: not even one block fits into memory");
     OCT_TRY(oct_model_kv_create(b->m.model, (uint32_t)blocks, err));
+    OCT_TRY(oct_keep_shelves(b->m.model, &keep, (uint32_t)blocks, &eo.n_shelves, err));
+    OCT_TRY(oct_keep_open(b->m.model, b->m.ckpt, b->m.device, &keep, (uint32_t)blocks, &b->kvstore,
+                          err));
+    eo.kvstore = b->kvstore;
     OCT_TRY(oct_engine_create(oct_system_allocator(), b->m.model, b->m.tokenizer, &eo, &b->engine,
                               err));
     if (w->longest > oct_engine_get_info(b->engine)->max_model_len)
@@ -185,6 +191,7 @@ int offline_open(offline_options *o, const char *path, const offline_work *w, of
                                 .chunk_tokens = &o->chunk_tokens,
                                 .long_partials = &o->long_partials};
     int status = tuning_read(&o->tuning, &o->open, &sched);
+    if (status < 0) status = keep_check(&o->open, o->prefix_caching);
     tuning_model(&o->tuning, &mo);
     if (status < 0) status = open_model(&o->open, path, &mo, &b->m);
     if (status >= 0) return status;
@@ -197,6 +204,8 @@ void offline_close(offline *b) {
     if (b->engine) oct_engine_stop(b->engine, 0);
     oct_engine_destroy(b->engine);
     b->engine = NULL;
+    oct_kvstore_close(b->kvstore);
+    b->kvstore = NULL;
     opened_close(&b->m);
 }
 

@@ -31,7 +31,7 @@ typedef struct offline_options {
 /* As serve's. */
 void offline_defaults(offline_options *o);
 
-enum { OFFLINE_N_REPORT_FLAGS = 3, OFFLINE_N_ENGINE_FLAGS = 8 + TUNING_N_FLAGS };
+enum { OFFLINE_N_REPORT_FLAGS = 3, OFFLINE_N_ENGINE_FLAGS = 8 + KEEP_N_FLAGS + TUNING_N_FLAGS };
 void offline_report_flags(offline_options *o, cli_flag flags[OFFLINE_N_REPORT_FLAGS]);
 void offline_engine_flags(offline_options *o, cli_flag flags[OFFLINE_N_ENGINE_FLAGS]);
 
@@ -66,6 +66,7 @@ void offline_work_free(offline_work *w); /* accepts a zeroed one */
 
 typedef struct offline {
     opened m;
+    oct_kvstore *kvstore; /* or NULL */
     oct_engine *engine;
     bool text; /* answers become text too */
     pthread_mutex_t lock;

@@ -49,9 +49,11 @@ static void print_stats(const chat *c, const octet_output *out) {
     const double first = (double)(out->first_token_ns - out->arrival_ns) / 1e9;
     const double rest = (double)(out->last_token_ns - out->first_token_ns) / 1e9;
     if (!c->o->stats || !out->first_token_ns) return;
-    fprintf(stderr, "%s[%u tokens in, first after %.0f ms; %u out, %.1f tokens/s]%s\n",
-            isatty(STDERR_FILENO) ? "\033[2m" : "", out->n_prompt, first * 1e3, out->n_completion,
-            rest > 0 ? (out->n_completion - 1) / rest : 0.0,
+    char cached[32] = "";
+    if (out->n_cached) snprintf(cached, sizeof cached, " (%u cached)", out->n_cached);
+    fprintf(stderr, "%s[%u tokens in%s, first after %.0f ms; %u out, %.1f tokens/s]%s\n",
+            isatty(STDERR_FILENO) ? "\033[2m" : "", out->n_prompt, cached, first * 1e3,
+            out->n_completion, rest > 0 ? (out->n_completion - 1) / rest : 0.0,
             isatty(STDERR_FILENO) ? "\033[0m" : "");
 }
 
@@ -245,9 +247,10 @@ static int run_chat(const run_options *o, const char *path, const char *prompt) 
 static int run_run(const cli_command *self, int argc, char **argv) {
     run_options o = {
         .open = OPEN_OPTIONS_DEFAULT, .temperature = -1, .top_p = 0.95, .stats = false};
-    cli_flag model_flags[OPEN_N_FLAGS];
+    cli_flag model_flags[OPEN_N_FLAGS], kept[KEEP_N_FLAGS];
     o.open.log_level = "warn";
     open_flags(&o.open, model_flags);
+    keep_flags(&o.open, kept);
     const cli_flag flags[] = {
         cli_string("system", &o.system, "TEXT", "system message"),
         cli_count("max-tokens", &o.max_tokens, 1, 16777216, "most tokens of an answer"),
@@ -268,12 +271,15 @@ static int run_run(const cli_command *self, int argc, char **argv) {
         cli_switch("stats", &o.stats, "tokens and speed after each answer"),
     };
     const cli_group groups[] = {{"Answer", flags, OCT_COUNT(flags)},
+                                {"Cache", kept, KEEP_N_FLAGS},
                                 {"Model", model_flags, OPEN_N_FLAGS}};
     const char *pos[2] = {NULL, NULL};
     unsigned n_pos;
     const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 2, &n_pos);
     if (status >= 0) return status;
     if (n_pos == 0) return cli_fail(EXIT_USAGE, "run: want a MODEL; see octet run --help");
+    const int keep = keep_check(&o.open, true);
+    if (keep >= 0) return keep;
     return run_chat(&o, pos[0], pos[1]);
 }
 

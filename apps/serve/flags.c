@@ -42,22 +42,16 @@ static int check_flags(serve_options *o) {
     if (o->n_blocks > 0 && o->open.kv_cache_memory > 0)
         return cli_fail(EXIT_USAGE, "--num-gpu-blocks-override and --kv-cache-memory-bytes: only "
                                     "one of them can be given");
-    if ((o->offload_gib > 0 || o->kv_store) && !o->prefix_caching)
-        return cli_fail(EXIT_USAGE,
-                        "--kv-%s: nothing to keep without prefix caching (got "
-                        "--no-enable-prefix-caching)",
-                        o->kv_store ? "store" : "offloading-size");
     if (o->auto_tools && !o->tool_parser)
         return cli_fail(EXIT_USAGE, "--enable-auto-tool-choice: needs --tool-call-parser");
-    if (o->kv_store && !o->kv_store[0])
-        return cli_fail(EXIT_USAGE, "--kv-store: the name is empty");
     if (o->device_s < o->stuck_s)
         return cli_fail(EXIT_USAGE, "--device-timeout: less than --stuck-timeout (got %g and %g)",
                         o->device_s, o->stuck_s);
     for (unsigned i = 0; i < o->names.n; i++)
         if (is_blank(o->names.at[i]))
             return cli_fail(EXIT_USAGE, "--served-model-name: the name is empty");
-    const int status = read_log_interval(o);
+    int status = keep_check(&o->open, o->prefix_caching);
+    if (status < 0) status = read_log_interval(o);
     return status >= 0 ? status : check_keys(o);
 }
 
@@ -101,14 +95,6 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
         cli_switch("enable-prefix-caching", &o->prefix_caching,
                    "a prompt that begins like an earlier one starts behind what is cached\nof it; "
                    "on unless --no-enable-prefix-caching"),
-        cli_number("kv-offloading-size", &o->offload_gib, "GIB", 0, 1 << 20,
-                   "host memory in GiB for what cache blocks held that were handed out for\nother "
-                   "texts; 0: none"),
-        cli_string("kv-store", &o->kv_store, "FOLDER",
-                   "where cache blocks are kept for the next start of the same model; what is\n"
-                   "there follows from prompts"),
-        cli_number("kv-store-size", &o->kv_store_gib, "GIB", 0.001, 1 << 20,
-                   "most GiB of the files in that folder"),
         cli_count("max-logprobs", &o->max_logprobs, 1, OCT_MODEL_MAX_TOP,
                   "most likely tokens that a request may ask for"),
         cli_choice("logprobs-mode", &o->logprobs_mode,
@@ -118,7 +104,8 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
         cli_switch("enable-log-requests", &o->log_requests, "one line a request, without its text"),
     };
     memcpy(out, all, sizeof all);
-    return OCT_COUNT(all);
+    keep_flags(&o->open, out + OCT_COUNT(all));
+    return OCT_COUNT(all) + KEEP_N_FLAGS;
 }
 
 static unsigned sched_flags(serve_options *o, cli_flag *out) {
@@ -154,11 +141,11 @@ static unsigned chat_flags(serve_options *o, cli_flag *out) {
             "generation-config", &o->generation_config, "auto|none|FOLDER",
             "where the sampling defaults come from: the model (auto), nowhere (none, or\nvllm), a "
             "folder"),
-        cli_string("override-generation-config", &o->override_generation_config, "JSON",
-                   "sampling defaults that win over it"),
+        cli_json("override-generation-config", &o->override_generation_config,
+                 "sampling defaults that win over it"),
         cli_string("chat-template", &o->chat_template, "FILE", "instead of the model's own"),
-        cli_string("default-chat-template-kwargs", &o->template_kwargs, "JSON",
-                   "variables for the template, for instance {\"enable_thinking\": false}"),
+        cli_json("default-chat-template-kwargs", &o->template_kwargs,
+                 "variables for the template, for instance {\"enable_thinking\": false}"),
         cli_switch("trust-request-chat-template", &o->trust_template,
                    "requests may bring a template of their own"),
         cli_switch("exclude-tools-when-tool-choice-none", &o->exclude_tools,
@@ -214,7 +201,6 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                          .max_num_batched_tokens = 2048,
                          .max_num_queued_reqs = 1024,
                          .prefix_caching = true,
-                         .kv_store_gib = 16,
                          .policy = "fcfs",
                          .decode_wait_ms = 500,
                          .long_partials = 1,

@@ -85,11 +85,18 @@ static int load_model(server *s) {
     tuning_model(&s->o.tuning, &mo);
     int status = open_model(&s->o.open, s->o.model, &mo, &s->m);
     if (status < 0) status = serve_choose_blocks(s);
-    if (status < 0) status = serve_choose_shelves(s);
     if (status >= 0) return status;
+    const oct_keep_options keep = keep_options(&s->o.open);
     oct_status st = oct_model_kv_create(s->m.model, s->n_blocks, &err);
-    if (st == OCT_OK && s->n_shelves > 0)
-        st = oct_model_shelves_create(s->m.model, s->n_shelves, &err);
+    if (st == OCT_OK) st = oct_keep_shelves(s->m.model, &keep, s->n_blocks, &s->n_shelves, &err);
+    return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
+}
+
+static int open_kvstore(server *s) {
+    const oct_keep_options keep = keep_options(&s->o.open);
+    oct_err err = {0};
+    const oct_status st =
+        oct_keep_open(s->m.model, s->m.ckpt, s->m.device, &keep, s->n_blocks, &s->kvstore, &err);
     return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
 }
 
@@ -211,7 +218,7 @@ static int come_up(server *s) {
     if (status < 0) status = serve_open_templates(s);
     if (status < 0) status = serve_tokenizer_info(s);
     if (status < 0) status = serve_fingerprint(s);
-    if (status < 0) status = serve_open_kvstore(s);
+    if (status < 0) status = open_kvstore(s);
     if (status < 0) status = start_engine(s);
     if (status < 0) status = start_api(s);
     if (status < 0 && oct_http_server_start(s->http, &err) != OCT_OK)

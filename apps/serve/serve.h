@@ -32,9 +32,6 @@ typedef struct serve_options {
     const char *policy;
     uint64_t n_blocks;
     double memory_share; /* 0: not given */
-    double offload_gib;  /* 0: none */
-    const char *kv_store;
-    double kv_store_gib;
 
     const char *generation_config, *override_generation_config;
     const char *chat_template, *template_kwargs, *response_role;
@@ -82,15 +79,6 @@ oct_api_limits serve_api_limits(const serve_options *o);
 
 /* How many cache blocks: what the flags say, else what the free memory gives. */
 int serve_choose_blocks(server *s);
-/* How many shelves in host memory: --kv-offloading-size, or what --kv-store needs. */
-int serve_choose_shelves(server *s);
-
-/* ---- kvstore.c ---- */
-
-/* Opens --kv-store, if there is one. The model has its cache and its shelves. */
-int serve_open_kvstore(server *s);
-
-/* ---- setup.c ---- */
 
 /* Sampling defaults from generation_config.json and the flags. */
 int serve_choose_defaults(server *s);

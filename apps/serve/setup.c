@@ -104,35 +104,6 @@ int serve_choose_blocks(server *s) {
     return -1;
 }
 
-/* Without a flag a store has shelves for the longest sequence, but no more than this. */
-static const uint64_t store_shelves_bytes = UINT64_C(256) << 20;
-
-static uint64_t shelves_of_store(const server *s, uint64_t block) {
-    const oct_model_info *i = oct_model_get_info(s->m.model);
-    const uint64_t least = 4, per_seq = (i->max_model_len - 1) / i->block_tokens + 1;
-    uint64_t n = store_shelves_bytes / block;
-    if (n > per_seq) n = per_seq;
-    if (n > s->n_blocks) n = s->n_blocks;
-    return n > least ? n : least;
-}
-
-int serve_choose_shelves(server *s) {
-    const uint64_t block = oct_model_get_info(s->m.model)->kv_bytes_per_block;
-    const double gib = (double)(UINT64_C(1) << 30), bytes = s->o.offload_gib * gib;
-    const uint64_t most = UINT64_C(1) << 28;
-    if (s->o.offload_gib == 0 && !s->o.kv_store) return -1;
-    if (s->o.offload_gib > 0 && bytes < (double)block)
-        return cli_fail(EXIT_USAGE,
-                        "--kv-offloading-size: less than a block (got %g GiB, want at least %g)",
-                        s->o.offload_gib, (double)block / gib);
-    const double n =
-        s->o.offload_gib > 0 ? bytes / (double)block : (double)shelves_of_store(s, block);
-    s->n_shelves = (uint32_t)(n < (double)most ? n : (double)most);
-    oct_info("KV cache: %u more blocks in host memory (%.2f GB)", s->n_shelves,
-             (double)s->n_shelves * (double)block / 1e9);
-    return -1;
-}
-
 /* ---- what a metric tells of the cache ---- */
 
 uint32_t serve_cache_labels(server *s, oct_api_label out[SERVE_N_CACHE_LABELS]) {
@@ -141,7 +112,7 @@ uint32_t serve_cache_labels(server *s, oct_api_label out[SERVE_N_CACHE_LABELS]) 
     const oct_model_info *i = oct_model_get_info(s->m.model);
     const bool own = oct_device_has_memory(s->m.device);
     oct_format_f64(o->memory_share > 0 ? o->memory_share : own ? 0.92 : 0.4, text[0]);
-    oct_format_f64(o->offload_gib, text[1]);
+    oct_format_f64(o->open.offload_gib, text[1]);
     if (o->open.kv_cache_memory > 0)
         snprintf(text[2], sizeof text[2], "%llu", (unsigned long long)o->open.kv_cache_memory);
     if (o->n_blocks > 0) snprintf(text[3], sizeof text[3], "%llu", (unsigned long long)o->n_blocks);
@@ -152,8 +123,8 @@ uint32_t serve_cache_labels(server *s, oct_api_label out[SERVE_N_CACHE_LABELS]) 
         {"gpu_memory_utilization", text[0]},
         {"kv_cache_memory_bytes", text[2][0] ? text[2] : "None"},
         {"kv_offloading_backend", "native"},
-        {"kv_offloading_size", o->offload_gib > 0 ? text[1] : "None"},
-        {"kv_store", o->kv_store ? "True" : "False"},
+        {"kv_offloading_size", o->open.offload_gib > 0 ? text[1] : "None"},
+        {"kv_store", o->open.kv_store ? "True" : "False"},
         {"num_gpu_blocks_override", text[3][0] ? text[3] : "None"},
         {"prefix_caching_hash_algo", "tokens"},
     };

@@ -79,6 +79,9 @@ typedef struct octet_engine_options {
      */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *progress_ctx;
+    uint64_t kv_offload_bytes; /* of host memory for blocks that the cache handed out for others */
+    const char *kv_store;      /* a folder that keeps blocks for the next start; NULL: none */
+    uint64_t kv_store_bytes;   /* most of the files there; 0: 16 GiB */
 } octet_engine_options;
 
 /* Fixed after opening. Strings live as long as the engine. */

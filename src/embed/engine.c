@@ -7,10 +7,12 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "embed/keep.h"
 #include "embed/open.h"
 #include "embed/parts.h"
 
 enum { DEFAULT_SEQS = 16, DEFAULT_ROWS = 512 };
+#define DEFAULT_STORE_BYTES (UINT64_C(16) << 30)
 /* Sizes of the first version's structs; a caller has at least these. */
 enum { LEAST_OPTIONS = 128, LEAST_INFO = 72 };
 /* No version will be longer; a size beyond is one that nobody set. */
@@ -130,6 +132,24 @@ static oct_status choose_blocks(octet_engine *e, const octet_engine_options *o, 
     return OCT_OK;
 }
 
+static oct_status open_keep(octet_engine *e, const octet_engine_options *o, oct_engine_options *eo,
+                            oct_err *err) {
+    const oct_keep_options keep = {.offload_bytes = o->kv_offload_bytes,
+                                   .store = o->kv_store,
+                                   .store_bytes =
+                                       o->kv_store_bytes ? o->kv_store_bytes : DEFAULT_STORE_BYTES};
+    if ((keep.offload_bytes || keep.store) && eo->no_prefix_caching)
+        return OCT_FAIL(err, OCT_E_INVALID,
+                        "octet_engine_open: blocks are kept for nobody without a prefix cache (got "
+                        "OCTET_ENGINE_NO_PREFIX_CACHE)");
+    if (keep.store && !keep.store[0])
+        return OCT_FAIL(err, OCT_E_INVALID, "octet_engine_open: kv_store: the name is empty");
+    OCT_TRY(oct_keep_shelves(e->model, &keep, eo->n_blocks, &eo->n_shelves, err));
+    OCT_TRY(oct_keep_open(e->model, e->ckpt, e->device, &keep, eo->n_blocks, &e->kvstore, err));
+    eo->kvstore = e->kvstore;
+    return OCT_OK;
+}
+
 static oct_status start_engine(octet_engine *e, const octet_engine_options *o, oct_err *err) {
     int32_t eos[OCT_OPEN_MAX_EOS];
     oct_engine_options eo = {.max_num_queued_reqs = o->max_num_queued_reqs,
@@ -138,6 +158,7 @@ static oct_status start_engine(octet_engine *e, const octet_engine_options *o, o
                              .n_eos = oct_open_eos(e->ckpt, e->tokenizer, eos)};
     OCT_TRY(choose_blocks(e, o, &eo.n_blocks, err));
     OCT_TRY(oct_model_kv_create(e->model, eo.n_blocks, err));
+    OCT_TRY(open_keep(e, o, &eo, err));
     OCT_TRY(
         oct_engine_create(oct_system_allocator(), e->model, e->tokenizer, &eo, &e->engine, err));
     return oct_engine_start(e->engine, err);
@@ -190,6 +211,7 @@ void octet_engine_close(octet_engine *e) {
     if (!e) return;
     if (e->engine) oct_engine_stop(e->engine, 0);
     oct_engine_destroy(e->engine);
+    oct_kvstore_close(e->kvstore);
     oct_template_release(e->template);
     oct_model_destroy(e->model);
     oct_tokenizer_destroy(e->tokenizer);

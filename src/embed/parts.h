@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "engine/engine.h"
+#include "kvstore/kvstore.h"
 #include "model/model.h"
 #include "text/ids.h"
 #include "text/template.h"
@@ -17,6 +18,7 @@ struct octet_engine {
     oct_tokenizer *tokenizer; /* or NULL */
     oct_template *template;   /* or NULL: template_error says why, if there is one to say */
     oct_model *model;
+    oct_kvstore *kvstore; /* or NULL */
     oct_engine *engine;
     char template_error[OCT_ERR_TEXT];
 };

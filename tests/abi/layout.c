@@ -397,7 +397,7 @@ AT(octet_device_ops, feed, 376);
 
 /* ---- octet/octet.h ---- */
 
-SIZE(octet_engine_options, 128);
+SIZE(octet_engine_options, 152);
 AT(octet_engine_options, struct_bytes, 0);
 AT(octet_engine_options, flags, 4);
 AT(octet_engine_options, n_threads, 8);
@@ -418,6 +418,9 @@ AT(octet_engine_options, hf_overrides, 96);
 AT(octet_engine_options, tokenizer, 104);
 AT(octet_engine_options, progress, 112);
 AT(octet_engine_options, progress_ctx, 120);
+AT(octet_engine_options, kv_offload_bytes, 128);
+AT(octet_engine_options, kv_store, 136);
+AT(octet_engine_options, kv_store_bytes, 144);
 
 SIZE(octet_engine_info, 72);
 AT(octet_engine_info, struct_bytes, 0);

@@ -52,6 +52,19 @@ class Throughput(unittest.TestCase):
         self.assertEqual(one["total_num_output_tokens"], two["total_num_output_tokens"])
         self.assertNotEqual(one["total_num_tokens"], other["total_num_tokens"])
 
+    def test_blocks_are_kept(self):
+        folder = os.path.join(tempfile.mkdtemp(dir=FOLDER), "blocks")
+        flags = (*DUMMY, "--num-prompts", "6", "--input-len", "70", "--output-len", "4", "--kv-store", folder)
+        for more in (("--kv-offloading-size", "0.0005", "--num-gpu-blocks-override", "8"), ()):
+            self.bench(*flags, *more)
+            self.assertGreaterEqual(len(os.listdir(folder)), 6)  # two whole blocks a prompt
+        for command in ("throughput", "latency"):
+            for flag in (("--kv-store", folder), ("--kv-offloading-size", "1")):
+                said = octet("bench", command, *DUMMY, "--no-enable-prefix-caching", *flag, status=2).stderr
+                self.assertIn(flag[0], said)
+        octet("bench", "latency", *DUMMY, "--num-iters", "2", "--num-iters-warmup", "1", "--output-len", "4",
+              "--enable-prefix-caching", "--kv-store", folder)
+
     def test_small_cache(self):
         """A cache for one sequence: the others wait, are preempted, and all of them end."""
         got = json.loads(self.bench(*DUMMY, "--num-prompts", "9", "--input-len", "30",

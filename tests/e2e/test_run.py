@@ -40,6 +40,17 @@ class Run(unittest.TestCase):
         system = run("Tell: a", *flags, "--system", "Be brief.").stdout
         self.assertNotEqual(system, once)
 
+    def test_blocks_of_the_run_before(self):
+        """--kv-store: the next run computes what is left of the prompt, and says the same."""
+        folder = os.path.join(tempfile.mkdtemp(dir=FOLDER), "blocks")
+        flags = ("abcdefghij" * 12, "--raw", "--max-tokens", "8", "--stats", "--block-size", "32", "--kv-store", folder)
+        first, again = run(*flags), run(*flags)
+        self.assertEqual(first.stdout, again.stdout)
+        self.assertIn("[120 tokens in, first", first.stderr)
+        self.assertIn("[120 tokens in (96 cached), first", again.stderr)
+        self.assertIn("--kv-store", run("x", "--kv-store", "", status=2).stderr)
+        self.assertIn("--kv-offloading-size", run("x", "--kv-offloading-size", "1e-9", status=2).stderr)
+
     def test_too_long(self):
         said = run("x" * 200, "--max-model-len", "64", status=2).stderr
         self.assertRegex(said, r"prompt: too long or empty \(got \d+ tokens, want 1 to 63")

@@ -8,13 +8,14 @@ WAYS = {
     "overlap": ("--async-scheduling",),
     "in turn": ("--no-async-scheduling", "--enforce-eager"),
     "all recorded": ("--compilation-config", '{"cudagraph_mode": "FULL", "cudagraph_num_of_warmups": 0, "mode": 3}'),
-    "padded": ("--compilation-config",
-               '{"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [1, 4, 16]}'),
-    "guesses": ("--speculative-config",
-                '{"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_min": 1, "prompt_lookup_max": 3}'),
+    "padded": ("--compilation-config.cudagraph_mode", "FULL_DECODE_ONLY",
+               "--compilation_config.cudagraph_capture_sizes+", "1,4", "-cc.cudagraph_capture_sizes+=16"),
+    "guesses": ("-sc.prompt_lookup_max=3", "--speculative-config.num_speculative_tokens", "4", "--speculative-config",
+                '{"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_min": 1}'),
     "prefetch": ("--additional-config", json.dumps({
-        "enable_cpu_binding": False, "weight_prefetch_config": {"enabled": True, "prefetch_ratio": {}},
-        "ascend_scheduler_config": {"enabled": True, "max_num_seqs": 4}, "xlite_graph_config": {}})),
+        "enable_cpu_binding": False, "weight_prefetch_config": {"prefetch_ratio": {}}, "xlite_graph_config": {}}),
+                 "--additional-config.weight_prefetch_config.enabled", "true",
+                 "--additional-config.ascend_scheduler_config", '{"enabled": true, "max_num_seqs": 4}'),
 }
 
 
@@ -71,6 +72,28 @@ class Steps(unittest.TestCase):
                 ("--additional-config", '{"enable_cpu_binding": 1}', "true or false"),
                 ("--additional-config", "{", "additional-config")):
             r = run_serve(tiny_model(), flag, value)
+            self.assertEqual(r.returncode, 2, r.stderr)
+            self.assertIn(words, r.stderr)
+
+    def test_keys_that_are_refused(self):
+        for flags, words in (
+                (("--compilation-config.cudagraph_mode", "SOME"), "--compilation-config: cudagraph_mode: want"),
+                (("--compilation-config.", "1"), "--compilation-config.: a key is empty"),
+                (("--compilation-config..x", "1"), "--compilation-config..x: a key is empty"),
+                (("-cc.cudagraph_mode.x=1", "-cc", '{"cudagraph_mode": "FULL"}'),
+                 '-cc.cudagraph_mode.x: inside of what is no object (got "FULL")'),
+                (("-cc.cudagraph_capture_sizes", "3", "-cc.cudagraph_capture_sizes+", "4"),
+                 "-cc.cudagraph_capture_sizes+: not a list (got 3)"),
+                (("--speculative-config.num_speculative_tokens", "4"), "--speculative-config: method"),
+                (("--additional-config", "[1]", "--additional-config.x", "1"),
+                 "--additional-config.x: the flag's own value is no object (got [1])"),
+                (("--additional-config.weight_prefetch_config.enabled", "maybe"),
+                 "--additional-config: weight_prefetch_config: enabled: want true or false"),
+                (("--additional-config.x",), "--additional-config: missing value"),
+                (("--max-num-seqs.x", "1"), "--max-num-seqs: takes no keys (got --max-num-seqs.x)"),
+                (("--no-async-scheduling.x", "1"), "unknown flag (got --no-async-scheduling.x)"),
+                (tuple(f"-cc.k{i}=1" for i in range(65)), "--compilation-config: more than 64 keys")):
+            r = run_serve(tiny_model(), *flags)
             self.assertEqual(r.returncode, 2, r.stderr)
             self.assertIn(words, r.stderr)
 

@@ -107,6 +107,42 @@ static void ask(octet_engine *e, const octet_request_spec *s, int32_t timeout_ms
     octet_request_release(r);
 }
 
+/* ---- what is kept --------------------------------------------------------------------------- */
+
+/* The number of prompt tokens that a new engine finds in the folder. */
+static uint32_t cached_in(const octet_engine_options *o, answer *a) {
+    static int32_t prompt[100];
+    octet_engine *e = opened(o);
+    octet_request_spec s = spec_of(e, 1, 12);
+    for (int i = 0; i < 100; i++) prompt[i] = i % 97;
+    s.ids = prompt;
+    s.n_ids = 100;
+    s.flags |= OCTET_REQUEST_LOGPROBS;
+    ask(e, &s, -1, a);
+    octet_engine_close(e);
+    return a->last.n_cached;
+}
+
+static void KV6_the_next_engine_finds_the_folder(void **state) {
+    (void)state;
+    static answer first, again;
+    char folder[] = "/tmp/octet-embed-XXXXXX", command[64];
+    assert_non_null(mkdtemp(folder));
+    octet_engine_options o = options();
+    o.kv_store = folder;
+    o.kv_offload_bytes = 1 << 20;
+    octet_log_level(4);
+    assert_int_equal(cached_in(&o, &first), 0);
+    assert_int_equal(cached_in(&o, &again), 96);
+    assert_int_equal(again.n, first.n);
+    assert_memory_equal(again.tokens, first.tokens, first.n * sizeof *first.tokens);
+    assert_memory_equal(again.logprobs, first.logprobs, first.n * sizeof *first.logprobs);
+    o.seed++; /* another model */
+    assert_int_equal(cached_in(&o, &again), 0);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 /* ---- opening -------------------------------------------------------------------------------- */
 
 static void open_refused(const char *name, const octet_engine_options *o, int32_t want,
@@ -143,6 +179,18 @@ static void openings_that_are_refused(void **state) {
     o = options();
     o.kv_cache_bytes = 1;
     open_refused(model, &o, OCTET_E_NOMEM, "not even one block");
+    o = options();
+    o.kv_store = "";
+    open_refused(model, &o, OCTET_E_INVALID, "kv_store: the name is empty");
+    o.kv_store = "/nonexistent/folder/blocks";
+    open_refused(model, &o, OCTET_E_IO, "--kv-store: /nonexistent/folder/blocks");
+    o.flags |= OCTET_ENGINE_NO_PREFIX_CACHE;
+    open_refused(model, &o, OCTET_E_INVALID, "OCTET_ENGINE_NO_PREFIX_CACHE");
+    o = options();
+    o.kv_offload_bytes = 1;
+    open_refused(model, &o, OCTET_E_INVALID, "less than a block");
+    o.struct_bytes = 128; /* a caller of the first version, to whom that is no member */
+    octet_engine_close(opened(&o));
     o = options();
     o.struct_bytes = 8;
     open_refused(model, &o, OCTET_E_INVALID, "another version (got 8 bytes");
@@ -474,6 +522,7 @@ static void many_threads_get_what_each_gets_alone(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(KV6_the_next_engine_finds_the_folder),
         cmocka_unit_test(openings_that_are_refused),
         cmocka_unit_test(what_was_opened),
         cmocka_unit_test(the_opening_thread_is_not_bound),
