@@ -2,7 +2,8 @@
  * apps/bench/bench.c - `octet bench kernels`: kernels as fractions of this machine's ceilings (of
  * another device than the CPU: bench_device.c); and which measurement runs: `step MODEL`:
  * bench_step.c, `load MODEL`: bench_load.c, `experts`: bench_experts.c, `kv`: bench_kv.c.
- * `throughput MODEL` and `latency MODEL` have flags of their own (offline.h).
+ * `throughput MODEL` and `latency MODEL` (offline.h), `serve` and `startup MODEL` (bench_online.h)
+ * have flags of their own.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "bench_experts.h"
 #include "bench_kv.h"
 #include "bench_load.h"
+#include "bench_online.h"
 #include "bench_step.h"
 #include "commands.h"
 #include "device/cpu/pool.h"
@@ -133,6 +135,8 @@ static int read_lists(const char *batch, const char *context, step_options *o) {
 static int bench_run(const cli_command *self, int argc, char **argv) {
     if (argc > 0 && strcmp(argv[0], "throughput") == 0) return throughput_run(argc - 1, argv + 1);
     if (argc > 0 && strcmp(argv[0], "latency") == 0) return latency_run(argc - 1, argv + 1);
+    if (argc > 0 && strcmp(argv[0], "serve") == 0) return bench_serve_run(argc - 1, argv + 1);
+    if (argc > 0 && strcmp(argv[0], "startup") == 0) return bench_startup_run(argc - 1, argv + 1);
     step_options o = {.open = OPEN_OPTIONS_DEFAULT, .prefill = 512, .decode = 64, .repeats = 5};
     const char *batch = NULL, *context = NULL, *only = NULL;
     experts_options e = EXPERTS_OPTIONS_DEFAULT;
@@ -199,8 +203,9 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
 
 const cli_command bench_command = {
     .name = "bench",
-    .summary = "speed of kernels, steps, loading and caches beside this machine's limits",
-    .usage = "kernels | step MODEL | throughput MODEL | latency MODEL | load MODEL | experts | kv",
+    .summary = "speed of servers, engines, steps, kernels, loading and caches",
+    .usage = "serve | startup MODEL | throughput MODEL | latency MODEL | step MODEL | kernels |\n"
+             "             load MODEL | experts | kv",
     .examples = "  octet bench kernels\n  octet bench kernels --device cuda:0\n  octet bench step "
                 "model-w8a8c8 --threads 1 --prefill 512\n"
                 "  octet bench step model-w8a8c8 --batch 1,16,64 --context 1024 --prefill 8192\n"
@@ -211,6 +216,6 @@ const cli_command bench_command = {
         "kernels measures the CPU (of the device's flags --threads and --cpu-mask count) or the\n"
         "device that --device names: products and attention through its operations.\n"
         "The model's flags are for step and load.\n"
-        "throughput and latency have flags of their own: octet bench throughput --help.",
+        "serve, startup, throughput and latency have flags of their own: octet bench serve --help.",
     .run = bench_run,
 };

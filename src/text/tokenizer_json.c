@@ -2,8 +2,8 @@
  * text/tokenizer_json.c - a model folder's tokenizer files.
  *
  * tokenizer.json is walked once for the extents of its members. model.vocab and model.merges are
- * read straight from the bytes (json_pull.h); all the rest is copied into a small document for the
- * ordinary JSON reader.
+ * read straight from the bytes (codec/json_pull.h); all the rest is copied into a small document
+ * for the ordinary JSON reader.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "codec/json.h"
+#include "codec/json_pull.h"
 #include "codec/utf8.h"
-#include "text/json_pull.h"
 #include "text/tokenizer_priv.h"
 
 #define WHERE "tokenizer.json"

@@ -1,5 +1,5 @@
-/* text/json_pull.c - see the header. Nothing here recurses. */
-#include "text/json_pull.h"
+/* codec/json_pull.c - see the header. Nothing here recurses. */
+#include "codec/json_pull.h"
 
 #include <string.h>
 

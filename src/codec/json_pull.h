@@ -1,14 +1,14 @@
 /*
- * text/json_pull.h - the two big members of a tokenizer.json, read without building a tree.
+ * codec/json_pull.h - large JSON files read value by value, without building a tree.
  *
  * A vocabulary of 150,000 tokens with its merges takes a tree reader half a second, most of a
- * server's start; here it is a walk over the bytes. Everything else in the file goes through
- * codec/json.h, a member at a time. Internal to text.
+ * server's start, and a file of conversations several times its size in memory; here they are a
+ * walk over the bytes. What is small goes through codec/json.h, a value at a time.
  *
  * The input has been checked to be UTF-8. Errors are OCT_E_CORRUPT with the byte's place.
  */
-#ifndef OCT_TEXT_JSON_PULL_H
-#define OCT_TEXT_JSON_PULL_H
+#ifndef OCT_CODEC_JSON_PULL_H
+#define OCT_CODEC_JSON_PULL_H
 
 #include <stdbool.h>
 #include <stdint.h>
