@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "codec/json.h"
 #include "inspect.h"
 #include "quant/float_types.h"
 
@@ -30,27 +31,27 @@ static json_t *compare_fields(const oct_model_config *a, const oct_model_config 
             json_decref(va);
             json_decref(vb);
         } else {
-            json_array_append_new(list, pair("field", name, va, vb));
+            oct_json_push(&list, pair("field", name, va, vb));
         }
     }
     return list;
 }
 
 /* Joins a difference to the last one when it goes on in the next layer. */
-static void add_scheme(json_t *list, uint32_t layer, const char *name, const char *a,
+static void add_scheme(json_t **list, uint32_t layer, const char *name, const char *a,
                        const char *b) {
-    for (size_t i = json_array_size(list); i > 0; i--) {
-        json_t *d = json_array_get(list, i - 1);
+    for (size_t i = json_array_size(*list); i > 0; i--) {
+        json_t *d = json_array_get(*list, i - 1);
         if (json_integer_value(json_object_get(d, "last")) + 1 != layer ||
             strcmp(json_string_value(json_object_get(d, "name")), name) != 0 ||
             strcmp(json_string_value(json_object_get(d, "a")), a) != 0 ||
             strcmp(json_string_value(json_object_get(d, "b")), b) != 0)
             continue;
-        json_object_set_new(d, "last", json_integer(layer));
+        json_integer_set(json_object_get(d, "last"), layer);
         return;
     }
-    json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:s, s:s}", "name", name, "first",
-                                          (int)layer, "last", (int)layer, "a", a, "b", b));
+    oct_json_push(list, json_pack("{s:s, s:i, s:i, s:s, s:s}", "name", name, "first", (int)layer,
+                                  "last", (int)layer, "a", a, "b", b));
 }
 
 static const char *label_in(const oct_survey_layer *layer, const char *name) {
@@ -59,7 +60,7 @@ static const char *label_in(const oct_survey_layer *layer, const char *name) {
     return "absent";
 }
 
-static void compare_layer(json_t *list, uint32_t at, const oct_survey_layer *a,
+static void compare_layer(json_t **list, uint32_t at, const oct_survey_layer *a,
                           const oct_survey_layer *b) {
     for (uint32_t i = 0; i < a->n_parts; i++) {
         const char *other = label_in(b, a->part[i].name);
@@ -75,8 +76,8 @@ static void compare_layer(json_t *list, uint32_t at, const oct_survey_layer *a,
 static json_t *compare_schemes(const oct_survey *a, const oct_survey *b) {
     const uint32_t n = a->n_layers < b->n_layers ? a->n_layers : b->n_layers;
     json_t *list = json_array();
-    for (uint32_t l = 0; l < n; l++) compare_layer(list, l, &a->layers[l], &b->layers[l]);
-    compare_layer(list, n, &a->layers[a->n_layers], &b->layers[b->n_layers]);
+    for (uint32_t l = 0; l < n; l++) compare_layer(&list, l, &a->layers[l], &b->layers[l]);
+    compare_layer(&list, n, &a->layers[a->n_layers], &b->layers[b->n_layers]);
     return list;
 }
 
@@ -91,7 +92,7 @@ static json_t *only_in(const oct_checkpoint *a, const oct_checkpoint *b) {
     for (size_t i = 0; i < oct_checkpoint_n_tensors(a); i++) {
         const oct_tensor *t = oct_checkpoint_tensor_at(a, i);
         if (!oct_checkpoint_find(b, t->name.ptr))
-            json_array_append_new(list, inspect_tensor_to_json(a, t));
+            oct_json_push(&list, inspect_tensor_to_json(a, t));
     }
     return list;
 }
@@ -105,7 +106,7 @@ static json_t *changed(const oct_checkpoint *a, const oct_checkpoint *b) {
         if (!u || (t->dtype == u->dtype && same_shape(t, u))) continue;
         snprintf(da, sizeof da, "%s %s", oct_dtype_name(t->dtype), inspect_shape(t, sa));
         snprintf(db, sizeof db, "%s %s", oct_dtype_name(u->dtype), inspect_shape(u, sb));
-        json_array_append_new(list, pair("name", t->name.ptr, json_string(da), json_string(db)));
+        oct_json_push(&list, pair("name", t->name.ptr, json_string(da), json_string(db)));
     }
     return list;
 }
@@ -199,7 +200,7 @@ static oct_status compare_tensor(const oct_checkpoint *ca, const oct_tensor *a,
     return st;
 }
 
-static oct_status compare_values(const oct_checkpoint *a, const oct_checkpoint *b, json_t *list,
+static oct_status compare_values(const oct_checkpoint *a, const oct_checkpoint *b, json_t **list,
                                  oct_err *err) {
     for (size_t i = 0; i < oct_checkpoint_n_tensors(a); i++) {
         const oct_tensor *t = oct_checkpoint_tensor_at(a, i);
@@ -209,9 +210,9 @@ static oct_status compare_values(const oct_checkpoint *a, const oct_checkpoint *
         OCT_TRY(compare_tensor(a, t, b, u, &d, err));
         if (d.comparable && d.n == 0) continue;
         json_t *largest = isfinite(d.largest) && d.comparable ? json_real(d.largest) : json_null();
-        json_array_append_new(list, json_pack("{s:s, s:I, s:o, s:I}", "name", t->name.ptr,
-                                              "different", (json_int_t)d.n, "largest", largest,
-                                              "index", (json_int_t)d.at));
+        oct_json_push(list,
+                      json_pack("{s:s, s:I, s:o, s:I}", "name", t->name.ptr, "different",
+                                (json_int_t)d.n, "largest", largest, "index", (json_int_t)d.at));
     }
     return OCT_OK;
 }
@@ -309,16 +310,16 @@ int inspect_compare(const inspected *a, const inspected *b, const inspect_option
     json_t *root = json_object(), *values = o->values ? json_array() : json_null();
     const oct_checkpoint *ca = a->m.ckpt, *cb = b->m.ckpt;
     oct_err err = {0};
-    json_object_set_new(root, "a", json_string(a->path));
-    json_object_set_new(root, "b", json_string(b->path));
-    json_object_set_new(root, "config",
-                        compare_fields(oct_checkpoint_config(ca), oct_checkpoint_config(cb)));
-    json_object_set_new(root, "schemes", compare_schemes(a->survey, b->survey));
-    json_object_set_new(root, "missing", only_in(ca, cb));
-    json_object_set_new(root, "added", only_in(cb, ca));
-    json_object_set_new(root, "changed", changed(ca, cb));
-    json_object_set_new(root, "values", values);
-    const oct_status st = o->values ? compare_values(ca, cb, values, &err) : OCT_OK;
+    oct_json_put(&root, "a", inspect_text(a->path));
+    oct_json_put(&root, "b", inspect_text(b->path));
+    oct_json_put(&root, "config",
+                 compare_fields(oct_checkpoint_config(ca), oct_checkpoint_config(cb)));
+    oct_json_put(&root, "schemes", compare_schemes(a->survey, b->survey));
+    oct_json_put(&root, "missing", only_in(ca, cb));
+    oct_json_put(&root, "added", only_in(cb, ca));
+    oct_json_put(&root, "changed", changed(ca, cb));
+    const oct_status st = o->values ? compare_values(ca, cb, &values, &err) : OCT_OK;
+    oct_json_put(&root, "values", values);
     if (st != OCT_OK) {
         json_decref(root);
         return cli_fail(cli_status_of(st), "%s", err.text);
@@ -326,8 +327,8 @@ int inspect_compare(const inspected *a, const inspected *b, const inspect_option
     bool same = true;
     for (size_t i = 0; i < OCT_COUNT(lists); i++)
         same &= json_array_size(json_object_get(root, lists[i])) == 0;
-    json_object_set_new(root, "same", json_boolean(same));
-    if (o->json) return inspect_dump(root);
+    oct_json_put(&root, "same", json_boolean(same));
+    if (o->json || !root) return inspect_dump(root);
     const uint32_t na = a->survey->n_layers, nb = b->survey->n_layers;
     print_all(root, na < nb ? na : nb);
     json_decref(root);

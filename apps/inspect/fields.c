@@ -1,6 +1,7 @@
 /* apps/inspect/fields.c - hyperparameters as a list: what --json shows and what is compared. */
 #include <stddef.h>
 
+#include "codec/json.h"
 #include "inspect.h"
 
 typedef enum field_type { U32, BOOL, F64, BYTES, FAMILY, ROPE_TYPE, EOS, ID } field_type;
@@ -77,14 +78,13 @@ static const char *rope_name(oct_rope_type type) {
 static json_t *marked(const uint8_t *marks, uint32_t n) {
     json_t *list = json_array();
     for (uint32_t l = 0; l < n; l++)
-        if (marks[l]) json_array_append_new(list, json_integer(l));
+        if (marks[l]) oct_json_push(&list, json_integer(l));
     return list;
 }
 
 static json_t *ids(const oct_model_config *c) {
     json_t *list = json_array();
-    for (uint32_t i = 0; i < c->n_eos; i++)
-        json_array_append_new(list, json_integer(c->eos_ids[i]));
+    for (uint32_t i = 0; i < c->n_eos; i++) oct_json_push(&list, json_integer(c->eos_ids[i]));
     return list;
 }
 

@@ -27,8 +27,8 @@ static unsigned shared_flags(open_options *o, cli_flag *out) {
 int inspect_dump(json_t *value) {
     oct_buf text;
     oct_buf_init(&text, oct_system_allocator(), 0);
-    oct_json_dump(&text, value, JSON_INDENT(1));
-    const bool ok = !text.failed;
+    if (value) oct_json_dump(&text, value, JSON_INDENT(1));
+    const bool ok = value && !text.failed;
     if (ok) puts(oct_buf_cs(&text));
     oct_buf_fini(&text);
     json_decref(value);
@@ -76,7 +76,7 @@ static int open_one(const inspect_options *o, const char *path, inspected *x) {
         oct_survey_refuse(x->survey, x->why_shape_only, why.text);
     }
     check_tokenizer(&o->open, x);
-    return -1;
+    return x->survey->no_memory ? cli_fail(EXIT_SYSTEM, "%s: no memory", path) : -1;
 }
 
 static void close_one(inspected *x) {

@@ -39,7 +39,10 @@ bool inspect_field(const oct_model_config *c, size_t i, const char **name, json_
 /* compare.c: exit status. */
 int inspect_compare(const inspected *a, const inspected *b, const inspect_options *o);
 
-/* One line of JSON on stdout; steals value. */
+/* A path as a JSON string: what is no UTF-8 in it is replaced. NULL: no memory. */
+json_t *inspect_text(const char *text);
+
+/* JSON on stdout; takes value over. NULL: there was no memory for it. */
 int inspect_dump(json_t *value);
 
 #endif

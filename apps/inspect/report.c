@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "codec/json.h"
 #include "inspect.h"
 
 enum { TEXT = 512 };
@@ -132,17 +133,17 @@ void inspect_print(const inspected *x, const inspect_options *o) {
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-static void set_int(json_t *obj, const char *key, uint64_t v) {
-    json_object_set_new(obj, key, json_integer((json_int_t)v));
+static void set_int(json_t **obj, const char *key, uint64_t v) {
+    oct_json_put(obj, key, json_integer((json_int_t)v));
 }
-static void set_str(json_t *obj, const char *key, const char *v) {
-    json_object_set_new(obj, key, json_string(v));
+static void set_str(json_t **obj, const char *key, const char *v) {
+    oct_json_put(obj, key, inspect_text(v));
 }
 
 static json_t *parts_to_json(const oct_survey_layer *layer) {
     json_t *obj = json_object();
     for (uint32_t i = 0; i < layer->n_parts; i++)
-        set_str(obj, layer->part[i].name, layer->part[i].label);
+        set_str(&obj, layer->part[i].name, layer->part[i].label);
     return obj;
 }
 
@@ -151,15 +152,15 @@ static json_t *group_to_json(const oct_survey *s, const group *g) {
     char text[TEXT];
     json_t *obj = json_object();
     oct_survey_layer_text(layer, text, sizeof text);
-    set_int(obj, "first", g->first);
-    set_int(obj, "last", g->last);
-    set_str(obj, "scheme", text);
-    set_str(obj, "kv", layer->kv);
-    json_object_set_new(obj, "experts", json_boolean(layer->has_experts));
-    json_object_set_new(obj, "projections", parts_to_json(layer));
-    set_int(obj, "stored_bytes", g->stored_bytes);
-    set_int(obj, "device_bytes", g->device_bytes);
-    set_int(obj, "kv_bytes_per_token", g->kv_block_bytes / s->block_tokens);
+    set_int(&obj, "first", g->first);
+    set_int(&obj, "last", g->last);
+    set_str(&obj, "scheme", text);
+    set_str(&obj, "kv", layer->kv);
+    oct_json_put(&obj, "experts", json_boolean(layer->has_experts));
+    oct_json_put(&obj, "projections", parts_to_json(layer));
+    set_int(&obj, "stored_bytes", g->stored_bytes);
+    set_int(&obj, "device_bytes", g->device_bytes);
+    set_int(&obj, "kv_bytes_per_token", g->kv_block_bytes / s->block_tokens);
     return obj;
 }
 
@@ -167,7 +168,7 @@ static json_t *groups_to_json(const oct_survey *s) {
     json_t *list = json_array();
     for (uint32_t l = 0; l < s->n_layers;) {
         const group g = group_from(s, l);
-        json_array_append_new(list, group_to_json(s, &g));
+        oct_json_push(&list, group_to_json(s, &g));
         l = g.last + 1;
     }
     return list;
@@ -176,9 +177,9 @@ static json_t *groups_to_json(const oct_survey *s) {
 static json_t *ends_to_json(const oct_survey *s) {
     const oct_survey_layer *ends = &s->layers[s->n_layers];
     json_t *obj = json_object();
-    json_object_set_new(obj, "projections", parts_to_json(ends));
-    set_int(obj, "stored_bytes", ends->stored_bytes);
-    set_int(obj, "device_bytes", ends->device_bytes);
+    oct_json_put(&obj, "projections", parts_to_json(ends));
+    set_int(&obj, "stored_bytes", ends->stored_bytes);
+    set_int(&obj, "device_bytes", ends->device_bytes);
     return obj;
 }
 
@@ -186,28 +187,26 @@ static json_t *memory_to_json(const inspected *x, const inspect_options *o) {
     const uint32_t context = context_of(x, o);
     const oct_survey_room room = oct_survey_fit(x->survey, o->memory, context);
     json_t *obj = json_object();
-    set_int(obj, "bytes", o->memory);
-    json_object_set_new(obj, "weights_fit", json_boolean(room.weights_fit));
-    set_int(obj, "tokens", room.tokens);
-    set_int(obj, "sequences", room.sequences);
-    set_int(obj, "sequence_tokens", context);
+    set_int(&obj, "bytes", o->memory);
+    oct_json_put(&obj, "weights_fit", json_boolean(room.weights_fit));
+    set_int(&obj, "tokens", room.tokens);
+    set_int(&obj, "sequences", room.sequences);
+    set_int(&obj, "sequence_tokens", context);
     return obj;
 }
 
 static json_t *refused_to_json(const oct_survey *s) {
     json_t *list = json_array();
     for (size_t i = 0; i < s->n_refused && i < OCT_SURVEY_REFUSALS; i++)
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s}", "kind", oct_status_name(s->refused[i].status),
-                                        "reason", s->refused[i].text));
+        oct_json_push(&list, json_pack("{s:s, s:s}", "kind", oct_status_name(s->refused[i].status),
+                                       "reason", s->refused[i].text));
     return list;
 }
 
 static json_t *config_to_json(const oct_model_config *c) {
     json_t *obj = json_object(), *value;
     const char *name;
-    for (size_t i = 0; inspect_field(c, i, &name, &value); i++)
-        json_object_set_new(obj, name, value);
+    for (size_t i = 0; inspect_field(c, i, &name, &value); i++) oct_json_put(&obj, name, value);
     return obj;
 }
 
@@ -216,27 +215,26 @@ json_t *inspect_to_json(const inspected *x, const inspect_options *o) {
     const oct_model_config *c = oct_checkpoint_config(x->m.ckpt);
     const bool whole = x->why_shape_only == OCT_OK;
     json_t *obj = json_object();
-    set_str(obj, "model", x->path);
-    set_str(obj, "family", oct_family_name(c->family));
-    set_str(obj, "architecture", oct_family_architecture(c->family));
-    set_str(obj, "scheme", s->scheme);
-    json_object_set_new(obj, "config", config_to_json(c));
-    set_int(obj, "parameters", s->n_parameters);
-    set_int(obj, "active_parameters", s->n_active);
-    set_int(obj, "tensors", whole ? oct_checkpoint_n_tensors(x->m.ckpt) : 0);
-    set_int(obj, "stored_bytes", whole ? s->stored_bytes : 0);
-    set_str(obj, "device", x->m.device->info.name);
-    set_int(obj, "device_bytes", whole ? s->device_bytes : 0);
-    json_object_set_new(obj, "groups", whole ? groups_to_json(s) : json_array());
-    json_object_set_new(obj, "ends", whole ? ends_to_json(s) : json_null());
-    set_int(obj, "kv_bytes_per_token", whole ? kv_bytes(s) : 0);
-    set_int(obj, "context_tokens", context_of(x, o));
-    json_object_set_new(obj, "memory", o->memory && whole ? memory_to_json(x, o) : json_null());
-    json_object_set_new(obj, "unused",
-                        json_pack("{s:I, s:s}", "count", (json_int_t)s->n_unused, "names",
-                                  s->unused ? s->unused : ""));
-    json_object_set_new(obj, "refused", refused_to_json(s));
-    if (o->tensors && whole)
-        json_object_set_new(obj, "tensor_list", inspect_tensors_to_json(x->m.ckpt));
+    set_str(&obj, "model", x->path);
+    set_str(&obj, "family", oct_family_name(c->family));
+    set_str(&obj, "architecture", oct_family_architecture(c->family));
+    set_str(&obj, "scheme", s->scheme);
+    oct_json_put(&obj, "config", config_to_json(c));
+    set_int(&obj, "parameters", s->n_parameters);
+    set_int(&obj, "active_parameters", s->n_active);
+    set_int(&obj, "tensors", whole ? oct_checkpoint_n_tensors(x->m.ckpt) : 0);
+    set_int(&obj, "stored_bytes", whole ? s->stored_bytes : 0);
+    set_str(&obj, "device", x->m.device->info.name);
+    set_int(&obj, "device_bytes", whole ? s->device_bytes : 0);
+    oct_json_put(&obj, "groups", whole ? groups_to_json(s) : json_array());
+    oct_json_put(&obj, "ends", whole ? ends_to_json(s) : json_null());
+    set_int(&obj, "kv_bytes_per_token", whole ? kv_bytes(s) : 0);
+    set_int(&obj, "context_tokens", context_of(x, o));
+    oct_json_put(&obj, "memory", o->memory && whole ? memory_to_json(x, o) : json_null());
+    oct_json_put(&obj, "unused",
+                 json_pack("{s:I, s:s}", "count", (json_int_t)s->n_unused, "names",
+                           s->unused ? s->unused : ""));
+    oct_json_put(&obj, "refused", refused_to_json(s));
+    if (o->tensors && whole) oct_json_put(&obj, "tensor_list", inspect_tensors_to_json(x->m.ckpt));
     return obj;
 }

@@ -79,7 +79,8 @@ static bool copy_config(oct_api *api, const oct_api_config *c) {
     own->origins = copy_list(api, c->origins, c->n_origins, &ok);
     if (c->template_kwargs) {
         api->template_kwargs = json_deep_copy(c->template_kwargs);
-        ok = ok && api->template_kwargs;
+        ok = ok &&
+             json_equal(api->template_kwargs, c->template_kwargs); /* whole: see codec/json.h */
     }
     own->template_kwargs = api->template_kwargs;
     if (c->template) oct_template_retain(c->template);

@@ -89,8 +89,8 @@ static oct_status merge_kwargs(const oct_api *api, const json_t *body, json_t **
         return oct_api_refuse(e, OCT_API_MALFORMED, "chat_template_kwargs",
                               "chat_template_kwargs: must be an object");
     *out = api->template_kwargs ? json_deep_copy(api->template_kwargs) : json_object();
-    if (!*out) return oct_api_no_memory(e);
-    if (own && json_object_update(*out, (json_t *)(uintptr_t)own) != 0) {
+    const bool whole = !api->template_kwargs || json_equal(*out, api->template_kwargs);
+    if (!*out || !whole || (own && json_object_update(*out, (json_t *)(uintptr_t)own) != 0)) {
         json_decref(*out);
         return oct_api_no_memory(e);
     }

@@ -48,10 +48,12 @@ void *oct_alloc(const oct_allocator *mem, size_t n, size_t size) {
     return mem->alloc(mem->ctx, bytes, bytes >= CACHE_LINE ? CACHE_LINE : _Alignof(max_align_t));
 }
 
-static _Thread_local bool library_was_refused;
+static _Thread_local bool library_was_refused, library_stays_refused;
+
+void oct_library_stay_refused(bool on) { library_stays_refused = on; }
 
 void *oct_library_alloc(size_t bytes) {
-    void *p = malloc(bytes);
+    void *p = library_was_refused && library_stays_refused ? NULL : malloc(bytes);
     if (!p) library_was_refused = true;
     return p;
 }

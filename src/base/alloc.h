@@ -36,6 +36,9 @@ void *oct_library_alloc(size_t bytes);
 void oct_library_free(void *ptr);
 /* Whether this thread was refused such memory since it asked last. */
 bool oct_library_was_refused(void);
+/* With on, a refusal is not the last one of this thread: until it has asked, or on is false, every
+ * later request is refused as well. For a library that goes on with half a thing in its hands. */
+void oct_library_stay_refused(bool on);
 
 /* n * size bytes, zeroed, aligned for any type (64 bytes for 64 and more); NULL on overflow or
  * refusal. */

@@ -41,11 +41,13 @@ static oct_status load(oct_str text, const char *where, const oct_json_limits *l
     const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
     pthread_once(&once, take_over_memory);
     (void)oct_library_was_refused();
+    oct_library_stay_refused(true); /* else it looks for the end of a string whose quote it lost */
     *out = json_loadb(text.ptr, text.len, flags | JSON_REJECT_DUPLICATES, why);
     if (!*out && limits->warn_duplicates && json_error_code(why) == json_error_duplicate_key) {
         oct_warn("%s: %s (at byte %d): the last one is used", where, why->text, why->position);
         *out = json_loadb(text.ptr, text.len, flags, why);
     }
+    oct_library_stay_refused(false);
     /* Where memory is refused jansson says so, or says nothing, or blames the text, or gives a text
      * that lacks some bytes. */
     if (!oct_library_was_refused()) return *out ? OCT_OK : OCT_E_INVALID;
@@ -155,6 +157,20 @@ static int add_to_buf(const char *data, size_t len, void *ctx) {
 
 void oct_json_dump(oct_buf *b, const json_t *value, size_t flags) {
     if (json_dump_callback(value, add_to_buf, b, flags | JSON_ENCODE_ANY) != 0) b->failed = true;
+}
+
+static void give_up(json_t **v) {
+    json_decref(*v);
+    *v = NULL;
+}
+
+/* Without an object or a list jansson gives the value back and says no. */
+void oct_json_put(json_t **obj, const char *key, json_t *value) {
+    if (json_object_set_new(*obj, key, value) != 0) give_up(obj);
+}
+
+void oct_json_push(json_t **list, json_t *value) {
+    if (json_array_append_new(*list, value) != 0) give_up(list);
 }
 
 /* Takes what fits and then refuses, so that showing a huge value costs nothing. */

@@ -61,6 +61,12 @@ void oct_json_f64(oct_buf *b, double v);
  * b->failed when it cannot. */
 void oct_json_dump(oct_buf *b, const json_t *value, size_t flags);
 
+/* Building: takes value (which may be NULL) to key of *obj, or to the end of *list. Where memory is
+ * refused, what was built is given back and *obj or *list is NULL and stays so: asking once, at the
+ * end, is enough. (jansson's own copies lose without a word what memory was refused for.) */
+void oct_json_put(json_t **obj, const char *key, json_t *value);
+void oct_json_push(json_t **list, json_t *value);
+
 /* Writes value for a message: JSON, cut to 64 bytes at a character border ("..." shows a cut).
  * Returns out. */
 enum { OCT_JSON_SHOWN = 72 };

@@ -24,11 +24,16 @@ typedef struct surveyor {
 static const char refused_label[] = "?";
 
 void oct_survey_refuse(oct_survey *s, oct_status status, const char *text) {
+    if (status == OCT_E_NOMEM) {
+        s->no_memory = true;
+        return;
+    }
     const size_t at = s->n_refused++;
     if (at >= OCT_SURVEY_REFUSALS) return;
     const char *copy = oct_arena_strndup(&s->arena, text, strlen(text));
     s->refused[at].status = status;
     s->refused[at].text = copy ? copy : "";
+    s->no_memory |= !copy;
 }
 
 /* ---- one item -------------------------------------------------------------------------------- */
@@ -190,6 +195,7 @@ static void take_unused(oct_survey *s, const oct_checkpoint *ckpt) {
     oct_buf_init(&names, s->mem, 4096);
     s->n_unused = oct_checkpoint_unused(ckpt, &names);
     s->unused = oct_arena_strndup(&s->arena, oct_buf_cs(&names), names.len);
+    s->no_memory |= !s->unused;
     oct_buf_fini(&names);
 }
 
@@ -251,6 +257,7 @@ oct_status oct_survey_create(const oct_allocator *mem, oct_device *device, oct_c
         st = OCT_FAIL(err, OCT_E_NOMEM, "survey: no memory");
     else
         st = walk(&(surveyor){s, m, &b}, err);
+    if (st == OCT_OK && s->no_memory) st = OCT_FAIL(err, OCT_E_NOMEM, "survey: no memory");
     oct_scheme_close(b.scheme);
     oct_arena_fini(&b.arena);
     if (m) {

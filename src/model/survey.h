@@ -52,6 +52,7 @@ typedef struct oct_survey {
         const char *text;
     } refused[OCT_SURVEY_REFUSALS];
     size_t n_refused;
+    bool no_memory; /* for one of the above, or to look: what was found is not all */
 } oct_survey;
 
 /* options: quant, kv, kv_skip_layers, scheme, strict, block_tokens. What is wrong with the
@@ -62,7 +63,7 @@ OCT_MUST_CHECK oct_status oct_survey_create(const oct_allocator *mem, oct_device
                                             oct_survey **out, oct_err *err);
 void oct_survey_destroy(oct_survey *s); /* accepts NULL */
 
-/* Notes one more reason, found by the caller. */
+/* Notes one more reason, found by the caller; OCT_E_NOMEM is none and sets no_memory. */
 void oct_survey_refuse(oct_survey *s, oct_status status, const char *text);
 
 /* "W8A8_DYNAMIC, mlp.down_proj BF16": the most frequent label and what differs; routers in float go

@@ -60,7 +60,9 @@ static oct_status write_whole(const oct_allocator *mem, const char *folder, cons
     oct_buf_init(&part, mem, 0);
     oct_buf_printf(&path, "%s/%s", folder, name);
     oct_buf_printf(&part, "%s/.%s.part", folder, name);
-    FILE *f = path.failed || part.failed ? NULL : fopen(oct_buf_cs(&part), "wb");
+    const bool named = !path.failed && !part.failed;
+    if (!named) st = OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", name);
+    FILE *f = named ? fopen(oct_buf_cs(&part), "wb") : NULL;
     if (!f || fwrite(data, 1, len, f) != len || fflush(f) != 0)
         st = OCT_FAIL(err, OCT_E_IO, "%s: %s", oct_buf_cs(&path), strerror(errno));
     if (f && fclose(f) != 0 && st == OCT_OK)
@@ -82,8 +84,8 @@ oct_status oct_folder_write_json(const oct_allocator *mem, const json_t *value, 
                                  const char *name, oct_err *err) {
     oct_buf text;
     oct_buf_init(&text, mem, 0);
-    const bool ok =
-        json_dump_callback(value, add_text, &text, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
+    const bool ok = value && json_dump_callback(value, add_text, &text,
+                                                JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0;
     oct_buf_char(&text, '\n');
     const oct_status st = ok && !text.failed
                               ? write_whole(mem, folder, name, text.data, text.len, err)
@@ -100,7 +102,9 @@ static oct_status copy_file(const oct_allocator *mem, const char *from, const ch
     oct_buf_init(&data, mem, 0);
     oct_buf_printf(&path, "%s/%s", from, name);
     oct_status st = OCT_OK;
-    if (access(oct_buf_cs(&path), F_OK) == 0) {
+    if (path.failed) {
+        st = OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", name);
+    } else if (access(oct_buf_cs(&path), F_OK) == 0) {
         st = oct_file_read_small(mem, oct_buf_cs(&path), COPY_LIMIT, &data, err);
         if (st == OCT_E_IO) st = OCT_E_CORRUPT; /* the model's fault, not the result's */
         if (st == OCT_OK) st = write_whole(mem, to, name, oct_buf_cs(&data), data.len, err);
@@ -118,13 +122,15 @@ static oct_status config_of_folder(const oct_allocator *mem, const char *folder,
     oct_buf_init(&path, mem, 0);
     oct_buf_init(&text, mem, 0);
     oct_buf_printf(&path, "%s/config.json", folder);
-    oct_status st = oct_file_read_small(mem, oct_buf_cs(&path), CONFIG_LIMIT, &text, err);
+    oct_status st = path.failed
+                        ? OCT_FAIL(err, OCT_E_NOMEM, "config.json: no memory")
+                        : oct_file_read_small(mem, oct_buf_cs(&path), CONFIG_LIMIT, &text, err);
     if (st == OCT_OK)
         st =
             oct_json_parse(oct_buf_view(&text), oct_buf_cs(&path), &oct_json_file_limits, out, err);
     if (st == OCT_OK) {
         json_object_del(*out, "quantization_config");
-        if (own_head) json_object_set_new(*out, "tie_word_embeddings", json_false());
+        if (own_head) oct_json_put(out, "tie_word_embeddings", json_false());
     }
     oct_buf_fini(&path);
     oct_buf_fini(&text);
@@ -135,8 +141,8 @@ static oct_status write_generation(const oct_allocator *mem, const oct_checkpoin
                                    const char *out, oct_err *err) {
     const oct_model_config *c = oct_checkpoint_config(ckpt);
     json_t *j = json_object();
-    if (c->bos_id >= 0) json_object_set_new(j, "bos_token_id", json_integer(c->bos_id));
-    if (c->n_eos) json_object_set_new(j, "eos_token_id", oct_folder_eos(c));
+    if (c->bos_id >= 0) oct_json_put(&j, "bos_token_id", json_integer(c->bos_id));
+    if (c->n_eos) oct_json_put(&j, "eos_token_id", oct_folder_eos(c));
     const oct_status st = oct_folder_write_json(mem, j, out, "generation_config.json", err);
     json_decref(j);
     return st;
@@ -153,8 +159,8 @@ oct_status oct_folder_write(const oct_allocator *mem, const oct_checkpoint *ckpt
         config = oct_folder_config(oct_checkpoint_config(ckpt), own_head);
     else
         OCT_TRY(config_of_folder(mem, source, own_head, &config, err));
-    if (!config) return OCT_FAIL(err, OCT_E_NOMEM, "config.json: no memory");
-    if (quantization_config) json_object_set(config, "quantization_config", quantization_config);
+    if (quantization_config)
+        oct_json_put(&config, "quantization_config", json_incref(quantization_config));
     oct_status st = oct_folder_write_json(mem, config, out, "config.json", err);
     json_decref(config);
 

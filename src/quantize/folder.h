@@ -26,7 +26,7 @@ OCT_MUST_CHECK oct_status oct_folder_write(const oct_allocator *mem, const oct_c
                                            bool own_head, json_t *quantization_config,
                                            oct_err *err);
 
-/* A JSON file, whole or not at all. */
+/* A JSON file, whole or not at all. value NULL: there was no memory for it, which is the status. */
 OCT_MUST_CHECK oct_status oct_folder_write_json(const oct_allocator *mem, const json_t *value,
                                                 const char *folder, const char *name, oct_err *err);
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "codec/json.h"
 #include "quant/contract.h"
 #include "quant/float_types.h"
 
@@ -92,10 +93,10 @@ static oct_str full_name(const oct_layout_out *o, const char *prefix, const char
     return (oct_str){out, s.len + (size_t)snprintf(out + s.len, NAME - s.len, ".%s", suffix)};
 }
 
-static void list_module(const oct_layout_out *o, json_t *list, const char *prefix) {
+static void list_module(const oct_layout_out *o, json_t **list, const char *prefix) {
     char name[NAME];
     respell(o, prefix, name);
-    json_array_append_new(list, json_string(name));
+    oct_json_push(list, json_string(name));
 }
 
 /* ---- declaring ------------------------------------------------------------------------------- */
@@ -125,7 +126,7 @@ static oct_status declare(oct_layout_out *o, const char *prefix, const oct_layou
     uint64_t shape[3];
     const oct_str full = full_name(o, prefix, t->suffix, name);
     const uint32_t rank = shape_of(t->shape, n, k, shape);
-    json_object_set_new(o->inv.tensors, full.ptr, json_string(label));
+    oct_json_put(&o->inv.tensors, full.ptr, json_string(label));
     return oct_shards_add(o->shards, full, type_of(o, t), rank, shape, err);
 }
 
@@ -138,7 +139,7 @@ oct_status oct_layout_declare_linear(oct_layout_out *o, const oct_layout_linear 
     }
     o->inv.has_experts |= p->is_expert;
     if (!p->is_expert)
-        list_module(o, p->is_static ? o->inv.static_modules : o->inv.dynamic_modules, p->prefix);
+        list_module(o, p->is_static ? &o->inv.static_modules : &o->inv.dynamic_modules, p->prefix);
     return OCT_OK;
 }
 
@@ -153,11 +154,11 @@ oct_status oct_layout_declare_float(oct_layout_out *o, const oct_tensor *t, oct_
                                     bool is_module, oct_err *err) {
     char name[NAME];
     const oct_str full = respell(o, t->name.ptr, name);
-    json_object_set_new(o->inv.tensors, full.ptr, json_string("FLOAT"));
+    oct_json_put(&o->inv.tensors, full.ptr, json_string("FLOAT"));
     OCT_TRY(oct_shards_add(o->shards, full, dtype, t->rank, t->shape, err));
     if (!is_module) return OCT_OK;
     *strrchr(name, '.') = '\0';
-    json_array_append_new(o->inv.floats, json_string(name));
+    oct_json_push(&o->inv.floats, json_string(name));
     return OCT_OK;
 }
 

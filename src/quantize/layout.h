@@ -54,7 +54,7 @@ typedef struct oct_layout_names {
     const char *block, *gate, *up, *down;
 } oct_layout_names;
 
-/* What is written, for the configuration. */
+/* What is written, for the configuration. Each list is NULL once memory for it was refused. */
 typedef struct oct_inventory {
     json_t *tensors;                          /* name: "FLOAT", "W8A8", "W8A8_DYNAMIC", "C8" */
     json_t *floats;                           /* names of matrices that stay float */

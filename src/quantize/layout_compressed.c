@@ -5,6 +5,7 @@
  * Where a model has both, each group lists its modules: a class name beside names would be taken
  * first by engines that fuse q, k and v. Experts are reached by one pattern.
  */
+#include "codec/json.h"
 #include "quantize/layout.h"
 
 static const oct_layout_tensor static_tensors[] = {
@@ -56,9 +57,11 @@ static json_t *groups(const oct_inventory *inv) {
                is_dynamic = json_array_size(inv->dynamic_modules) > 0 || inv->has_experts;
     if (!is_static || !is_dynamic)
         return json_pack("{s:o}", "group_0", group(is_static, json_pack("[s]", "Linear")));
-    json_t *dynamic = json_copy(inv->dynamic_modules);
-    if (inv->has_experts) json_array_append_new(dynamic, json_string("re:.*\\.experts\\..*"));
-    return json_pack("{s:o, s:o}", "group_0", group(true, json_copy(inv->static_modules)),
+    json_t *dynamic = json_array(), *name;
+    size_t i;
+    json_array_foreach(inv->dynamic_modules, i, name) oct_json_push(&dynamic, json_incref(name));
+    if (inv->has_experts) oct_json_push(&dynamic, json_string("re:.*\\.experts\\..*"));
+    return json_pack("{s:o, s:o}", "group_0", group(true, json_incref(inv->static_modules)),
                      "group_1", group(false, dynamic));
 }
 

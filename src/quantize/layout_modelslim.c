@@ -2,6 +2,7 @@
  * quantize/layout_modelslim.c - ModelSlim V1: a description beside the weights says the scheme of
  * every tensor, and config.json nothing.
  */
+#include "codec/json.h"
 #include "quantize/layout.h"
 
 static const oct_layout_tensor static_tensors[] = {
@@ -31,14 +32,16 @@ static const oct_layout_tensor cache[] = {
 };
 
 static json_t *describe(const oct_inventory *inv) {
-    json_t *d = json_copy(inv->tensors);
+    json_t *d = json_object(), *label;
+    const char *name;
+    json_object_foreach(inv->tensors, name, label) oct_json_put(&d, name, json_incref(label));
     const bool any_static = json_array_size(inv->static_modules) > 0;
-    json_object_set_new(d, "model_quant_type", json_string(any_static ? "W8A8" : "W8A8_DYNAMIC"));
-    json_object_set_new(d, "version", json_string("1.0.0"));
-    json_object_set_new(d, "group_size", json_integer(0));
+    oct_json_put(&d, "model_quant_type", json_string(any_static ? "W8A8" : "W8A8_DYNAMIC"));
+    oct_json_put(&d, "version", json_string("1.0.0"));
+    oct_json_put(&d, "group_size", json_integer(0));
     if (!inv->has_kv) return d;
-    json_object_set_new(d, "kv_cache_type", json_string("C8"));
-    json_object_set_new(d, "kv_quant_type", json_string("C8"));
+    oct_json_put(&d, "kv_cache_type", json_string("C8"));
+    oct_json_put(&d, "kv_quant_type", json_string("C8"));
     return d;
 }
 

@@ -6,6 +6,7 @@
  * An INT8 cache has scales per tensor or per channel of the outputs of k and v; the tool itself
  * writes such scales for FP8 only. They belong to K behind its rotation: kv_cache_post_rope.
  */
+#include "codec/json.h"
 #include "quantize/layout.h"
 
 static const oct_layout_tensor static_tensors[] = {
@@ -67,8 +68,8 @@ static json_t *layer_entries(const oct_inventory *inv, bool is_static) {
     size_t i;
     if (!is_static) return map;
     json_array_foreach(inv->dynamic_modules, i, name)
-        json_object_set_new(map, json_string_value(name), layer_spec(false, json_null()));
-    if (inv->has_experts) json_object_set_new(map, "*.experts.*", layer_spec(false, json_null()));
+        oct_json_put(&map, json_string_value(name), layer_spec(false, json_null()));
+    if (inv->has_experts) oct_json_put(&map, "*.experts.*", layer_spec(false, json_null()));
     return map;
 }
 
@@ -79,9 +80,9 @@ static json_t *describe(const oct_inventory *inv) {
     const int axis = inv->kv == OCT_KV_GRAIN_CHANNEL ? -1 : NO_AXIS;
     for (int i = 0; inv->has_kv && i < 2; i++) {
         json_t *spec = layer_spec(is_static, tensor_spec(false, axis));
-        json_object_set(layers, names[i], spec);
-        json_object_set_new(kv, names[i], spec);
-        json_array_append_new(group, json_string(names[i]));
+        oct_json_put(&layers, names[i], json_incref(spec));
+        oct_json_put(&kv, names[i], spec);
+        oct_json_push(&group, json_string(names[i]));
     }
     return json_pack("{s:n, s:O, s:{s:o, s:f, s:s, s:s, s:n}, s:o, s:b, s:o, s:o, s:{}, s:s, s:s, "
                      "s:n, s:s}",

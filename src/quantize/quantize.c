@@ -161,7 +161,7 @@ static oct_status declare_rest(job *j, oct_err *err) {
     }
     /* Named also where it is the embedding: engines make a module of it. */
     if (!j->own_head) {
-        json_array_append_new(j->out.inv.floats, json_string("lm_head"));
+        oct_json_push(&j->out.inv.floats, json_string("lm_head"));
         return OCT_OK;
     }
     const oct_layout_linear p = head_linear(j, NULL);
@@ -387,7 +387,9 @@ static oct_status run_job(job *j, const oct_tokenizer *tokenizer, const char *fo
     for (uint32_t l = 0; l < j->config->n_layers; l++) OCT_TRY(declare_layer(j, l, err));
     OCT_TRY(declare_rest(j, err));
     OCT_TRY(oct_shards_begin(j->out.shards, folder, layout->stem, err));
-    json_t *said = layout->describe(&j->out.inv);
+    const oct_inventory *inv = &j->out.inv;
+    const bool whole = inv->tensors && inv->floats && inv->static_modules && inv->dynamic_modules;
+    json_t *said = whole ? layout->describe(inv) : NULL;
     if (!said) return no_memory(err);
     oct_status st = oct_folder_write(j->mem, j->ckpt, tokenizer, folder, j->own_head,
                                      layout->description ? NULL : said, err);
@@ -421,8 +423,9 @@ static oct_status calibrate(const oct_allocator *mem, oct_device *device, oct_ch
         oct_buf_str(&text, o->calib_text);
     else
         oct_calib_text(&text);
-    oct_status st =
-        oct_tokenizer_encode(tokenizer, oct_buf_view(&text), OCT_ENCODE_PARSE_SPECIAL, &ids, err);
+    oct_status st = text.failed ? no_memory(err)
+                                : oct_tokenizer_encode(tokenizer, oct_buf_view(&text),
+                                                       OCT_ENCODE_PARSE_SPECIAL, &ids, err);
     oct_buf_fini(&text);
     if (st == OCT_OK) st = oct_model_load(mem, device, ckpt, &mo, model, err);
     if (st == OCT_OK)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "codec/json.h"
 #include "quantize/folder.h"
 #include "store/safetensors_writer.h"
 #include "store/tensor_table.h"
@@ -152,13 +153,12 @@ static oct_status write_index(const oct_shards *s, oct_err *err) {
     json_t *map = json_object();
     for (size_t i = 0; i < s->table.n; i++) {
         file_name(s, s->table.v[i].file, name);
-        json_object_set_new(map, s->table.v[i].name.ptr, json_string(name));
+        oct_json_put(&map, s->table.v[i].name.ptr, json_string(name));
     }
     json_t *index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)s->total,
                               "weight_map", map);
     snprintf(name, sizeof name, "%s.safetensors.index.json", s->stem);
-    const oct_status st = index ? oct_folder_write_json(s->mem, index, s->folder, name, err)
-                                : OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory", name);
+    const oct_status st = oct_folder_write_json(s->mem, index, s->folder, name, err);
     json_decref(index);
     return st;
 }

@@ -50,7 +50,9 @@ static oct_status add_name(oct_checkpoint *c, listing *l, const char *name, oct_
 static oct_status list_folder(oct_checkpoint *c, listing *l, oct_err *err) {
     DIR *dir = opendir(c->path);
     oct_status status = OCT_OK;
-    if (!dir) return OCT_FAIL(err, OCT_E_IO, "%s: %s", c->path, strerror(errno));
+    if (!dir)
+        return OCT_FAIL(err, errno == ENOMEM ? OCT_E_NOMEM : OCT_E_IO, "%s: %s", c->path,
+                        strerror(errno));
     for (struct dirent *e; status == OCT_OK && (e = readdir(dir));)
         if (e->d_name[0] != '.') status = add_name(c, l, e->d_name, err);
     closedir(dir);

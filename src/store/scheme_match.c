@@ -134,6 +134,10 @@ static oct_status refuse_pattern(const oct_name_list *l, const char *text, const
     return OCT_FAIL(err, OCT_E_UNSUPPORTED, "%s: pattern \"%.128s\" %s", l->where, text, why);
 }
 
+static oct_status no_memory(const oct_name_list *l, oct_err *err) {
+    return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory for a pattern", l->where);
+}
+
 static oct_status compile(const oct_name_list *l, const char *text, pcre2_code **out,
                           oct_err *err) {
     const char *pattern = text + 3; /* behind "re:" */
@@ -147,13 +151,14 @@ static oct_status compile(const oct_name_list *l, const char *text, pcre2_code *
         return refuse_pattern(l, text, why, err);
     }
     pcre2_compile_context *cc = pcre2_compile_context_create(NULL);
-    if (!cc) return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory for a pattern", l->where);
+    if (!cc) return no_memory(l, err);
     (void)pcre2_set_newline(cc, PCRE2_NEWLINE_LF);
     (void)pcre2_set_parens_nest_limit(cc, MAX_GROUPS);
     *out = pcre2_compile((PCRE2_SPTR)pattern, strlen(pattern),
                          PCRE2_ANCHORED | PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &code, &at, cc);
     pcre2_compile_context_free(cc);
     if (*out) return OCT_OK;
+    if (code == PCRE2_ERROR_HEAP_FAILED) return no_memory(l, err);
     char said[96] = "";
     (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)said, sizeof said);
     snprintf(why, sizeof why, "is invalid (%s at byte %zu)", said, (size_t)at);
@@ -169,8 +174,7 @@ static oct_status run(oct_name_list *l, const name_pattern *p, const char *name,
                                    l->data, l->context);
         *hit = rc >= 0;
         if (rc >= 0 || rc == PCRE2_ERROR_NOMATCH) return OCT_OK;
-        if (rc == PCRE2_ERROR_NOMEMORY)
-            return OCT_FAIL(err, OCT_E_NOMEM, "%s: no memory to match a pattern", l->where);
+        if (rc == PCRE2_ERROR_NOMEMORY) return no_memory(l, err);
         l->steps += steps;
         if (rc != PCRE2_ERROR_MATCHLIMIT || steps >= LAST_STEPS || l->steps > budget_steps)
             return refuse_pattern(l, p->text, "takes too many steps", err);

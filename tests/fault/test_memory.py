@@ -2,7 +2,7 @@
 
 Libraries and the C library are refused as well (preload_memory.c). A start ends with status 4 or goes
 well without; a request is answered or refused with 503, and the server goes on; a shutdown ends with
-status 0. No crash, no hang, and under ASan no leak.
+status 0; quantize and inspect give what they always give or end with status 4. No crash, no hang, and under ASan no leak.
 
 In the suite a sample of all n, which OCTET_SEED replays; with OCTET_ALL=1 every one.
 """
@@ -13,6 +13,7 @@ import os
 import random
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -20,7 +21,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
-from harness import FOLDER, OCTET, PATIENCE, SANITIZED, Server, main, tiny_model  # noqa: E402
+from harness import FOLDER, OCTET, PATIENCE, SANITIZED, Server, main, octet, tiny_model  # noqa: E402
 
 SEED = int(os.environ.get("OCTET_SEED", 1))  # the suite's; `ninja long` takes others
 ALL = os.environ.get("OCTET_ALL", "") not in ("", "0")
@@ -221,6 +222,65 @@ class Shutdown(unittest.TestCase):
             for n in some_of(n_all, 4, what):
                 self.end(board, what, n)
         print(f"shutdown: about {n_all} requests for memory, seed {SEED}")
+
+
+def files_of(folder):
+    """{} when there is none."""
+    found = {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        with open(os.path.join(folder, name), "rb") as f:
+            found[name] = f.read()
+    return found
+
+
+class Offline(unittest.TestCase):
+    """quantize and inspect: the whole answer, or status 4."""
+
+    def check(self, name, *args, makes=""):
+        board, ends = Board(name), {}
+
+        def once(what, n):
+            shutil.rmtree(makes, ignore_errors=True)
+            board.arm(what, n)
+            r = subprocess.run([OCTET, *args, "--threads", "1"] if makes else [OCTET, *args], capture_output=True,
+                               check=False, timeout=PATIENCE, env={**os.environ, **board.env})
+            n_all, n_refused = board.disarm()
+            return r.returncode, r.stdout, r.stderr.decode(), files_of(makes) if makes else {}, n_all, n_refused
+
+        status, said, err, made, n_all, _ = once(0, 0)
+        self.assertEqual(status, 0, err)
+        for what in TO_THE_END:
+            for n in some_of(n_all, 8 if SANITIZED else 30, (what, name)):
+                status, out, err, files, _, n_refused = once(what, n)
+                self.assertNotIn("Sanitizer", err, (what, n))
+                if status == 127 and "memory for thread-local data: ABORT" in err:
+                    continue  # as at a start
+                if status == 0 and "octet: error: " not in err:
+                    if not makes:  # what it makes, it also tells the time of
+                        self.assertEqual(out, said, (what, n))
+                    self.assertEqual(files, made, (what, n))
+                else:
+                    self.assertEqual(status, 4, (what, n, err[-3000:]))
+                    self.assertTrue(err.strip().splitlines()[-1].startswith("octet: error: "), (what, n, err))
+                ends[(what, status, n_refused > 0)] = ends.get((what, status, n_refused > 0), 0) + 1
+        print(f"{name}: {n_all} requests for memory; ends by (kind, status, refused): {ends}, seed {SEED}")
+
+    def test_OS5_quantize_and_inspect(self):
+        for fmt, more in (("modelslim", ("--kv", "c8", "--max-shard-size", "16k")), ("quark", ("--kv", "tensor")),
+                          ("compressed-tensors", ("--kv", "head"))):
+            out = os.path.join(FOLDER, "memory-" + fmt)
+            self.check(fmt, "quantize", tiny_model(), out, "--format", fmt, "--scheme", "w8a8", "--calib-tokens", "64",
+                       *more, makes=out)
+            octet("quantize", tiny_model(), out, "--format", fmt, "--scheme", "w8a8", "--calib-tokens", "64", *more)
+            if fmt == "compressed-tensors":  # patterns, which another library reads
+                path = os.path.join(out, "config.json")
+                with open(path, encoding="utf-8") as f:
+                    config = json.load(f)
+                config["quantization_config"]["ignore"].append("re:.*(absent|missing)$")
+                with open(path, "w", encoding="utf-8") as f:
+                    json.dump(config, f)
+            self.check("inspect " + fmt, "inspect", out, "--json", "--tensors")
+            self.check("inspect two " + fmt, "inspect", tiny_model(), out, "--json")
 
 
 if __name__ == "__main__":

@@ -285,6 +285,27 @@ static void typed_fields(void **state) {
     assert_string_equal(oct_json_show(NULL, shown), "nothing");
 }
 
+/* What could not be built is nothing, whatever comes later. */
+static void what_is_built_is_whole_or_nothing(void **state) {
+    (void)state;
+    json_t *list = json_array(), *obj = json_object();
+    oct_json_push(&list, json_integer(1));
+    oct_json_push(&list, json_true());
+    oct_json_put(&obj, "list", list);
+    oct_json_put(&obj, "name", json_string("x"));
+    char shown[OCT_JSON_SHOWN];
+    assert_string_equal(oct_json_show(obj, shown), "{\"list\":[1,true],\"name\":\"x\"}");
+    oct_json_put(&obj, "other", NULL);
+    assert_null(obj);
+    oct_json_put(&obj, "more", json_integer(2));
+    assert_null(obj);
+    list = json_array();
+    oct_json_push(&list, NULL);
+    assert_null(list);
+    oct_json_push(&list, json_string("y"));
+    assert_null(list);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(CF1_HT8_malformed),
@@ -296,6 +317,7 @@ int main(void) {
         cmocka_unit_test(the_key_over_what_is_too_deep),
         cmocka_unit_test(SM7_quote),
         cmocka_unit_test(typed_fields),
+        cmocka_unit_test(what_is_built_is_whole_or_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
