@@ -50,6 +50,13 @@ static int check_flags(serve_options *o) {
     for (unsigned i = 0; i < o->names.n; i++)
         if (is_blank(o->names.at[i]))
             return cli_fail(EXIT_USAGE, "--served-model-name: the name is empty");
+    if (strcmp(o->fingerprint_mode, "custom") == 0 && !o->fingerprint_value)
+        return cli_fail(EXIT_USAGE, "--fingerprint-mode: custom wants --fingerprint-value");
+    if (o->root_path && (o->root_path[0] != '/' || is_blank(o->root_path + 1)))
+        return cli_fail(EXIT_USAGE, "--root-path: must begin with / and name something (got %.64s)",
+                        o->root_path);
+    const char *dev = getenv("VLLM_SERVER_DEV_MODE");
+    o->dev_mode = dev && strcmp(dev, "0") != 0 && dev[0];
     int status = keep_check(&o->open, o->prefix_caching);
     if (status < 0) status = read_log_interval(o);
     return status >= 0 ? status : check_keys(o);
@@ -67,7 +74,15 @@ static unsigned server_flags(serve_options *o, cli_flag *out) {
                  "several times; VLLM_API_KEY when absent"),
         cli_many("served-model-name", &o->names, "NAME",
                  "the model's name in requests; may be given several times, the first is\nshown"),
-        cli_many("allowed-origins", &o->origins, "ORIGIN", "CORS; all unless given"),
+        cli_many("allowed-origins", &o->origins, "ORIGIN",
+                 "CORS; all unless given; a JSON array of strings is taken, too"),
+        cli_string("allowed-methods", &o->allowed_methods, "METHODS",
+                   "CORS; all unless given: \"GET, POST\", or a JSON array"),
+        cli_string("allowed-headers", &o->allowed_headers, "FIELDS",
+                   "CORS; all unless given: \"Authorization, Content-Type\", or a JSON array"),
+        cli_switch("allow-credentials", &o->allow_credentials, "CORS: with credentials"),
+        cli_string("root-path", &o->root_path, "PATH",
+                   "a prefix that a proxy leaves in front of every path"),
         cli_number("shutdown-timeout", &o->shutdown_timeout, "S", 0, 86400,
                    "seconds that running requests have to finish after SIGTERM"),
         cli_count("http-workers", &o->http_workers, 1, 256,
@@ -77,6 +92,14 @@ static unsigned server_flags(serve_options *o, cli_flag *out) {
         cli_switch("enable-server-load-tracking", &o->track_load, "/load counts running requests"),
         cli_switch("enable-tokenizer-info-endpoint", &o->tokenizer_info,
                    "/tokenizer_info tells the tokenizer's configuration"),
+        cli_choice("fingerprint-mode", &o->fingerprint_mode, "full|hash|custom|none",
+                   "system_fingerprint: version and a hash of what makes the answer\n(full, hash), "
+                   "the text of --fingerprint-value, or null"),
+        cli_string("fingerprint-value", &o->fingerprint_value, "TEXT", "with custom"),
+        cli_count("stream-interval", &o->stream_interval, 1, 1 << 20,
+                  "tokens of an event of a stream, but for the first and the last"),
+        cli_switch("enable-per-request-metrics", &o->request_metrics,
+                   "answers carry metrics and timings"),
     };
     memcpy(out, all, sizeof all);
     return OCT_COUNT(all);
@@ -207,7 +230,9 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                          .generation_config = "auto",
                          .response_role = "assistant",
                          .max_logprobs = 20,
-                         .logprobs_mode = "raw_logprobs"};
+                         .logprobs_mode = "raw_logprobs",
+                         .fingerprint_mode = "full",
+                         .stream_interval = 1};
     tuning_defaults(&o->tuning, &o->open);
     serve_default_limits(o);
     cli_flag http[MAX_FLAGS], engine[MAX_FLAGS], chat[MAX_FLAGS], ignored[MAX_FLAGS];
@@ -237,6 +262,7 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                                   .max_num_batched_tokens = &o->max_num_batched_tokens,
                                   .chunk_tokens = &o->chunk_tokens,
                                   .long_partials = &o->long_partials};
+    o->settings = serve_settings(groups, OCT_COUNT(groups));
     const int read = tuning_read(&o->tuning, &o->open, &numbers);
     return read < 0 ? check_flags(o) : read;
 }

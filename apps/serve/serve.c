@@ -2,9 +2,10 @@
  * apps/serve/serve.c - `octet serve MODEL`: flags, and the order in which a server comes up and
  * goes down.
  *
- * Up: flags, signals, the socket (an occupied port fails before a model byte is read), model,
- * cache, engine, HTTP. Down: no new requests, running ones finish within --shutdown-timeout, the
- * rest is aborted and told so, everything is given back. A device that is lost ends the process
+ * Up: flags, signals, the socket (an occupied port fails before a model byte is read), HTTP, which
+ * answers 503 until there is something to serve, model, cache, engine. Down: no new requests
+ * (503, /health too), running ones finish within --shutdown-timeout, the rest is aborted and told
+ * so, everything is given back. A device that is lost ends the process
  * with status 5.
  */
 #include <stdio.h>
@@ -51,6 +52,31 @@ static int read_origins(const serve_options *o, const char **out, uint32_t *n) {
         }
     }
     return -1;
+}
+
+/* --allowed-methods, --allowed-headers: a JSON array becomes the list that the field wants; "*"
+ * and nothing mean all. Lives until the process ends. */
+static int read_list(const char *flag, const char **list) {
+    const char *text = *list;
+    oct_err err = {0};
+    json_t *array, *one;
+    size_t i;
+    if (text && strcmp(text, "*") == 0) *list = NULL;
+    if (!text || text[0] != '[') return -1;
+    if (oct_json_parse(oct_str_of(text), flag, &oct_json_file_limits, &array, &err) != OCT_OK)
+        return cli_fail(EXIT_USAGE, "%s", err.text);
+    oct_buf b;
+    oct_buf_init(&b, oct_system_allocator(), 0);
+    bool all = false, strings = true;
+    json_array_foreach(array, i, one) {
+        strings = strings && json_is_string(one);
+        all = all || oct_str_is(oct_json_str(one), "*");
+        if (i > 0) oct_buf_cstr(&b, ", ");
+        oct_buf_str(&b, oct_json_str(one));
+    }
+    json_decref(array);
+    *list = all ? NULL : oct_buf_cs(&b);
+    return strings ? -1 : cli_fail(EXIT_USAGE, "%s: not an array of strings", flag);
 }
 
 static int bind_socket(server *s) {
@@ -165,7 +191,10 @@ static int start_api(server *s) {
     uint32_t n_origins;
     oct_err err = {0};
     oct_api_label labels[SERVE_N_CACHE_LABELS];
-    const int status = read_origins(o, origins, &n_origins);
+    int status = read_origins(o, origins, &n_origins);
+    if (status < 0) status = read_list("--allowed-methods", &s->o.allowed_methods);
+    if (status < 0) status = read_list("--allowed-headers", &s->o.allowed_headers);
+    if (status < 0) status = serve_make_info(s);
     if (status >= 0) return status;
     const oct_api_config c = {
         .engine = s->engine,
@@ -184,7 +213,7 @@ static int start_api(server *s) {
         .n_names = o->names.n ? o->names.n : 1,
         .root = o->model,
         .version = OCT_VERSION,
-        .fingerprint = s->fingerprint,
+        .fingerprint = serve_shown_fingerprint(s),
         .cache_labels = labels,
         .n_cache_labels = serve_cache_labels(s, labels),
         .http = s->http,
@@ -194,6 +223,14 @@ static int start_api(server *s) {
         .origins = origins,
         .n_origins = n_origins,
         .limits = serve_api_limits(o),
+        .root_path = o->root_path,
+        .allowed_methods = o->allowed_methods,
+        .allowed_headers = o->allowed_headers,
+        .allow_credentials = o->allow_credentials,
+        .dev_mode = o->dev_mode,
+        .server_info = {s->info[0], s->info[1], s->info[2]},
+        .stream_interval = (uint32_t)o->stream_interval,
+        .per_request_metrics = o->request_metrics,
         .force_include_usage = o->force_usage,
         .prompt_tokens_details = o->prompt_details,
         .tokens_as_token_ids = o->tokens_as_ids,
@@ -204,7 +241,9 @@ static int start_api(server *s) {
         .log_requests = o->log_requests,
         .request_timeout_ns = (uint64_t)(o->request_s * 1e9),
     };
-    const oct_status st = oct_api_create(oct_system_allocator(), &c, &s->slot.api, &err);
+    oct_api *api;
+    const oct_status st = oct_api_create(oct_system_allocator(), &c, &api, &err);
+    if (st == OCT_OK) s->slot.api = api; /* from here on it answers */
     return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
 }
 
@@ -213,6 +252,8 @@ static int come_up(server *s) {
     oct_memory_one_heap();
     int status = serve_signals_start();
     if (status < 0) status = bind_socket(s);
+    if (status < 0 && oct_http_server_start(s->http, &err) != OCT_OK)
+        status = cli_fail(EXIT_SYSTEM, "%s", err.text);
     if (status < 0) status = load_model(s);
     if (status < 0) status = serve_choose_defaults(s);
     if (status < 0) status = serve_open_templates(s);
@@ -221,8 +262,6 @@ static int come_up(server *s) {
     if (status < 0) status = open_kvstore(s);
     if (status < 0) status = start_engine(s);
     if (status < 0) status = start_api(s);
-    if (status < 0 && oct_http_server_start(s->http, &err) != OCT_OK)
-        status = cli_fail(EXIT_SYSTEM, "%s", err.text);
     return status;
 }
 
@@ -246,11 +285,21 @@ static bool is_stuck(const server *s, double seconds) {
     return (double)oct_engine_waiting_ns(s->engine) > seconds * 1e9;
 }
 
+/* Until no request generates any more, while whoever asks hears 503. False: some are left. */
+static bool finish_jobs(server *s, double seconds) {
+    const uint64_t begin = oct_now_ns();
+    while (oct_api_n_jobs(s->slot.api) > 0) {
+        if ((double)(oct_now_ns() - begin) >= seconds * 1e9) return false;
+        oct_sleep_ns(2000000);
+    }
+    return true;
+}
+
 static void go_down(server *s) {
     const bool lost = atomic_load(&s->lost);
-    const uint32_t wait_ms = lost ? TOLD_MS : (uint32_t)(s->o.shutdown_timeout * 1000);
     if (s->slot.api) oct_api_begin_drain(s->slot.api);
-    if (s->slot.api && oct_http_server_drain(s->http, wait_ms) != OCT_OK)
+    if (s->http) oct_http_server_begin_drain(s->http);
+    if (s->slot.api && !finish_jobs(s, lost ? TOLD_MS / 1e3 : s->o.shutdown_timeout))
         oct_warn("%u requests did not finish within %g s and are aborted",
                  oct_api_n_jobs(s->slot.api), s->o.shutdown_timeout);
     if (s->slot.api && is_stuck(s, s->o.stuck_s)) give_up(s);
@@ -265,6 +314,7 @@ static void go_down(server *s) {
     oct_template_release(s->tool_template);
     json_decref(s->template_kwargs);
     oct_buf_fini(&s->tokenizer_info);
+    for (size_t i = 0; i < OCT_COUNT(s->info); i++) json_decref(s->info[i]);
     opened_close(&s->m);
 }
 

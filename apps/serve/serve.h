@@ -18,6 +18,11 @@ typedef struct serve_options {
     const char *host, *uds;
     uint64_t port, http_workers;
     cli_strings names, keys, origins;
+    const char *root_path, *allowed_methods, *allowed_headers;
+    bool allow_credentials, dev_mode, request_metrics;
+    uint64_t stream_interval;
+    const char *fingerprint_mode, *fingerprint_value;
+    json_t *settings; /* all flags and their values, but for keys */
     double shutdown_timeout;
 
     /* limits.c: what connections and requests may cost; the counts are for the flags' sake */
@@ -57,6 +62,7 @@ typedef struct server {
     oct_api_defaults defaults;
     char fingerprint[64];
     oct_buf tokenizer_info; /* JSON; empty: not told */
+    json_t *info[3];        /* of GET /server_info */
     uint32_t n_blocks, n_shelves;
     atomic_bool lost; /* the device; why says what it said */
     char why[OCT_ERR_TEXT];
@@ -90,6 +96,15 @@ uint32_t serve_cache_labels(server *s, oct_api_label out[SERVE_N_CACHE_LABELS]);
 /* Changes with the version, the device's kind, scheme, cache type and weights (as far as
  * oct_checkpoint_fingerprint sees them). */
 int serve_fingerprint(server *s);
+/* What --fingerprint-mode makes of it; NULL: none. */
+const char *serve_shown_fingerprint(const server *s);
+
+/* ---- info.c ---- */
+
+/* The flags and their values as an object; keys are left out. NULL: no memory. */
+json_t *serve_settings(const cli_group *groups, size_t n);
+/* What GET /server_info tells. */
+int serve_make_info(server *s);
 
 /* ---- tokenizer_info.c ---- */
 

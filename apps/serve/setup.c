@@ -251,6 +251,12 @@ int serve_open_templates(server *s) {
 
 /* ---- fingerprint ---- */
 
+const char *serve_shown_fingerprint(const server *s) {
+    const char *mode = s->o.fingerprint_mode;
+    if (strcmp(mode, "none") == 0) return NULL;
+    return strcmp(mode, "custom") == 0 ? s->o.fingerprint_value : s->fingerprint;
+}
+
 int serve_fingerprint(server *s) {
     const oct_model_info *i = oct_model_get_info(s->m.model);
     const char *device = s->m.device->info.name;

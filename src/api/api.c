@@ -83,6 +83,14 @@ static bool copy_config(oct_api *api, const oct_api_config *c) {
              json_equal(api->template_kwargs, c->template_kwargs); /* whole: see codec/json.h */
     }
     own->template_kwargs = api->template_kwargs;
+    own->root_path = copy(api, c->root_path, &ok);
+    own->allowed_methods = copy(api, c->allowed_methods, &ok);
+    own->allowed_headers = copy(api, c->allowed_headers, &ok);
+    for (size_t i = 0; i < OCT_COUNT(own->server_info); i++) {
+        own->server_info[i] = c->server_info[i] ? json_deep_copy(c->server_info[i]) : json_object();
+        ok = ok && own->server_info[i];
+    }
+    if (own->stream_interval == 0) own->stream_interval = 1;
     if (c->template) oct_template_retain(c->template);
     if (c->tool_template) oct_template_retain(c->tool_template);
     return ok;
@@ -134,6 +142,8 @@ void oct_api_destroy(oct_api *api) {
     json_decref(api->template_kwargs);
     oct_ids_fini(&api->open_tag);
     oct_ids_fini(&api->close_tag);
+    for (size_t i = 0; i < OCT_COUNT(api->cfg.server_info); i++)
+        json_decref((json_t *)(uintptr_t)api->cfg.server_info[i]);
     oct_api_metrics_destroy(api->metrics);
     oct_arena_fini(&api->arena);
     pthread_mutex_destroy(&api->jobs_lock);
@@ -190,7 +200,7 @@ static bool has_key(const oct_api *api, const oct_http_exchange *x) {
 }
 
 bool oct_api_admits(const oct_api *api, const oct_http_exchange *x) {
-    return api->cfg.n_keys == 0 || is_open(oct_http_request_path(x)) || has_key(api, x);
+    return api->cfg.n_keys == 0 || is_open(oct_api_path(api, x)) || has_key(api, x);
 }
 
 /* ---- fields of every answer ---- */
@@ -199,10 +209,14 @@ static void set_origin(const oct_api *api, oct_http_exchange *x) {
     const oct_str origin = oct_http_request_header(x, "Origin");
     if (!origin.ptr) return;
     for (uint32_t i = 0; i < api->cfg.n_origins; i++) {
-        const bool any = strcmp(api->cfg.origins[i], "*") == 0;
-        if (!any && !oct_str_is(origin, api->cfg.origins[i])) continue;
+        const bool star = strcmp(api->cfg.origins[i], "*") == 0;
+        /* A browser takes no "*" beside credentials. */
+        const bool any = star && !api->cfg.allow_credentials;
+        if (!star && !oct_str_is(origin, api->cfg.origins[i])) continue;
         oct_http_set_header(x, "Access-Control-Allow-Origin", any ? OCT_STR("*") : origin);
         if (!any) oct_http_set_header(x, "Vary", OCT_STR("Origin"));
+        if (api->cfg.allow_credentials)
+            oct_http_set_header(x, "Access-Control-Allow-Credentials", OCT_STR("true"));
         return;
     }
 }

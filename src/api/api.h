@@ -90,6 +90,17 @@ typedef struct oct_api_config {
 
     oct_api_limits limits;
 
+    const char *root_path;                         /* in front of every path, or not; NULL: none */
+    const char *allowed_methods, *allowed_headers; /* CORS, "a, b"; NULL: all */
+    bool allow_credentials;
+    /* Development routes exist; GET /server_info tells these three objects: settings, VLLM_
+     * variables, system. */
+    bool dev_mode;
+    const json_t *server_info[3];
+
+    uint32_t stream_interval; /* tokens of an event unless a request says; 0: 1 */
+    bool per_request_metrics;
+
     uint64_t request_timeout_ns; /* a request that has not ended by then is ended; 0: never */
     bool force_include_usage;
     bool prompt_tokens_details;
@@ -107,9 +118,9 @@ OCT_MUST_CHECK oct_status oct_api_create(const oct_allocator *mem, const oct_api
 void oct_api_destroy(oct_api *api); /* accepts NULL */
 
 /* The callbacks of oct_http_config; ctx is a slot that holds the api, so that a server can be bound
- * before its model is open: set it with oct_api_slot_set before oct_http_server_start. */
+ * and answer before its model is open. */
 typedef struct oct_api_slot {
-    oct_api *api;
+    _Atomic(oct_api *) api; /* NULL: loading; every request is answered 503 */
 } oct_api_slot;
 void oct_api_guard(void *ctx, oct_http_exchange *x);
 void oct_api_handle(void *ctx, oct_http_exchange *x);

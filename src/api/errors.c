@@ -13,6 +13,7 @@ static const struct {
     [OCT_API_REFUSED] = {400, "BadRequestError"},
     [OCT_API_NOT_FOUND] = {404, "NotFoundError"},
     [OCT_API_METHOD] = {405, "Bad Request"},
+    [OCT_API_CONFLICT] = {409, "Conflict"},
     [OCT_API_FAILED] = {500, "InternalServerError"},
     [OCT_API_BUSY] = {503, "ServiceUnavailableError"},
 };

@@ -21,11 +21,15 @@ const oct_api_voice oct_api_voice_openai = {.output = oct_api_stream_output,
 
 /* ---- making ---- */
 
+static const char *id_prefix(const oct_api_job *job) {
+    if (job->voice->id_prefix) return job->voice->id_prefix;
+    return job->shape == OCT_API_CHAT ? "chatcmpl-" : "cmpl-";
+}
+
 /* X-Request-Id, the body's request_id, or 32 random hex digits. A label only. False: no memory. */
 static bool make_id(oct_api_job *job) {
     oct_str id = job->x ? oct_http_request_header(job->x, "X-Request-Id") : OCT_STR("");
-    const char *prefix = job->shape == OCT_API_CHAT ? "chatcmpl-" : "cmpl-";
-    oct_buf_cstr(&job->id, job->voice->id_prefix ? job->voice->id_prefix : prefix);
+    oct_buf_cstr(&job->id, id_prefix(job));
     if (id.len == 0) id = oct_json_str(json_object_get(job->body, "request_id"));
     if (id.len > OCT_API_MAX_LABEL) id.len = OCT_API_MAX_LABEL;
     if (id.len > 0) {
@@ -96,10 +100,11 @@ oct_status oct_api_job_set_prompts(oct_api_job *job, uint32_t n, oct_api_error *
     return OCT_OK;
 }
 
-enum { N_BUFS = 8 }; /* of a choice */
+enum { N_BUFS = 9 }; /* of a choice */
 
 static void choice_bufs(oct_api_choice *c, oct_buf *out[N_BUFS]) {
     oct_buf *const all[N_BUFS] = {&c->text,
+                                  &c->held,
                                   &c->logprobs,
                                   &c->prompt_logprobs,
                                   &c->stop_text,
@@ -188,6 +193,20 @@ static void fail_job(oct_api_job *job, const oct_api_error *e) {
     cancel_all(job);
 }
 
+bool oct_api_job_is(const oct_api_job *job, oct_str id) {
+    const oct_str own = oct_buf_view(&job->id);
+    const size_t prefix = strlen(id_prefix(job));
+    const oct_str bare = {own.ptr + prefix, own.len - prefix};
+    return oct_str_eq(own, id) || oct_str_eq(bare, id);
+}
+
+bool oct_api_job_cancel(oct_api_job *job) {
+    if (!job->running || job->over || job->gone || job->cancelled) return false;
+    job->cancelled = true;
+    cancel_all(job);
+    return true;
+}
+
 /* A job stays whole until it has left the list, so its lock may be taken here even when nobody
  * holds it any more. */
 void oct_api_fail_all(oct_api *api, const char *sentence) {
@@ -225,6 +244,7 @@ static void observe(oct_api_choice *c, const oct_output *out) {
     }
     c->n_completion = c->job->fields.echo_only ? 0 : out->n_completion;
     c->n_cached = out->n_cached;
+    c->times = out->times;
     if (out->finish == OCT_FINISH_STOP || out->finish == OCT_FINISH_LENGTH) {
         const oct_api_finished f = {.begun_ns = c->job->begun_ns,
                                     .times = out->times,
@@ -284,7 +304,10 @@ static void on_output(void *user, const oct_output *out) {
 
     pthread_mutex_lock(&job->lock);
     observe(c, out);
-    if (out->finish == OCT_FINISH_ERROR || out->finish == OCT_FINISH_ABORT) {
+    /* Aborted by an operator, a request gives what it has; by the end of the server, it fails. */
+    const bool stopped = out->finish == OCT_FINISH_ABORT &&
+                         (job->over || job->gone || atomic_load(&job->api->draining));
+    if (out->finish == OCT_FINISH_ERROR || stopped) {
         if (!job->over) describe_failure(out, &e);
         if (job->gone) job->over = true; /* nobody is there to be told */
         fail_job(job, &e);
@@ -387,7 +410,7 @@ static bool submit(oct_api_job *job, oct_api_choice *c) {
         return false;
     }
     pthread_mutex_lock(&job->lock);
-    if (job->gone || job->over) oct_request_cancel(handle);
+    if (job->gone || job->over || job->cancelled) oct_request_cancel(handle);
     if (!c->done) {
         c->handle = handle;
         handle = NULL;

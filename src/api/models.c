@@ -50,16 +50,6 @@ void oct_api_route_health(oct_api *api, oct_http_exchange *x) {
     oct_buf_fini(&b);
 }
 
-/* The query of other servers (which running requests to preempt first) changes nothing: entries are
- * forgotten whether or not somebody holds their blocks. */
-void oct_api_route_reset_prefix(oct_api *api, oct_http_exchange *x) {
-    oct_buf empty;
-    oct_engine_reset_prefix_cache(api->cfg.engine);
-    oct_buf_init(&empty, api->mem, 0);
-    oct_api_answer(api, x, 200, &empty);
-    oct_buf_fini(&empty);
-}
-
 void oct_api_route_version(oct_api *api, oct_http_exchange *x) {
     oct_buf b;
     oct_buf_init(&b, api->mem, 0);

@@ -29,6 +29,7 @@ typedef enum oct_api_refusal {
     OCT_API_REFUSED,   /* 400 BadRequestError: well formed, value refused */
     OCT_API_NOT_FOUND, /* 404 NotFoundError */
     OCT_API_METHOD,    /* 405 */
+    OCT_API_CONFLICT,  /* 409 Conflict: not in this state of the server */
     OCT_API_FAILED,    /* 500 InternalServerError */
     OCT_API_BUSY,      /* 503 ServiceUnavailableError, with Retry-After */
 } oct_api_refusal;
@@ -77,6 +78,11 @@ typedef enum oct_api_route_id {
     OCT_API_ROUTE_INVOCATIONS,
     OCT_API_ROUTE_TOKENIZER_INFO,
     OCT_API_ROUTE_GENERATE,
+    OCT_API_ROUTE_PAUSE,
+    OCT_API_ROUTE_RESUME,
+    OCT_API_ROUTE_IS_PAUSED,
+    OCT_API_ROUTE_ABORT,
+    OCT_API_ROUTE_SERVER_INFO,
     OCT_API_ROUTE_OTHER, /* no such path */
     OCT_API_N_ROUTES
 } oct_api_route_id;
@@ -133,7 +139,13 @@ void oct_api_route_health(oct_api *api, oct_http_exchange *x);
 void oct_api_route_version(oct_api *api, oct_http_exchange *x);
 void oct_api_route_load(oct_api *api, oct_http_exchange *x);
 void oct_api_route_metrics(oct_api *api, oct_http_exchange *x);
+/* dev_routes.c */
 void oct_api_route_reset_prefix(oct_api *api, oct_http_exchange *x);
+void oct_api_route_pause(oct_api *api, oct_http_exchange *x);
+void oct_api_route_resume(oct_api *api, oct_http_exchange *x);
+void oct_api_route_is_paused(oct_api *api, oct_http_exchange *x);
+void oct_api_route_abort(oct_api *api, oct_http_exchange *x);
+void oct_api_route_server_info(oct_api *api, oct_http_exchange *x);
 
 void oct_api_route_chat_render(oct_api *api, oct_http_exchange *x);
 void oct_api_route_completions_render(oct_api *api, oct_http_exchange *x);
@@ -145,7 +157,11 @@ void oct_api_route_generate(oct_api *api, oct_http_exchange *x);
 
 /* Whether the request carries a key, or needs none (api.c). */
 bool oct_api_admits(const oct_api *api, const oct_http_exchange *x);
-oct_api_route_id oct_api_route_of(const oct_http_exchange *x);
+oct_api_route_id oct_api_route_of(const oct_api *api, const oct_http_exchange *x);
+/* The path less --root-path: for routing and for keys. */
+oct_str oct_api_path(const oct_api *api, const oct_http_exchange *x);
+/* The value of the first `name=` in the query, as it was sent; {NULL, 0} when absent. */
+oct_str oct_api_query(const oct_http_exchange *x, const char *name);
 /* Its path ("none" for OCT_API_ROUTE_OTHER) and its methods as bits; NULL: its answers are not
  * counted, because they tell of the server and not of its use. */
 const char *oct_api_route_label(oct_api_route_id id, unsigned *methods);
@@ -178,6 +194,7 @@ typedef struct oct_api_fields {
     bool add_generation_prompt, continue_final_message;
     bool include_reasoning, parallel_calls;
     bool truncate_right;
+    int64_t stream_interval; /* tokens of an event, but for the first and the last */
 
     oct_str salt; /* cache_salt */
     oct_str *stop;
@@ -295,6 +312,8 @@ typedef struct oct_api_choice {
     oct_request *handle; /* guarded by job->lock */
     bool begun, done;    /* the first output came; the last one came */
     oct_buf text;        /* whole answers: content so far */
+    oct_buf held;        /* streams: text that waits for the next event */
+    uint32_t n_held;     /* its tokens */
     oct_api_speech speech;
     oct_buf logprobs;        /* chat: entries of "content" so far */
     oct_api_lists lists;     /* completions */
@@ -306,6 +325,7 @@ typedef struct oct_api_choice {
     oct_buf stop_text;
     uint32_t n_completion, n_cached;
     uint64_t last_token_ns;
+    oct_request_times times;
 } oct_api_choice;
 
 /* The words of an answer: functions with job->lock held. What differs between dialects of the
@@ -348,6 +368,7 @@ struct oct_api_job {
     bool streaming;       /* the head of a stream was sent */
     bool over;            /* the answer is complete, or given up */
     bool gone;            /* so is the client */
+    bool cancelled;       /* by an operator: it ends with what it has */
     oct_buf out;          /* scratch of one chunk */
 };
 
@@ -366,6 +387,11 @@ void oct_api_job_spec(const oct_api_choice *c, oct_request_spec *out);
  * exchange is answered. */
 void oct_api_job_run(oct_api_job *job);
 void oct_api_job_unref(oct_api_job *job); /* accepts NULL */
+/* Whether id is the job's, with or without "chatcmpl-" or "cmpl-". */
+bool oct_api_job_is(const oct_api_job *job, oct_str id);
+/* Under job->lock: its requests end, and what there is of the answer is given. False: that was
+ * asked for before, or nobody is there to be given it. */
+bool oct_api_job_cancel(oct_api_job *job);
 /* A job, read from an exchange with read, that runs; or the refusal. */
 void oct_api_start(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
                    oct_status (*read)(oct_api_job *job, oct_api_error *e));
@@ -420,6 +446,8 @@ const char *oct_api_finish_name(oct_finish f);
 void oct_api_write_stop_reason(oct_buf *b, oct_finish f, oct_stop_kind kind, int32_t id,
                                oct_str text);
 void oct_api_write_ids(oct_buf *b, const int32_t *ids, size_t n);
+/* ,"metrics":{...},"timings":{...} where wanted: of a job with one choice, else null. */
+void oct_api_write_metrics(const oct_api_job *job, oct_buf *b);
 /* A value or null. */
 void oct_api_write_string(oct_buf *b, const char *s);
 

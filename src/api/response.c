@@ -66,6 +66,58 @@ void oct_api_job_usage(const oct_api_job *job, uint32_t *n_prompt, uint32_t *n_c
     }
 }
 
+/* ---- what a request cost ---- */
+
+static double ms(uint64_t from_ns, uint64_t to_ns) {
+    return from_ns != 0 && to_ns > from_ns ? (double)(to_ns - from_ns) / 1e6 : 0.0;
+}
+
+static double per_second(uint32_t n, double ms_all) { return ms_all > 0 ? n * 1e3 / ms_all : 0.0; }
+
+/* llama-server's form of the same. */
+static void write_timings(const oct_api_choice *c, double prefill, double decode, oct_buf *b) {
+    const uint32_t n_prompt = (uint32_t)c->prompt->ids.len - c->n_cached, n = c->n_completion;
+    oct_buf_printf(b, ",\"timings\":{\"cache_n\":%u,\"prompt_n\":%u,\"prompt_ms\":", c->n_cached,
+                   n_prompt);
+    oct_json_f64(b, prefill);
+    oct_buf_cstr(b, ",\"prompt_per_token_ms\":");
+    oct_json_f64(b, n_prompt > 0 ? prefill / n_prompt : 0.0);
+    oct_buf_cstr(b, ",\"prompt_per_second\":");
+    oct_json_f64(b, per_second(n_prompt, prefill));
+    oct_buf_printf(b, ",\"predicted_n\":%u,\"predicted_ms\":", n);
+    oct_json_f64(b, decode);
+    oct_buf_cstr(b, ",\"predicted_per_token_ms\":");
+    oct_json_f64(b, n > 0 ? decode / n : 0.0);
+    oct_buf_cstr(b, ",\"predicted_per_second\":");
+    oct_json_f64(b, per_second(n, decode));
+    oct_buf_char(b, '}');
+}
+
+void oct_api_write_metrics(const oct_api_job *job, oct_buf *b) {
+    const oct_api_choice *c = &job->choices[0];
+    const oct_request_times *t = &c->times;
+    if (!job->api->cfg.per_request_metrics) return;
+    if (job->n_choices != 1) {
+        oct_buf_cstr(b, ",\"metrics\":null");
+        return;
+    }
+    const double prefill = ms(t->first_scheduled_ns, t->first_token_ns);
+    const double decode = ms(t->first_token_ns, t->last_token_ns);
+    const uint32_t n = c->n_completion;
+    oct_buf_cstr(b, ",\"metrics\":{\"time_to_first_token_ms\":");
+    oct_json_f64(b, prefill);
+    oct_buf_cstr(b, ",\"generation_time_ms\":");
+    oct_json_f64(b, decode);
+    oct_buf_cstr(b, ",\"queue_time_ms\":");
+    oct_json_f64(b, ms(t->arrival_ns, t->first_scheduled_ns));
+    oct_buf_cstr(b, ",\"mean_itl_ms\":");
+    oct_json_f64(b, n > 1 ? decode / (n - 1) : 0.0);
+    oct_buf_cstr(b, ",\"tokens_per_second\":");
+    oct_json_f64(b, per_second(n, prefill + decode));
+    oct_buf_char(b, '}');
+    write_timings(c, prefill, decode, b);
+}
+
 /* ---- collecting ---- */
 
 /* Calls stay in the choice's speech. */
@@ -218,7 +270,9 @@ static void write_tail(const oct_api_job *job, oct_buf *b) {
         else
             oct_buf_cstr(b, "null");
     }
-    oct_buf_cstr(b, ",\"kv_transfer_params\":null}");
+    oct_buf_cstr(b, ",\"kv_transfer_params\":null");
+    oct_api_write_metrics(job, b);
+    oct_buf_char(b, '}');
 }
 
 bool oct_api_any_failed(const oct_api_job *job) {

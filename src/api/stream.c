@@ -64,6 +64,7 @@ static void end_chunk(oct_api_choice *c, bool last) {
         oct_buf_cstr(b, ",\"system_fingerprint\":");
         oct_api_write_string(b, job->api->cfg.fingerprint);
     }
+    if (last && !job->fields.include_usage) oct_api_write_metrics(job, b);
     send(job);
 }
 
@@ -193,7 +194,7 @@ static void send_events(oct_api_choice *c, const oct_output *out) {
     const bool ended = out->finish != OCT_FINISH_NONE;
     bool first = true;
     oct_api_hear(c, out);
-    if (s->failed) c->job->out.failed = true;
+    if (s->failed || c->held.failed) c->job->out.failed = true;
     for (uint32_t i = 0; i < s->n_events && !c->job->out.failed; i++) {
         const oct_api_event *ev = &s->events[i];
         const bool is_text = ev->kind == OCT_SPEAK_CONTENT || ev->kind == OCT_SPEAK_REASONING;
@@ -209,12 +210,39 @@ static void send_events(oct_api_choice *c, const oct_output *out) {
         send_delta(c, out, NULL, first, true);
 }
 
-void oct_api_stream_output(oct_api_choice *c, const oct_output *out) {
+/* Whether this output waits for later ones (stream_interval); then its text is kept. */
+static bool hold_back(oct_api_choice *c, const oct_output *out) {
+    const int64_t interval = c->job->fields.stream_interval;
+    if (interval <= 1 || !c->begun || out->finish != OCT_FINISH_NONE) return false;
+    if (c->n_held + out->n_tokens >= interval) return false;
+    c->n_held += out->n_tokens;
+    oct_buf_str(&c->held, out->text);
+    return true;
+}
+
+/* The output with the text that was held back before it. */
+static oct_output with_held(oct_api_choice *c, const oct_output *out) {
+    oct_output all = *out;
+    if (c->n_held == 0) return all;
+    oct_buf_str(&c->held, out->text);
+    all.text = oct_buf_view(&c->held);
+    return all;
+}
+
+static void forget_held(oct_api_choice *c) {
+    if (c->n_held == 0) return;
+    c->n_held = 0;
+    oct_buf_clear(&c->held);
+}
+
+void oct_api_stream_output(oct_api_choice *c, const oct_output *given) {
     oct_api_job *job = c->job;
     if (!job->streaming) begin_stream(job);
-    oct_api_take_logprobs(c, out);
+    oct_api_take_logprobs(c, given);
     if (job->fields.return_token_ids)
-        for (uint32_t i = 0; i < out->n_tokens; i++) oct_ids_push(&c->tokens, out->tokens[i]);
+        for (uint32_t i = 0; i < given->n_tokens; i++) oct_ids_push(&c->tokens, given->tokens[i]);
+    if (hold_back(c, given)) return;
+    const oct_output all = with_held(c, given), *const out = &all;
     if (job->shape == OCT_API_CHAT && !c->begun) {
         send_role(c);
         c->begun = true;
@@ -223,15 +251,18 @@ void oct_api_stream_output(oct_api_choice *c, const oct_output *out) {
     if (job->over) return;
     if (job->shape == OCT_API_CHAT) {
         send_events(c, out);
+        forget_held(c);
         return;
     }
     begin_event(job);
     write_completion(c, out);
     oct_buf_char(&job->out, '}');
     c->begun = true;
+    if (c->held.failed || c->tokens.failed) job->out.failed = true;
     end_chunk(c, out->finish != OCT_FINISH_NONE);
     oct_api_clear_logprobs(c);
     oct_ids_clear(&c->tokens);
+    forget_held(c);
 }
 
 /* ---- ends ---- */
@@ -248,6 +279,7 @@ void oct_api_stream_end(oct_api_job *job) {
             oct_buf_cstr(&job->out, ",\"system_fingerprint\":");
             oct_api_write_string(&job->out, job->api->cfg.fingerprint);
         }
+        oct_api_write_metrics(job, &job->out);
         send(job);
     }
     if (!job->x) return;

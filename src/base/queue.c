@@ -11,7 +11,7 @@ struct oct_queue {
     pthread_mutex_t lock;
     pthread_cond_t filled;
     size_t cap, len, head;
-    bool closed;
+    bool closed, woken;
     void *items[];
 };
 
@@ -60,12 +60,13 @@ void *oct_queue_pop(oct_queue *q, uint64_t wait_ns) {
         until = (struct timespec){(time_t)(t / 1000000000u), (long)(t % 1000000000u)};
     }
     pthread_mutex_lock(&q->lock);
-    while (q->len == 0 && !q->closed && wait_ns) {
+    while (q->len == 0 && !q->closed && !q->woken && wait_ns) {
         if (wait_ns == UINT64_MAX)
             pthread_cond_wait(&q->filled, &q->lock);
         else if (pthread_cond_timedwait(&q->filled, &q->lock, &until) != 0)
             break;
     }
+    if (wait_ns) q->woken = false;
     if (q->len > 0) {
         item = q->items[q->head];
         q->head = (q->head + 1) % q->cap;
@@ -73,6 +74,13 @@ void *oct_queue_pop(oct_queue *q, uint64_t wait_ns) {
     }
     pthread_mutex_unlock(&q->lock);
     return item;
+}
+
+void oct_queue_wake(oct_queue *q) {
+    pthread_mutex_lock(&q->lock);
+    q->woken = true;
+    pthread_cond_broadcast(&q->filled);
+    pthread_mutex_unlock(&q->lock);
 }
 
 void oct_queue_close(oct_queue *q) {

@@ -21,6 +21,8 @@ OCT_MUST_CHECK oct_status oct_queue_push(oct_queue *q, void *item); /* FULL or C
 /* The oldest item, or NULL after wait_ns without one (0: at once; UINT64_MAX: for ever) or when
  * closed and empty. */
 void *oct_queue_pop(oct_queue *q, uint64_t wait_ns);
+/* One pop that waits, now or next, returns NULL as if its time were over. */
+void oct_queue_wake(oct_queue *q);
 void oct_queue_close(oct_queue *q);
 size_t oct_queue_len(oct_queue *q);
 

@@ -14,7 +14,7 @@
  *
  * Invariants between turns:
  *   E1  every live request is with the scheduler (waiting or running), or waits for what is read of
- *       its prompt from a folder; no other is.
+ *       its prompt from a folder, or for the end of a pause; no other is.
  *   E2  n_live counts those and what lies in the inbox.
  *   E3  n_queued counts the live ones that have not been in a step, and the inbox; it never exceeds
  *       max_num_queued_reqs, so the inbox never refuses.
@@ -135,6 +135,7 @@ static void free_parts(oct_engine *e) {
     for (int i = 0; i < OCT_ENGINE_STEPS; i++) oct_step_fini(e, &e->steps[i]);
     oct_sched_destroy(e->sched);
     oct_cache_fini(e);
+    oct_pause_fini(e);
     oct_buf_fini(&e->raw_text);
     oct_buf_fini(&e->text);
     oct_free(e->mem, e->top, e->opt.max_logprobs, sizeof *e->top);
@@ -152,8 +153,10 @@ oct_status oct_engine_create_on(const oct_allocator *mem, const oct_engine_backe
     e->backend = *backend;
     e->tokenizer = tokenizer;
     atomic_init(&e->life, OCT_ENGINE_NEW);
+    oct_pause_init(e);
     oct_status st = resolve_options(e, options, err);
     if (st != OCT_OK) {
+        oct_pause_fini(e);
         oct_free(mem, e, 1, sizeof *e);
         return st;
     }
@@ -264,6 +267,10 @@ static void take_in(oct_engine *e, oct_request *r) {
     else
         e->live_head = r;
     e->live_tail = r;
+    if (!oct_pause_hold(e, r)) oct_engine_begin(e, r);
+}
+
+void oct_engine_begin(oct_engine *e, oct_request *r) {
     if (e->prefix) r->seq.root = oct_kv_prefix_root(e->prefix, r->salt);
     if (!oct_saved_load(e, r)) oct_sched_add(e->sched, &r->seq);
 }
@@ -271,6 +278,7 @@ static void take_in(oct_engine *e, oct_request *r) {
 void oct_engine_forget(oct_engine *e, oct_request *r) {
     OCT_ASSERT(r->seq.state == OCT_SCHED_OUT);
     oct_saved_forget(e, r);
+    oct_pause_forget(e, r);
     if (r->prev)
         r->prev->next = r->next;
     else
@@ -304,8 +312,11 @@ static void end_unwanted(oct_engine *e) {
 void oct_engine_reset_prefix_cache(oct_engine *e) { atomic_store(&e->reset_prefix, true); }
 
 static void take_messages(oct_engine *e, uint64_t wait_ns) {
-    const bool idle = !e->live_head && e->n_steps == 0;
-    const uint64_t saving_ns = 2000000; /* idle, but with blocks to save */
+    const bool holds = e->pause.holds;
+    const bool idle = (!e->live_head || holds) && e->n_steps == 0;
+    const uint64_t saving_ns = 2000000;   /* idle, but with blocks to save */
+    const uint64_t holding_ns = 20000000; /* paused, and requests may be cancelled or late */
+    if (holds && e->live_head && wait_ns > holding_ns) wait_ns = holding_ns;
     if (e->sweeping && wait_ns > saving_ns) wait_ns = saving_ns;
     oct_request *r = oct_queue_pop(e->inbox, idle ? wait_ns : 0);
     if (r && idle && oct_engine_log_is_quiet(e))
@@ -373,6 +384,10 @@ static void collect(oct_engine *e) {
     fail_steps(e, steps, n, &err);
 }
 
+void oct_engine_settle(oct_engine *e) {
+    while (e->n_steps > 0) collect(e);
+}
+
 static void note_begin(oct_engine *e, const oct_sched_plan *plan, uint64_t now) {
     for (uint32_t i = 0; i < plan->n_items; i++) {
         oct_request *r = oct_request_of(plan->items[i].seq);
@@ -436,11 +451,12 @@ bool oct_engine_turn(oct_engine *e, uint64_t wait_ns) {
         /* The inbox is closed before `stopping` can be seen: what it held has been taken in. */
         if (!e->live_head && e->n_steps == 0 && oct_queue_len(e->inbox) == 0) {
             oct_saved_flush(e);
+            oct_pause_end(e);
             return false;
         }
     }
     if (atomic_exchange(&e->reset_prefix, false)) oct_cache_reset(e);
-    run_step(e);
+    if (!oct_pause_turn(e)) run_step(e);
     oct_saved_save(e);
     oct_engine_gauge(e);
     oct_engine_log_line(e, oct_now_ns());

@@ -215,6 +215,27 @@ void oct_request_cancel(oct_request *r);
 uint64_t oct_engine_new_group(oct_engine *e);
 /* Forgets every cached beginning before the next step is planned. Any thread. */
 void oct_engine_reset_prefix_cache(oct_engine *e);
+
+/* What becomes of the requests that are in when the engine is paused; later ones wait in any case.
+ */
+typedef enum oct_pause_mode {
+    OCT_PAUSE_ABORT, /* they end with OCT_FINISH_ABORT and what they have */
+    OCT_PAUSE_WAIT,  /* they go on to their ends */
+    OCT_PAUSE_KEEP,  /* they stop between two steps, and go on from there */
+} oct_pause_mode;
+
+typedef void oct_paused_fn(void *user, bool paused);
+/* No step is computed from now on, or from when mode lets it be so, until oct_engine_resume.
+ * on_paused is called once, on the engine thread: true when the pause holds, false when the engine
+ * was resumed or stopped before that. A pause of a paused engine changes its mode. Any thread.
+ * OCT_E_FULL: too many callers wait for a pause already; OCT_E_CANCELLED: the engine is stopping;
+ * on_paused is not called then. */
+OCT_MUST_CHECK oct_status oct_engine_pause(oct_engine *e, oct_pause_mode mode,
+                                           oct_paused_fn *on_paused, void *user);
+void oct_engine_resume(oct_engine *e);
+/* From oct_engine_pause to oct_engine_resume, whether or not the pause holds already. */
+bool oct_engine_is_paused(const oct_engine *e);
+
 /* Drops the caller's reference; does not cancel. Accepts NULL. */
 void oct_request_release(oct_request *r);
 

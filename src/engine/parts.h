@@ -67,6 +67,7 @@ struct oct_request {
     oct_kv_chain load_chain;  /* in front of it */
     uint64_t load_begin_ns;
     bool parked;            /* it waits for another's load of the same */
+    bool held;              /* it came while the engine is paused */
     bool queued;            /* counted in n_queued: its first step has not begun */
     bool in_prompt;         /* counted in n_queued_tokens: its first token was not drawn */
     int32_t *tokens;        /* [seq.max_tokens] prompt, then drawn ones */
@@ -212,6 +213,40 @@ void oct_saved_flush(oct_engine *e);
 /* r ends. */
 void oct_saved_forget(oct_engine *e, oct_request *r);
 
+/* ---- pause.c ---- */
+
+enum { OCT_ENGINE_MAX_PAUSERS = 16 };
+
+typedef struct oct_engine_pause_state {
+    /* Any thread, under lock; wanted is read without it. */
+    pthread_mutex_t lock;
+    atomic_int wanted; /* 0: no pause; else 1 + oct_pause_mode */
+    struct {
+        oct_paused_fn *fn;
+        void *user;
+    } pausers[OCT_ENGINE_MAX_PAUSERS];
+    uint32_t n_pausers;
+    bool abort; /* those that are in are still to be aborted */
+    bool ended; /* nobody will look at pausers again */
+    /* The engine thread's. */
+    uint32_t n_held;
+    bool holds; /* no step until resume */
+} oct_engine_pause_state;
+
+void oct_pause_init(oct_engine *e);
+void oct_pause_fini(oct_engine *e);
+/* Once a turn, after messages: does what pausing and resuming asks for. True: no step now. */
+bool oct_pause_turn(oct_engine *e);
+/* r came while no request is begun: it is held, and given to oct_engine_begin later. */
+bool oct_pause_hold(oct_engine *e, oct_request *r);
+void oct_pause_forget(oct_engine *e, oct_request *r);
+/* The engine ends: whoever still waits for a pause is told. */
+void oct_pause_end(oct_engine *e);
+/* r may be computed from now on. */
+void oct_engine_begin(oct_engine *e, oct_request *r);
+/* Waits for all steps that are on their way. */
+void oct_engine_settle(oct_engine *e);
+
 /* ---- stats.c ---- */
 
 /* Written by the engine thread alone, so an increment is a load and a store. */
@@ -291,6 +326,7 @@ struct oct_engine {
     atomic_int life;          /* oct_engine_life */
     atomic_bool reset_prefix; /* before the next plan */
     oct_engine_counters count;
+    oct_engine_pause_state pause;
 
     /* The engine thread's. */
     oct_kv_pool *pool;

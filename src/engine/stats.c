@@ -20,7 +20,7 @@ static void set_gauge(atomic_uint *c, uint32_t v) {
 
 void oct_engine_gauge(oct_engine *e) {
     set_gauge(&e->count.n_running, oct_sched_n_running(e->sched));
-    set_gauge(&e->count.n_waiting, oct_sched_n_waiting(e->sched) + e->n_loading);
+    set_gauge(&e->count.n_waiting, oct_sched_n_waiting(e->sched) + e->n_loading + e->pause.n_held);
     set_gauge(&e->count.n_deferred, e->n_loading);
     set_gauge(&e->count.n_blocks_used, e->info.n_blocks - oct_kv_pool_n_free(e->pool));
     if (!e->prefix) return;

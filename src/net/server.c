@@ -103,6 +103,8 @@ oct_status oct_http_server_start(oct_http_server *s, oct_err *err) {
     return OCT_OK;
 }
 
+void oct_http_server_begin_drain(oct_http_server *s) { atomic_store(&s->shared->draining, true); }
+
 oct_status oct_http_server_drain(oct_http_server *s, uint32_t wait_ms) {
     atomic_store(&s->shared->draining, true);
     if (s->loops[0].thread.running)

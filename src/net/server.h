@@ -107,6 +107,9 @@ OCT_MUST_CHECK oct_status oct_http_server_bind(const oct_allocator *mem,
 const char *oct_http_server_address(const oct_http_server *s);
 /* Starts the threads. Until then connections wait in the backlog. */
 OCT_MUST_CHECK oct_status oct_http_server_start(oct_http_server *s, oct_err *err);
+/* Answers carry "Connection: close" from now on; connections are still taken, so that whoever asks
+ * can be told. */
+void oct_http_server_begin_drain(oct_http_server *s);
 /* Stops accepting; answers carry "Connection: close"; waits until no exchange is open or for
  * wait_ms. OCT_E_CANCELLED: some were still open. Requests on connections that exist are still
  * handled, so that the caller can say 503. */

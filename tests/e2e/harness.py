@@ -92,10 +92,13 @@ class Server:
     """A running server. Its log goes to a file."""
 
     def __init__(self, *flags, model=None, env=None, host="127.0.0.1", uds=None, stderr=None,
-                 preexec=None):
+                 preexec=None, dev=False):
         self.log = tempfile.NamedTemporaryFile("w+", dir=FOLDER, suffix=".log", delete=False)
         full = dict(os.environ)
         full.pop("VLLM_API_KEY", None)
+        full.pop("VLLM_SERVER_DEV_MODE", None)
+        if dev:  # the routes for development
+            full["VLLM_SERVER_DEV_MODE"] = "1"
         full.update(env or {})
         where = ["--uds", uds] if uds else ["--host", host, "--port", "0"]
         self.process = subprocess.Popen(
@@ -234,7 +237,7 @@ class Server:
                                      "stream": True})):
             status, _, raw = self.request("POST", path, body, {"X-Request-Id": "known"})
             assert status == 200, raw
-            out += re.sub(rb'"created":\d+', b"", raw)
+            out += re.sub(rb'"created":\d+|"(metrics|timings)":\{[^}]*\}', b"", raw)
         return out
 
 
@@ -242,10 +245,11 @@ class Case(unittest.TestCase):
     """Tests of one server; after each a known request must answer with the same bytes."""
 
     flags = ()
+    dev = False
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(*cls.flags)
+        cls.server = Server(*cls.flags, dev=cls.dev)
 
     @classmethod
     def tearDownClass(cls):

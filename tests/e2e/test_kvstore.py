@@ -33,7 +33,7 @@ class Shelves(unittest.TestCase):
 
 class Memory(Shelves):
     def test_KV6_what_was_handed_out_comes_back(self):
-        server = Server(*FLAGS, "--num-gpu-blocks-override", "8", "--kv-offloading-size", "0.1")
+        server = Server(*FLAGS, "--num-gpu-blocks-override", "8", "--kv-offloading-size", "0.1", dev=True)
         try:
             cold, cached = self.ask(server, TEXT[:200])
             self.assertEqual(cached, 0)
@@ -66,7 +66,7 @@ class Store(Shelves):
 
     def server(self, *flags, **how):
         # An environment of its own: no other request comes before.
-        return Server(*FLAGS, "--kv-store", self.folder, *flags, env={"NOTHING": "1"}, **how)
+        return Server(*FLAGS, "--kv-store", self.folder, *flags, env={"VLLM_SERVER_DEV_MODE": "1"}, **how)
 
     def files(self):
         return sorted(glob.glob(os.path.join(self.folder, "*")))

@@ -9,6 +9,7 @@ FLAGS = ("--enable-prompt-tokens-details", "--block-size", "32")
 
 class Prefix(Case):
     flags = FLAGS
+    dev = True
 
     def ask(self, prompt, n=4, **fields):
         """(text, cached tokens) of a completion; one letter is one token of this model."""

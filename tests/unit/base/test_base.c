@@ -118,6 +118,12 @@ static void queue_is_bounded(void **state) {
     assert_int_equal(oct_queue_push(q, &items[1]), OCT_OK);
     assert_int_equal(oct_queue_push(q, &items[2]), OCT_E_FULL);
     assert_ptr_equal(oct_queue_pop(q, 0), &items[0]);
+    oct_queue_wake(q); /* what is there is popped all the same, and the waking is used up */
+    assert_ptr_equal(oct_queue_pop(q, UINT64_MAX), &items[1]);
+    oct_queue_wake(q);
+    assert_null(oct_queue_pop(q, UINT64_MAX));
+    assert_null(oct_queue_pop(q, 1000));
+    assert_int_equal(oct_queue_push(q, &items[1]), OCT_OK);
     oct_queue_close(q);
     assert_int_equal(oct_queue_push(q, &items[2]), OCT_E_CANCELLED);
     assert_ptr_equal(oct_queue_pop(q, UINT64_MAX), &items[1]);
