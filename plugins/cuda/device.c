@@ -146,6 +146,7 @@ int32_t oct_cuda_open(const octet_host *host, const octet_open_options *options,
     memcpy(&dev->host, host, host->struct_bytes < sizeof *host ? host->struct_bytes : sizeof *host);
     dev->wgmma = choice_of(options->settings, "wgmma=");
     const int32_t code = open_device(dev, options->ordinal);
+    if (choice_of(options->settings, "overlap=") == OCT_CUDA_NEVER) dev->dependent = 0;
     if (code != OCTET_OK) {
         snprintf(open_error, sizeof open_error, "%s", dev->error);
         oct_cuda_close(dev);

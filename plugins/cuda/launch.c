@@ -83,6 +83,12 @@ void oct_cuda_kernels_unload(octet_device *dev) {
 
 int32_t oct_cuda_launch(octet_stream *s, oct_cuda_kernel kernel, oct_grid grid, uint32_t block,
                         uint32_t shared_bytes, const void *params) {
+    return oct_cuda_launch_clusters(s, kernel, grid, block, shared_bytes, 1, params);
+}
+
+int32_t oct_cuda_launch_clusters(octet_stream *s, oct_cuda_kernel kernel, oct_grid grid,
+                                 uint32_t block, uint32_t shared_bytes, uint32_t cluster,
+                                 const void *params) {
     octet_device *dev = s->dev;
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return OCTET_OK;
     if (grid.x > INT32_MAX || grid.y > UINT16_MAX || grid.z > UINT16_MAX)
@@ -90,8 +96,19 @@ int32_t oct_cuda_launch(octet_stream *s, oct_cuda_kernel kernel, oct_grid grid, 
                              "%s: too large for one launch (%llu x %llu x %llu blocks)",
                              kernels[kernel].name, (unsigned long long)grid.x,
                              (unsigned long long)grid.y, (unsigned long long)grid.z);
-    CUlaunchAttribute early = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION};
-    early.value.programmaticStreamSerializationAllowed = 1;
+    CUlaunchAttribute attrs[2];
+    unsigned n_attrs = 0;
+    memset(attrs, 0, sizeof attrs);
+    if (dev->dependent) {
+        attrs[n_attrs].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        attrs[n_attrs++].value.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster > 1) {
+        attrs[n_attrs].id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+        attrs[n_attrs].value.clusterDim.x = cluster;
+        attrs[n_attrs].value.clusterDim.y = 1;
+        attrs[n_attrs++].value.clusterDim.z = 1;
+    }
     const CUlaunchConfig config = {.gridDimX = (unsigned)grid.x,
                                    .gridDimY = (unsigned)grid.y,
                                    .gridDimZ = (unsigned)grid.z,
@@ -100,8 +117,8 @@ int32_t oct_cuda_launch(octet_stream *s, oct_cuda_kernel kernel, oct_grid grid, 
                                    .blockDimZ = 1,
                                    .sharedMemBytes = shared_bytes,
                                    .hStream = s->stream,
-                                   .attrs = &early,
-                                   .numAttrs = dev->dependent ? 1 : 0};
+                                   .attrs = attrs,
+                                   .numAttrs = n_attrs};
     void *args[1];
     memcpy(args, &params, sizeof params); /* the driver reads it and takes no const */
     const CUresult result = oct_cu.cuLaunchKernelEx(&config, dev->kernels[kernel], args, NULL);

@@ -36,6 +36,10 @@ typedef struct oct_grid {
 
 int32_t oct_cuda_launch(octet_stream *s, oct_cuda_kernel kernel, oct_grid grid, uint32_t block,
                         uint32_t shared_bytes, const void *params);
+/* The same in clusters of `cluster` blocks along x (sm_90 and newer; 1: none). */
+int32_t oct_cuda_launch_clusters(octet_stream *s, oct_cuda_kernel kernel, oct_grid grid,
+                                 uint32_t block, uint32_t shared_bytes, uint32_t cluster,
+                                 const void *params);
 
 /* What goes into `fault` of every struct of arguments. */
 static inline oct_addr oct_cuda_fault_word(const octet_stream *s) {
@@ -57,6 +61,10 @@ int32_t oct_cuda_row_shape(octet_device *dev, uint32_t width, const char *what, 
 static inline oct_grid oct_row_grid(const oct_row_shape *h, uint32_t n_rows) {
     return (oct_grid){oct_blocks_of(n_rows, h->threads / h->group), 1, 1};
 }
+
+/* Such a kernel whose folds may take any order: a wide row among few is shared by a cluster. */
+int32_t oct_cuda_launch_row(octet_stream *s, oct_cuda_kernel first, oct_row_shape h,
+                            uint32_t n_rows, uint32_t width, uint32_t *group, const void *params);
 
 /* Loads the embedded kernels and finds each of the list, for open; frees them, for close. */
 int32_t oct_cuda_kernels_load(octet_device *dev);

@@ -141,9 +141,11 @@ static int want_sm90(const octet_device *dev, const oct_linear_params *p) {
            MMA_ENDS_NS + mma_tiles * steps * MMA_STEP_NS / n_sms;
 }
 
-static int32_t map_rows(octet_device *dev, const oct_linear_params *p, void *map) {
-    const cuuint64_t size[2] = {p->k_bytes, p->n_in}, stride[1] = {p->row_bytes};
-    const cuuint32_t box[2] = {OCT_TILE_K_BYTES, p->map ? 1 : OCT_SM90_ROWS}, every[2] = {1, 1};
+static int32_t map_rows(octet_device *dev, const oct_linear_params *p, uint32_t n_box, void *map) {
+    /* One row has no next one, whatever its stride says. */
+    const cuuint64_t row = p->row_bytes % 16 ? up(p->k_bytes, 16) * 16 : p->row_bytes;
+    const cuuint64_t size[2] = {p->k_bytes, p->n_in}, stride[1] = {row};
+    const cuuint32_t box[2] = {OCT_TILE_K_BYTES, n_box}, every[2] = {1, 1};
     CU_TRY(dev, cuTensorMapEncodeTiled, map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2,
            (void *)(uintptr_t)p->rows, size, stride, box, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
            CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
@@ -155,14 +157,46 @@ static int32_t run_sm90(octet_stream *s, const oct_linear_params *p) {
     oct_linear_sm90_params all = {.fault = p->fault, .linear = *p};
     const uint64_t n_sms = (uint64_t)s->dev->n_sms;
     const uint64_t tiles = up(p->weight.n, OCT_SM90_OUTPUTS) * up(p->n_rows, OCT_SM90_ROWS);
-    /* One row has no next one, whatever its stride says. */
-    if (all.linear.row_bytes % 16) all.linear.row_bytes = up(p->k_bytes, 16) * 16;
-    CUDA_TRY(map_rows(s->dev, &all.linear, all.x_map));
+    CUDA_TRY(map_rows(s->dev, &all.linear, p->map ? 1 : OCT_SM90_ROWS, all.x_map));
     return OCT_LAUNCH(s, linear_sm90, ((oct_grid){p->first || tiles > n_sms ? n_sms : tiles, 1, 1}),
                       OCT_SM90_THREADS, oct_linear_sm90_bytes(p->n_experts, p->first != 0), &all);
 }
 
+/* ---- the kernel for few rows through wgmma ----------------------------------------------------
+ */
+
+/* Shared memory of a block, of which a multiprocessor has room for two; blocks of a cluster that
+ * share a tile at most, and steps that each of them is to have. */
+enum { FEW_ROOM = 110 << 10, FEW_MOST_RANKS = 4, FEW_STEPS = 4 };
+
+/* Memory bounds it up to so many rows. */
+enum { FEW_ROWS = 128 };
+
+static int want_few(const octet_device *dev, const oct_linear_params *p) {
+    return dev->sm == 90 && dev->wgmma != OCT_CUDA_NEVER && p->weight.dtype == OCTET_I8 &&
+           (p->flags & OCT_LINEAR_ALIGNED) && !p->first && p->n_rows <= FEW_ROWS;
+}
+
+static int32_t run_few(octet_stream *s, const oct_linear_params *p) {
+    oct_linear_few_params all = {.fault = p->fault, .linear = *p, .n_ranks = 1};
+    const uint64_t n_tiles = up(p->weight.n, OCT_TILE_OUTPUTS), k_tiles = p->weight.k_tiles;
+    int h = 0;
+    while (heights[h] < p->n_rows) h++;
+    /* Two blocks a multiprocessor, if there is work for them. */
+    while (all.n_ranks < FEW_MOST_RANKS && n_tiles * all.n_ranks <= (uint64_t)s->dev->n_sms &&
+           k_tiles >= (uint64_t)2 * all.n_ranks * FEW_STEPS)
+        all.n_ranks *= 2;
+    all.linear.n_stages = (uint32_t)up(k_tiles, all.n_ranks);
+    while (oct_linear_few_bytes(heights[h], all.linear.n_stages) > FEW_ROOM) all.linear.n_stages--;
+    CUDA_TRY(map_rows(s->dev, &all.linear, heights[h], all.x_map));
+    return oct_cuda_launch_clusters(s, (oct_cuda_kernel)(OCT_K_linear_few_8 + h),
+                                    (oct_grid){n_tiles * all.n_ranks, 1, 1}, OCT_LINEAR_FEW_THREADS,
+                                    oct_linear_few_bytes(heights[h], all.linear.n_stages),
+                                    all.n_ranks, &all);
+}
+
 static int32_t run(octet_stream *s, oct_linear_params *p) {
+    if (want_few(s->dev, p)) return run_few(s, p);
     return want_sm90(s->dev, p) ? run_sm90(s, p) : run_mma(s, p);
 }
 

@@ -29,6 +29,25 @@ int32_t oct_cuda_row_shape(octet_device *dev, uint32_t width, const char *what, 
     return OCTET_OK;
 }
 
+/* A row that keeps one multiprocessor busy for long, among few, is shared by RANKS of them. */
+enum { RANKS = 8, SHARED_WIDTH = 2048, SHARED_ROWS = 128 };
+
+int32_t oct_cuda_launch_row(octet_stream *s, oct_cuda_kernel first, oct_row_shape h,
+                            uint32_t n_rows, uint32_t width, uint32_t *group, const void *params) {
+    const uint32_t pieces = (width + 8 * RANKS - 1) / (8 * RANKS);
+    uint32_t each = 1, variant = 0;
+    while (pieces > 256 * each) each *= 2, variant++;
+    *group = h.group;
+    if (s->dev->sm < 90 || width <= SHARED_WIDTH || n_rows > SHARED_ROWS || each > 4)
+        return oct_cuda_launch(s, (oct_cuda_kernel)(first + h.variant), oct_row_grid(&h, n_rows),
+                               h.threads, 0, params);
+    const uint32_t threads = ((pieces + each - 1) / each + 31) / 32 * 32;
+    *group = RANKS * threads;
+    return oct_cuda_launch_clusters(s, (oct_cuda_kernel)(first + variant),
+                                    (oct_grid){(uint64_t)n_rows * RANKS, 1, 1}, threads, 0, RANKS,
+                                    params);
+}
+
 static oct_grid flat_grid(uint64_t n) { return (oct_grid){oct_blocks_of(n, FLAT), 1, 1}; }
 
 /* ---- embed ----------------------------------------------------------------------------------- */
@@ -86,8 +105,7 @@ int32_t oct_cuda_quantize(octet_stream *s, const octet_quantize_op *op) {
     CUDA_TRY(oct_cuda_at_optional(dev, op->mul, (uint64_t)width * 4, 4, "quantize: mul", &p.mul));
     CUDA_TRY(oct_cuda_quant(dev, &op->quant, n, width, 1, "quantize: out", &p.quant));
     p.fault = oct_cuda_fault_word(s);
-    p.group = h.group;
-    return oct_cuda_launch(s, OCT_K_quantize_1 + h.variant, oct_row_grid(&h, n), h.threads, 0, &p);
+    return oct_cuda_launch_row(s, OCT_K_quantize_1, h, n, width, &p.group, &p);
 }
 
 int32_t oct_cuda_act(octet_stream *s, const octet_act_op *op) {
@@ -103,8 +121,7 @@ int32_t oct_cuda_act(octet_stream *s, const octet_act_op *op) {
     CUDA_TRY(oct_cuda_rows_optional(dev, op->out, n, width, 2, "act: out", &p.out));
     CUDA_TRY(oct_cuda_quant(dev, &op->quant, n, width, 1, "act: quant", &p.quant));
     p.fault = oct_cuda_fault_word(s);
-    p.group = h.group;
-    return oct_cuda_launch(s, OCT_K_act_1 + h.variant, oct_row_grid(&h, n), h.threads, 0, &p);
+    return oct_cuda_launch_row(s, OCT_K_act_1, h, n, width, &p.group, &p);
 }
 
 /* ---- gather, softcap, feed --------------------------------------------------------------------

@@ -73,7 +73,7 @@ struct octet_device {
     int n_sms;             /* multiprocessors */
     int shared_bytes;      /* dynamic shared memory a block may have */
     oct_cuda_choice wgmma; /* for tests: settings "wgmma=0" and "wgmma=1" */
-    int dependent;         /* 1: kernels may begin while the one before drains */
+    int dependent;         /* 1: kernels may begin while the one before drains ("overlap=0") */
     char name[96];
 
     oct_cuda_buffer *buffers; /* handle: generation << 32 | slot + 1 */

@@ -4,8 +4,8 @@
 template <int PAD, class FROM> OCT_DEVICE void attn_float(const oct_attn_params &p) {
     OCT_SHARED_DYNAMIC(room);
     attn_block<attn_span_float<PAD, FROM>> block;
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     block.run(p, room);
 }
 

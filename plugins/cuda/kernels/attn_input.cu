@@ -36,8 +36,8 @@ OCT_KERNEL(attn_sums, oct_attn_sums_params, 256) {
     const oct_group g = {blockIdx.x, threadIdx.x, blockDim.x, room};
     const uint32_t q_width = p.n_heads * p.head_dim, k_width = p.n_kv_heads * p.head_dim;
     float sum[2] = {0.0f, 0.0f};
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     for (uint32_t c = 4 * threadIdx.x; c < q_width + k_width; c += 4 * blockDim.x) {
         float x[4];
         attn_load4(p.qkv, blockIdx.x, c, x);
@@ -57,7 +57,31 @@ OCT_KERNEL(attn_sums, oct_attn_sums_params, 256) {
 /* ---- q and k in place --------------------------------------------------------------------------
  */
 
-OCT_DEVICE void norm_head(const oct_attn_input_params &p, bool k, uint32_t head, float x[2][4]) {
+/* Of the channels that a lane has: weights of a norm, cosines, ... */
+struct lane_numbers {
+    float at[2][4];
+};
+
+OCT_DEVICE lane_numbers lane_numbers_of(const float *from, uint32_t n) {
+    lane_numbers l;
+#pragma unroll
+    for (uint32_t j = 0; j < 2; j++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const uint32_t d = 128 * j + 4 * (threadIdx.x % 32) + i;
+            l.at[j][i] = d < n ? from[d] : 0.0f;
+        }
+    return l;
+}
+
+/* Weights do not wait for the kernel before. */
+OCT_DEVICE lane_numbers norm_weights(const oct_attn_input_params &p, bool k, uint32_t head) {
+    const uint32_t first = p.qk_norm == OCTET_QK_NORM_FULL ? head * p.kv.head_dim : 0;
+    return lane_numbers_of(oct_ptr<const float>(k ? p.k_norm : p.q_norm) + first, p.kv.head_dim);
+}
+
+OCT_DEVICE void norm_head(const oct_attn_input_params &p, bool k, uint32_t head,
+                          const lane_numbers &w, float x[2][4]) {
     const uint32_t lane = threadIdx.x % 32, dim = p.kv.head_dim;
     const bool full = p.qk_norm == OCTET_QK_NORM_FULL;
     const uint32_t n = full ? (k ? p.kv.n_kv_heads : p.n_heads) * dim : dim;
@@ -65,7 +89,6 @@ OCT_DEVICE void norm_head(const oct_attn_input_params &p, bool k, uint32_t head,
         full ? oct_ptr<const float>(p.sums)[2 * blockIdx.x + (k ? 1 : 0)] : sum_of_squares(x);
     const float r = 1.0f / sqrtf(sum / static_cast<float>(n) + p.norm_eps);
     const uint32_t first = full ? head * dim : 0;
-    const float *w = oct_ptr<const float>(k ? p.k_norm : p.q_norm) + first;
     const float *bias = oct_ptr<const float>(k ? p.k_norm_bias : p.q_norm_bias);
 #pragma unroll
     for (uint32_t j = 0; j < 2; j++) {
@@ -73,21 +96,41 @@ OCT_DEVICE void norm_head(const oct_attn_input_params &p, bool k, uint32_t head,
         if (d >= dim) continue;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            x[j][i] = (x[j][i] * r) * w[d + i];
+            x[j][i] = (x[j][i] * r) * w.at[j][i];
             if (bias) x[j][i] = x[j][i] + bias[first + d + i];
         }
     }
 }
 
-/* room: float [256] of this warp. */
-OCT_DEVICE void rotate_head(const oct_attn_input_params &p, float *room, float x[2][4]) {
-    const uint32_t lane = threadIdx.x % 32, half = p.rotary_dim / 2;
-    int pos = oct_ptr<const int32_t>(p.row_pos)[blockIdx.x];
+/* Cosines and sines of a position, of the channels that a lane has. */
+struct turn {
+    float cosine[2][4], sine[2][4];
+};
+
+OCT_DEVICE turn turn_of(const oct_attn_input_params &p, int pos) {
+    const uint32_t half = p.rotary_dim / 2;
+    turn t;
     if (static_cast<uint32_t>(pos) >= p.n_rope_rows) {
         oct_raise(p.fault, OCT_FAULT_ROW_POS, pos);
         pos = 0;
     }
     const float *cosines = oct_ptr<const float>(p.rope) + static_cast<uint64_t>(pos) * p.rotary_dim;
+#pragma unroll
+    for (uint32_t j = 0; j < 2; j++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const uint32_t d = 128 * j + 4 * (threadIdx.x % 32) + i;
+            const uint32_t pair = d < half ? d : d - half;
+            t.cosine[j][i] = d < p.rotary_dim ? cosines[pair] : 0.0f;
+            t.sine[j][i] = d < p.rotary_dim ? cosines[half + pair] : 0.0f;
+        }
+    return t;
+}
+
+/* room: float [256] of this warp. */
+OCT_DEVICE void rotate_head(const oct_attn_input_params &p, const turn &t, float *room,
+                            float x[2][4]) {
+    const uint32_t lane = threadIdx.x % 32, half = p.rotary_dim / 2;
 #pragma unroll
     for (uint32_t j = 0; j < 2; j++)
 #pragma unroll
@@ -100,9 +143,8 @@ OCT_DEVICE void rotate_head(const oct_attn_input_params &p, float *room, float x
             const uint32_t d = 128 * j + 4 * lane + i;
             if (d >= p.rotary_dim) continue;
             const uint32_t pair = d < half ? d : d - half;
-            const float c = cosines[pair], s = cosines[half + pair];
-            const float turned = room[d < half ? d + half : pair] * s;
-            x[j][i] = fmaf(x[j][i], c, d < half ? -turned : turned);
+            const float turned = room[d < half ? d + half : pair] * t.sine[j][i];
+            x[j][i] = fmaf(x[j][i], t.cosine[j][i], d < half ? -turned : turned);
         }
 }
 
@@ -251,17 +293,23 @@ OCT_KERNEL(attn_input, oct_attn_input_params, 128) {
     OCT_SHARED(float, room, WARPS *OCT_ATTN_MAX_HEAD);
     const uint32_t warp = threadIdx.x / 32, row = blockIdx.x, head = blockIdx.y * WARPS + warp;
     const uint32_t q_heads = p.n_heads, kv_heads = p.kv.n_kv_heads, dim = p.kv.head_dim;
-    float x[2][4];
-    oct_grid_wait();
-    oct_grid_launch_next();
-    if (head >= q_heads + 2 * kv_heads) return;
     const bool k = head >= q_heads && head < q_heads + kv_heads, v = head >= q_heads + kv_heads;
     const uint32_t of_kind = head - (v ? q_heads + kv_heads : k ? q_heads : 0);
+    const bool there = head < q_heads + 2 * kv_heads;
+    float x[2][4];
+    lane_numbers weights = {};
+    turn turn = {};
+    oct_grid_launch_next();
+    if (there && !v && p.qk_norm) weights = norm_weights(p, k, of_kind);
+    oct_grid_wait();
+    if (!there) return;
+    /* All that is read is asked for before any of it is used. */
+    const int pos = p.rotary_dim && !v ? oct_ptr<const int32_t>(p.row_pos)[row] : 0;
+    const int slot = k || v ? oct_ptr<const int32_t>(p.row_slot)[row] : -1;
     load_head(p.qkv, row, head * dim, dim, x);
-    if (!v && p.qk_norm) norm_head(p, k, of_kind, x);
-    if (!v && p.rotary_dim) rotate_head(p, room + warp * OCT_ATTN_MAX_HEAD, x);
+    if (!v && p.rotary_dim) turn = turn_of(p, pos);
+    if (!v && p.qk_norm) norm_head(p, k, of_kind, weights, x);
+    if (!v && p.rotary_dim) rotate_head(p, turn, room + warp * OCT_ATTN_MAX_HEAD, x);
     if (!v && (p.qk_norm || p.rotary_dim)) store_head(p.qkv, row, head * dim, dim, x);
-    if (!k && !v) return;
-    const int slot = oct_ptr<const int32_t>(p.row_slot)[row];
     if (slot >= 0) put_head(p, v, of_kind, static_cast<uint32_t>(slot), x);
 }

@@ -315,8 +315,8 @@ template <int PAD, bool TOKEN> struct attn_prompt {
 template <int PAD, bool TOKEN> OCT_DEVICE void attend_prompt(const oct_attn_params &p) {
     OCT_SHARED_DYNAMIC(room);
     attn_prompt<PAD, TOKEN> block;
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     block.run(p, room);
 }
 

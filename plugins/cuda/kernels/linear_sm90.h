@@ -23,4 +23,27 @@ static inline uint32_t oct_linear_sm90_bytes(uint32_t n_experts, int grouped) {
            (grouped ? oct_linear_group_bytes(n_experts) : 0);
 }
 
+/* ---- few rows (linear_few_sm90.cu) ----------------------------------------------------------- */
+
+enum { OCT_LINEAR_FEW_THREADS = 288 };
+
+typedef struct oct_linear_few_params {
+    oct_addr fault;
+    uint64_t reserved[7];
+    uint64_t x_map[16] __attribute__((aligned(64))); /* boxes of 128 bytes of ROWS rows */
+    oct_linear_params linear;
+    uint32_t n_ranks; /* blocks that share a tile: a cluster */
+    uint32_t reserved2;
+} oct_linear_few_params;
+
+/* Shared memory of the stages, which is enough for the sums too; of a block. */
+OCT_WEIGHT_FN uint32_t oct_linear_few_stages(uint32_t rows, uint32_t n_stages) {
+    const uint32_t stages = n_stages * (OCT_TILE_BYTES + rows * OCT_TILE_K_BYTES);
+    const uint32_t sums = rows * (OCT_TILE_OUTPUTS + 4) * 4;
+    return stages > sums ? stages : sums;
+}
+static inline uint32_t oct_linear_few_bytes(uint32_t rows, uint32_t n_stages) {
+    return oct_linear_few_stages(rows, n_stages) + n_stages * 16;
+}
+
 #endif

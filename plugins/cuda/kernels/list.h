@@ -16,7 +16,7 @@
 /* kernels/FILE.cu that are compiled and embedded; files.cmake names the same. */
 /* clang-format off */
 #define OCT_CUDA_FILES(X) X(rows) X(norm) X(pack) X(attn_input) X(attn_i8) X(attn_float) \
-    X(attn_prompt) X(linear_i8) X(linear_float) X(linear_sm90) X(side_moe) \
+    X(attn_prompt) X(linear_i8) X(linear_float) X(linear_sm90) X(linear_few_sm90) X(side_moe) \
     X(side_sample) X(side_choose)
 
 /* FILE, NAME, PARAMS. Those of one NAME_C stay together, C ascending: they are chosen by adding. */
@@ -73,6 +73,11 @@
     X(linear_float, linear_float_64, oct_linear_params) \
     X(linear_float, linear_float_128, oct_linear_params) \
     X(linear_sm90, linear_sm90, oct_linear_sm90_params) \
+    X(linear_few_sm90, linear_few_8, oct_linear_few_params) \
+    X(linear_few_sm90, linear_few_16, oct_linear_few_params) \
+    X(linear_few_sm90, linear_few_32, oct_linear_few_params) \
+    X(linear_few_sm90, linear_few_64, oct_linear_few_params) \
+    X(linear_few_sm90, linear_few_128, oct_linear_few_params) \
     X(side_moe, route, oct_route_params) \
     X(side_moe, permute_one, oct_permute_params) \
     X(side_moe, permute_count, oct_permute_params) \

@@ -43,9 +43,15 @@ OCT_DEVICE void centre(const oct_norm_params &p, const oct_group &g, float v[C][
 template <int C> OCT_DEVICE void norm(const oct_norm_params &p) {
     OCT_SHARED(float, room, 64);
     const oct_group g = oct_group_of(p.group, room);
-    float v[C][8];
-    oct_grid_wait();
+    /* Weights do not wait for the kernel before; where they fit beside the row. */
+    constexpr bool EARLY = C <= 2;
+    float v[C][8], early[EARLY ? C : 1][8];
     oct_grid_launch_next();
+#pragma unroll
+    for (int c = 0; EARLY && c < C; c++)
+        oct_load8_f32(early[EARLY ? c : 0], oct_ptr<const float>(p.weight),
+                      (g.thread + static_cast<uint32_t>(c) * g.n) * 8, p.width);
+    oct_grid_wait();
     if (g.row >= p.n_rows) return;
     load_sum<C>(p, g, v);
     if (p.kind == OCTET_NORM_LAYER) centre<C>(p, g, v);
@@ -61,10 +67,10 @@ template <int C> OCT_DEVICE void norm(const oct_norm_params &p) {
         const uint32_t at = (g.thread + static_cast<uint32_t>(c) * g.n) * 8;
         if (at >= p.width) continue;
         float w[8], b[8];
-        oct_load8_f32(w, oct_ptr<const float>(p.weight), at, p.width);
+        if (!EARLY) oct_load8_f32(w, oct_ptr<const float>(p.weight), at, p.width);
         if (p.bias) oct_load8_f32(b, oct_ptr<const float>(p.bias), at, p.width);
         for (int i = 0; i < 8; i++) {
-            v[c][i] = (v[c][i] * r) * w[i];
+            v[c][i] = (v[c][i] * r) * (EARLY ? early[EARLY ? c : 0][i] : w[i]);
             if (p.bias) v[c][i] = v[c][i] + b[i];
         }
         if (p.out.data) oct_store8(out, v[c], at, p.width, p.out.vec != 0);

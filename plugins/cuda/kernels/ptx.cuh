@@ -51,6 +51,42 @@ OCT_DEVICE oct_smem oct_smem_at(const void *p) {
 }
 #endif
 
+/* ---- clusters of blocks ------------------------------------------------------------------------
+ */
+
+/* For kernels that were started so (launch.h), on sm_90 and newer; the emulation has none. All
+ * threads of all blocks arrive and wait in turn: what was written before arriving is visible after
+ * waiting. Shared memory of another block may be touched between two such meetings alone. */
+#if !OCT_EMU && __CUDA_ARCH__ >= 900
+OCT_DEVICE void oct_cluster_arrive() {
+    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+}
+OCT_DEVICE void oct_cluster_wait() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
+
+/* The place in block `rank` that is `at` here. */
+OCT_DEVICE uint32_t oct_cluster_at(oct_smem at, uint32_t rank) {
+    uint32_t there;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(at), "r"(rank));
+    return there;
+}
+OCT_DEVICE int4 oct_cluster_load4(oct_smem at, uint32_t rank) {
+    int4 v;
+    asm volatile("ld.shared::cluster.v4.s32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(oct_cluster_at(at, rank))
+                 : "memory");
+    return v;
+}
+OCT_DEVICE void oct_cluster_store(oct_smem at, uint32_t rank, uint32_t v) {
+    asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(oct_cluster_at(at, rank)), "r"(v)
+                 : "memory");
+}
+#else
+OCT_DEVICE void oct_cluster_arrive() {}
+OCT_DEVICE void oct_cluster_wait() {}
+OCT_DEVICE void oct_cluster_store(oct_smem, uint32_t, uint32_t) {}
+#endif
+
 /* ---- asynchronous copies to shared memory ------------------------------------------------------
  */
 

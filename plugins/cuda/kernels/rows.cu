@@ -10,8 +10,8 @@ template <int C> OCT_DEVICE void quantize(const oct_quantize_params &p) {
     OCT_SHARED(float, room, 64);
     const oct_group g = oct_group_of(p.group, room);
     float v[C][8];
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     if (g.row >= p.n_rows) return;
     const uint16_t *x = oct_ptr<const uint16_t>(p.x.data) + g.row * p.x.stride;
 #pragma unroll(C > 4 ? 1 : C)
@@ -37,8 +37,8 @@ template <int C> OCT_DEVICE void act(const oct_act_params &p) {
     OCT_SHARED(float, room, 64);
     const oct_group g = oct_group_of(p.group, room);
     float v[C][8];
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     if (g.row >= p.n_rows) return;
     const uint16_t *x = oct_ptr<const uint16_t>(p.x.data) + g.row * p.x.stride;
     const uint16_t *up = x + p.width;
@@ -57,7 +57,10 @@ template <int C> OCT_DEVICE void act(const oct_act_params &p) {
         }
         if (p.out.data) oct_store8(out, v[c], at, p.width, p.out.vec != 0);
     }
-    if (p.quant.mode) oct_quant_row<C>(p.quant, g, v, p.width, p.fault, 0);
+    if (p.quant.mode)
+        oct_quant_row<C>(p.quant, g, v, p.width, p.fault, 0);
+    else if (g.n > blockDim.x)
+        oct_cluster_wait(); /* oct_group_of arrived */
 }
 
 OCT_KERNEL(act_1, oct_act_params, 256) { act<1>(p); }
@@ -88,8 +91,8 @@ OCT_DEVICE void load_weight8(float v[8], const oct_p_weight &w, uint64_t n, uint
 
 OCT_KERNEL(embed, oct_embed_params, 256) {
     const uint64_t pieces = (p.table.k + 7) / 8, i = flat_index();
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     if (i >= p.n_rows * pieces) return;
     const uint64_t row = i / pieces;
     const uint32_t at = static_cast<uint32_t>(i % pieces) * 8;
@@ -109,8 +112,8 @@ OCT_KERNEL(embed, oct_embed_params, 256) {
 
 OCT_KERNEL(gather, oct_gather_params, 256) {
     const uint64_t pieces = (p.width + 7) / 8, i = flat_index();
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     if (i >= p.n_rows * pieces) return;
     const uint64_t row = i / pieces;
     const uint32_t at = static_cast<uint32_t>(i % pieces) * 8;
@@ -131,8 +134,8 @@ OCT_KERNEL(gather, oct_gather_params, 256) {
 
 OCT_KERNEL(softcap, oct_softcap_params, 256) {
     const uint64_t pieces = (p.width + 3) / 4, i = flat_index();
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     if (i >= p.n_rows * pieces) return;
     const uint32_t at = static_cast<uint32_t>(i % pieces) * 4;
     float *x = oct_ptr<float>(p.x.data) + i / pieces * p.x.stride + at;
@@ -151,8 +154,8 @@ OCT_KERNEL(softcap, oct_softcap_params, 256) {
 
 OCT_KERNEL(feed, oct_feed_params, 256) {
     const uint64_t r = flat_index();
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     if (r >= p.n_rows) return;
     const int32_t from = oct_ptr<const int32_t>(p.from)[r];
     if (from < 0) return;

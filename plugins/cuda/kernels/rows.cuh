@@ -2,9 +2,10 @@
  * kernels/rows.cuh - one row held by a group of threads: loading, folding, leaving a quantised
  * copy.
  *
- * A group is a warp (then a block holds several rows) or a whole block. Thread t of G holds the
- * pieces t, t + G, ... of 8 elements, C of them. G and C follow from the width alone (ops_rows.c),
- * and every fold is a tree over the threads, so a result depends on its row and nothing else.
+ * A group is a warp (then a block holds several rows), a whole block, or a cluster of blocks.
+ * Thread t of G holds the pieces t, t + G, ... of 8 elements, C of them. Where the order of a fold
+ * shows (a sum) G and C follow from the width alone (ops_rows.c), and every fold is a tree over the
+ * threads, so a result depends on its row and nothing else.
  */
 #ifndef OCT_CUDA_ROWS_CUH
 #define OCT_CUDA_ROWS_CUH
@@ -20,13 +21,18 @@
 struct oct_group {
     uint32_t row;    /* which row of the operation */
     uint32_t thread; /* in the group */
-    uint32_t n;      /* threads of the group: 32, or all of the block */
+    uint32_t n;      /* threads of the group: 32, all of the block, or of a cluster */
     float *room;     /* float [64], shared by the block */
 };
 
-/* n: 32 or blockDim.x. */
+/* n: 32, blockDim.x, or that times the blocks of a cluster (then once a kernel). */
 OCT_DEVICE oct_group oct_group_of(uint32_t n, float *room) {
     const uint32_t of = n == 32 ? threadIdx.x / 32 : 0;
+    if (n > blockDim.x) {
+        const uint32_t n_ranks = n / blockDim.x, row = blockIdx.x / n_ranks;
+        oct_cluster_arrive(); /* from here on there is shared memory of the others */
+        return {row, (blockIdx.x - row * n_ranks) * blockDim.x + threadIdx.x, n, room};
+    }
     return {static_cast<uint32_t>(n == 32 ? blockIdx.x * (blockDim.x / 32) + of : blockIdx.x),
             threadIdx.x - of * n, n, room};
 }
@@ -44,9 +50,21 @@ OCT_DEVICE float oct_group_sum(const oct_group &g, float v, int which) {
     return v;
 }
 
+/* Of a cluster once a kernel, and every block's warps leave their numbers with every block: at most
+ * 64 warps altogether. */
 OCT_DEVICE uint32_t oct_group_max(const oct_group &g, uint32_t v, int which) {
     v = __reduce_max_sync(0xffffffffu, v);
     if (g.n == 32) return v;
+    if (g.n > blockDim.x) {
+        const uint32_t n_ranks = g.n / blockDim.x, lane = threadIdx.x % 32;
+        oct_cluster_wait();
+        if (lane < n_ranks) oct_cluster_store(oct_smem_at(g.room + g.thread / 32), lane, v);
+        oct_cluster_arrive();
+        oct_cluster_wait();
+        v = lane < g.n / 32 ? oct_bits(g.room[lane]) : 0;
+        if (lane + 32 < g.n / 32) v = max(v, oct_bits(g.room[lane + 32]));
+        return __reduce_max_sync(0xffffffffu, v);
+    }
     float *part = g.room + 32 * which;
     if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = oct_float(v);
     __syncthreads();

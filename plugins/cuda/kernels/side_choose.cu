@@ -474,8 +474,8 @@ OCT_KERNEL(sample_choose, oct_sample_params, 1024) {
                        reinterpret_cast<uint32_t *>(dynamic),
                        reinterpret_cast<double *>(dynamic + LIST_BYTES)};
     const uint32_t row = blockIdx.x;
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     const sample_wish w = sample_wish_of(p, row);
     const oct_sample_slice *slices = slices_of(p, row);
     if (w.bad && threadIdx.x == 0)

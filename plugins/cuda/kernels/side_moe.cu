@@ -61,8 +61,8 @@ OCT_KERNEL(route, oct_route_params, 128) {
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, n = p.n_experts;
     const uint64_t row = static_cast<uint64_t>(blockIdx.x) * (blockDim.x / 32) + warp;
     float *const score = reinterpret_cast<float *>(room) + 2 * warp * n, *const choice = score + n;
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     if (row >= p.n_rows) return;
     const float *x = oct_ptr<const float>(p.logits.data) + row * p.logits.stride;
     if (p.kind == OCTET_ROUTE_SIGMOID)
@@ -196,8 +196,8 @@ OCT_KERNEL(permute_one, oct_permute_params, 1024) {
     int32_t *const counts = reinterpret_cast<int32_t *>(room);
     const uint32_t warp = threadIdx.x / 32;
     int32_t *const next = counts + warp * p.n_experts;
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     count_segment(p, warp, next);
     __syncthreads();
     find_first(p, counts);
@@ -214,8 +214,8 @@ OCT_KERNEL(permute_count, oct_permute_params, 128) {
     OCT_SHARED_DYNAMIC(room);
     int32_t *const count = reinterpret_cast<int32_t *>(room) + threadIdx.x / 32 * p.n_experts;
     const uint32_t segment = segment_of_warp();
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     if (segment >= p.n_segments) return;
     count_segment(p, segment, count);
     int32_t *to = oct_ptr<int32_t>(p.counts) + static_cast<uint64_t>(segment) * p.n_experts;
@@ -223,8 +223,8 @@ OCT_KERNEL(permute_count, oct_permute_params, 128) {
 }
 
 OCT_KERNEL(permute_first, oct_permute_params, 1024) {
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     find_first(p, oct_ptr<int32_t>(p.counts));
 }
 
@@ -232,8 +232,8 @@ OCT_KERNEL(permute_place, oct_permute_params, 128) {
     OCT_SHARED_DYNAMIC(room);
     int32_t *const next = reinterpret_cast<int32_t *>(room) + threadIdx.x / 32 * p.n_experts;
     const uint32_t segment = segment_of_warp();
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     if (segment >= p.n_segments) return;
     const int32_t *before =
         oct_ptr<const int32_t>(p.counts) + static_cast<uint64_t>(segment) * p.n_experts;
@@ -262,8 +262,8 @@ template <int C> OCT_DEVICE void quantize_grouped(const oct_quantize_grouped_par
     OCT_SHARED(float, room, 64);
     const oct_group g = oct_group_of(p.group, room);
     float v[C][8];
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     if (g.row >= p.n_rows) return;
     const uint32_t e = group_of(oct_ptr<const int32_t>(p.first), p.n_experts, g.row);
     int32_t from = p.row ? oct_ptr<const int32_t>(p.row)[g.row] : static_cast<int32_t>(g.row);
@@ -297,8 +297,8 @@ OCT_KERNEL(quantize_grouped_16, oct_quantize_grouped_params, 1024) { quantize_gr
 OCT_KERNEL(combine, oct_combine_params, 256) {
     const uint64_t pieces = (p.width + 7) / 8;
     const uint64_t i = static_cast<uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     if (i >= p.n_rows * pieces) return;
     const uint64_t row = i / pieces;
     const uint32_t at = static_cast<uint32_t>(i % pieces) * 8;

@@ -126,8 +126,8 @@ OCT_KERNEL(sample_look, oct_sample_params, 256) {
     OCT_SHARED(double, sums, 32);
     const uint32_t slice = blockIdx.x, row = blockIdx.y;
     float v[LOOK_PIECES][4];
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     const sample_wish w = sample_wish_of(p, row);
     const float *x = logits_of(p, row);
     OCT_UNROLL
@@ -173,8 +173,8 @@ OCT_KERNEL(sample_weigh, oct_sample_params, 256) {
     OCT_SHARED(uint64_t, room, 32);
     OCT_SHARED(double, sums, 32);
     const uint32_t slice = blockIdx.x, row = blockIdx.y;
-    oct_grid_wait();
     oct_grid_launch_next();
+    oct_grid_wait();
     const sample_wish w = sample_wish_of(p, row);
     if (!sample_draws(w)) return;
 

@@ -47,6 +47,11 @@ OCT_DEVICE void oct_bar_wait(oct_smem bar, uint32_t parity) {
                  : "memory");
 }
 
+/* A barrier of `n` threads of the block, number 1 .. 15. */
+OCT_DEVICE void oct_bar_named(uint32_t number, uint32_t n) {
+    asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(n) : "memory");
+}
+
 /* ---- copies -----------------------------------------------------------------------------------
  */
 
