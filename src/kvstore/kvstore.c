@@ -332,7 +332,6 @@ void oct_kvstore_close(oct_kvstore *s) {
 /* ---- the owner ---- */
 
 uint64_t oct_kvstore_block_bytes(const oct_kvstore *s) { return s->opt.shape.block_bytes; }
-uint32_t oct_kvstore_max_blocks(const oct_kvstore *s) { return s->opt.max_blocks; }
 
 uint32_t oct_kvstore_count(oct_kvstore *s, oct_str salt, const int32_t *ids, uint32_t first,
                            uint32_t n, oct_kvstore_key *keys) {

@@ -65,7 +65,6 @@ OCT_MUST_CHECK oct_status oct_kvstore_open(const oct_allocator *mem,
 void oct_kvstore_close(oct_kvstore *s);
 
 uint64_t oct_kvstore_block_bytes(const oct_kvstore *s);
-uint32_t oct_kvstore_max_blocks(const oct_kvstore *s);
 
 /* How many blocks of a text from block `first` on lie in the folder, at most n, as far as is known
  * without looking. keys[first + n] is scratch. */
