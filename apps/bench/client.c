@@ -23,13 +23,13 @@ static const oct_json_limits event_limits = {.max_bytes = MAX_EVENT, .max_depth 
 
 /* ---- the library ---- */
 
-#define CURL_FUNCTIONS(X)                                                                          \
-    X(easy_init)                                                                                   \
-    X(easy_setopt)                                                                                 \
-    X(easy_getinfo)                                                                                \
-    X(easy_perform) X(easy_cleanup) X(easy_strerror) X(global_init) X(slist_append)                \
-        X(slist_free_all) X(multi_init) X(multi_setopt) X(multi_add_handle) X(multi_remove_handle) \
-            X(multi_perform) X(multi_info_read) X(multi_poll) X(multi_cleanup)
+/* clang-format off */
+#define CURL_FUNCTIONS(X) \
+    X(easy_init) X(easy_setopt) X(easy_getinfo) X(easy_perform) X(easy_cleanup) X(easy_strerror) \
+    X(global_init) X(slist_append) X(slist_free_all) \
+    X(multi_init) X(multi_setopt) X(multi_add_handle) X(multi_remove_handle) \
+    X(multi_perform) X(multi_info_read) X(multi_poll) X(multi_cleanup)
+/* clang-format on */
 
 static struct {
 #define CURL_MEMBER(name) __typeof__(&curl_##name) name;
