@@ -197,6 +197,7 @@ oct_status oct_api_read_lists(oct_api *api, const json_t *body, oct_arena *arena
         return oct_api_refuse(e, OCT_API_REFUSED, "stop", "stop: the model has no tokenizer");
     OCT_TRY(read_id_list(api, body, "stop_token_ids", arena, &f->stop_ids, &f->n_stop_ids, e));
     OCT_TRY(read_id_list(api, body, "allowed_token_ids", arena, &f->allowed, &f->n_allowed, e));
+    /* An empty list is the others' default, and says nothing; this one would forbid everything. */
     if (f->allowed && f->n_allowed == 0)
         return oct_api_refuse(e, OCT_API_REFUSED, "allowed_token_ids",
                               "allowed_token_ids: must not be empty");

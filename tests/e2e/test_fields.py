@@ -124,7 +124,15 @@ class Fields(Case):
         self.all_refused("allowed_token_ids", allowed_token_ids=[])
         self.all_refused("bad_words", bad_words=[""])
         self.all_refused("bad_words", bad_words=["a"] * 257)
+        self.all_refused("bad_words", bad_words=["a", " "])
         self.all_malformed("bad_words", bad_words=[1])
+        # An empty list of these is their default and forbids nothing; allowed, it would forbid everything.
+        asked = dict(prompt="a", temperature=0, max_tokens=4)
+        plain = self.server.complete(**asked)[1]["choices"]
+        for fields in ({"stop_token_ids": [], "bad_words": [], "stop": [], "logit_bias": {}}, {"bad_words": ["x", "x"]},
+                       {"allowed_token_ids": list(range(97, 123)) * 2}):
+            status, body = self.server.complete(**asked, **fields)
+            self.assertEqual((status, body["choices"]), (200, plain), fields)
         status, body = self.server.complete(prompt="a", temperature=0, max_tokens=9,
                                             stop_token_ids=[ord("d"), ord("d")])
         c = body["choices"][0]
