@@ -1,35 +1,73 @@
 """Rows KV3, RQ15: priorities, how much may wait, and requests whose time is up."""
+import json
 import threading
 import time
 import unittest
 
-from harness import Case, main, run_serve, tiny_model
+from harness import PATIENCE, Case, main, run_serve, tiny_model
+
+
+class Busy(threading.Thread):
+    """A stream that is read until the test has seen enough; long enough for a machine that is busy, too."""
+
+    def __init__(self, server, **fields):
+        super().__init__()
+        self.begun, self.enough, self.at_end = threading.Event(), threading.Event(), False
+        self.body = json.dumps(dict({"prompt": "a", "max_tokens": 32000, "ignore_eos": True, "stream": True}, **fields))
+        self.connection = server.connect()
+        self.start()
+        assert self.begun.wait(PATIENCE)
+
+    def run(self):
+        self.connection.request("POST", "/v1/completions", self.body, {"Content-Type": "application/json"})
+        answer = self.connection.getresponse()
+        while not self.enough.is_set() and not self.at_end:
+            self.at_end = not answer.read1(65536)
+            self.begun.set()
+        answer.close()
+        self.connection.close()
+
+    def stop(self):
+        """False: it came to its end, and what was seen proves nothing."""
+        in_time = not self.at_end
+        self.enough.set()
+        self.join()
+        return in_time
+
+
+def wait_for(what):
+    end = time.monotonic() + PATIENCE
+    while not what():
+        if time.monotonic() > end:
+            raise AssertionError("not in time")
+        time.sleep(0.01)
 
 
 class Priority(Case):
     flags = ("--scheduling-policy", "priority", "--max-num-seqs", "1")
 
     def test_the_lowest_number_goes_first(self):
-        ended = []
+        s, ended = self.server, []
 
-        def ask(priority, n):
-            status, body = self.server.complete(prompt="a", max_tokens=n, priority=priority,
-                                                ignore_eos=True)
-            ended.append((priority, status, body["choices"][0]["text"]))
+        def ask(priority):
+            status, body = s.complete(prompt="a", max_tokens=20, priority=priority, ignore_eos=True)
+            self.assertEqual(status, 200, body)
+            ended.append(priority)
 
-        threads = [threading.Thread(target=ask, args=(0, 12000))]
-        threads[0].start()
-        time.sleep(0.05)
-        for p in (9, 5, -7):
-            threads.append(threading.Thread(target=ask, args=(p, 20)))
+        busy = Busy(s, priority=0)
+        threads = []
+        for p in (9, 5):
+            threads.append(threading.Thread(target=ask, args=(p,)))
             threads[-1].start()
-            time.sleep(0.01)
+        wait_for(lambda: s.metric("vllm:num_requests_waiting") == 2)
+        ask(-7)
+        self.assertEqual(ended, [-7])  # it took the place of the one that ran
+        self.assertTrue(busy.stop())
         for t in threads:
             t.join()
-        self.assertEqual({s for _, s, _ in ended}, {200})
-        self.assertEqual(ended[0][0], -7)  # the others end close to one another
+        self.assertEqual(sorted(ended), [-7, 5, 9])  # the other two end close to one another
         for p in ("high", 1.5, [1]):
-            status, body = self.server.complete(prompt="a", max_tokens=1, priority=p)
+            status, body = s.complete(prompt="a", max_tokens=1, priority=p)
             self.assertEqual(status, 400, body)
             self.assertEqual(body["error"]["param"], "priority")
 
@@ -38,30 +76,26 @@ class Waiting(Case):
     flags = ("--max-num-queued-tokens", "64", "--max-num-seqs", "1")
 
     def test_KV3_tokens(self):
-        status, body = self.server.complete(prompt="a" * 65, max_tokens=1)
+        s = self.server
+        status, body = s.complete(prompt="a" * 65, max_tokens=1)
         self.assertEqual(status, 400, body)
         self.assertIn("64", body["error"]["message"])
-        seen, lock = [], threading.Lock()
-        busy = threading.Thread(target=self.server.complete, kwargs={
-            "prompt": "a", "max_tokens": 12000, "ignore_eos": True})
-        busy.start()
-        time.sleep(0.1)
+        seen = []
 
         def ask():
-            status, head, _ = self.server.request(
-                "POST", "/v1/completions", {"prompt": "a" * 60, "max_tokens": 40})
-            with lock:
-                seen.append((status, head.get("retry-after")))
+            status, head, _ = s.request("POST", "/v1/completions", {"prompt": "a" * 60, "max_tokens": 40})
+            seen.append((status, head.get("retry-after")))
 
+        busy = Busy(s, n=4)  # one runs, three wait with a token each
         threads = [threading.Thread(target=ask) for _ in range(12)]
         for t in threads:
             t.start()
-        for t in threads + [busy]:
+        wait_for(lambda: len(seen) == 11)
+        self.assertTrue(busy.stop())
+        for t in threads:
             t.join()
-        self.assertLessEqual(set(seen), {(200, None), (503, "1")})
-        self.assertIn((200, None), seen)
-        self.assertIn((503, "1"), seen)
-        self.assertEqual(self.server.complete(prompt="a" * 60, max_tokens=1)[0], 200)
+        self.assertEqual(seen, [(503, "1")] * 11 + [(200, None)])  # exact: 3 + 60 tokens may wait, 120 not
+        self.assertEqual(s.complete(prompt="a" * 60, max_tokens=1)[0], 200)
 
 
 class Timeout(Case):

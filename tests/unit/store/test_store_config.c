@@ -2,8 +2,8 @@
 #include "store_test.h"
 
 #include <math.h>
+#include <time.h>
 
-#include "base/clock.h"
 #include "store/config.h"
 #include "store/generation_config.h"
 
@@ -319,7 +319,7 @@ static void CF2_deep_wide_and_large(void **state) {
     oct_buf b;
     oct_buf_init(&b, oct_system_allocator(), 0);
     for (int i = 0; i < 1000000; i++) oct_buf_char(&b, '[');
-    const uint64_t start = oct_now_ns();
+    const clock_t start = clock(); /* of this process: the machine may be busy */
     assert_int_equal(parse(oct_buf_cs(&b), &c, &err), OCT_E_CORRUPT);
     expect_text(&err, "byte");
     oct_buf_clear(&b);
@@ -335,7 +335,7 @@ static void CF2_deep_wide_and_large(void **state) {
     assert_int_equal(oct_model_config_parse(oct_buf_view(&b), "config.json", &c, &err),
                      OCT_E_CORRUPT);
     oct_buf_fini(&b);
-    assert_true(oct_now_ns() - start < 20000000000u); /* sanitizers slow it down */
+    assert_true(clock() - start < 20 * CLOCKS_PER_SEC); /* sanitizers slow it down */
 }
 
 static void CF3_architectures_and_remote_code(void **state) {
