@@ -122,6 +122,41 @@ oct_keep_options keep_options(const open_options *o) {
                               .store_bytes = (uint64_t)(o->kv_store_gib * gib)};
 }
 
+/* ---- vLLM ------------------------------------------------------------------------------------ */
+
+void vllm_flags(const char **model, cli_flag flags[VLLM_N_FLAGS]) {
+    static struct {
+        bool chunked_prefill, trust_code;
+        const char *text;
+        uint64_t one;
+    } ignored = {.one = 1};
+    const cli_flag all[VLLM_N_FLAGS] = {
+        cli_string("model", model, "MODEL", "another way to name the model"),
+        cli_string("kv-offloading-backend", &ignored.text, "NAME", "no effect: there is one"),
+        cli_string("prefix-caching-hash-algo", &ignored.text, "NAME",
+                   "no effect: cached blocks are compared by their tokens"),
+        cli_switch("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),
+        cli_switch("trust-remote-code", &ignored.trust_code,
+                   "no effect: no code of a model is run"),
+        cli_count("tensor-parallel-size", &ignored.one, 1, 1, "only 1"),
+        cli_count("pipeline-parallel-size", &ignored.one, 1, 1, "only 1"),
+        cli_count("data-parallel-size", &ignored.one, 1, 1, "only 1"),
+        cli_string("dtype", &ignored.text, "TYPE", "no effect: the device decides"),
+    };
+    memcpy(flags, all, sizeof all);
+    flags[5].alias = "-tp";
+    flags[6].alias = "-pp";
+    flags[7].alias = "-dp";
+}
+
+int pick_model(const char *command, const char *argument, const char **model) {
+    if (argument && *model)
+        return cli_fail(EXIT_USAGE, "--model: a MODEL was given already (got %.64s)", *model);
+    if (argument) *model = argument;
+    if (*model) return -1;
+    return cli_fail(EXIT_USAGE, "%s: want a MODEL; see octet %s --help", command, command);
+}
+
 /* ---------------------------------------------------------------------------------------------- */
 
 void bar_show(bar *b, uint64_t done, uint64_t total) {

@@ -57,6 +57,12 @@ void keep_flags(open_options *o, cli_flag flags[KEEP_N_FLAGS]);
 int keep_check(const open_options *o, bool prefix_caching);
 oct_keep_options keep_options(const open_options *o);
 
+/* Flags of vLLM that scripts carry and that change nothing here, and --model. */
+enum { VLLM_N_FLAGS = 9 };
+void vllm_flags(const char **model, cli_flag flags[VLLM_N_FLAGS]);
+/* The model of a command line: the argument, or --model's. -1, or the exit status. */
+int pick_model(const char *command, const char *argument, const char **model);
+
 typedef struct opened {
     oct_device *device;
     oct_checkpoint *ckpt;

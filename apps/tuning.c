@@ -244,5 +244,7 @@ int tuning_read(tuning *t, open_options *open, const tuning_sched *sched) {
     int status = read_compilation(t);
     if (status < 0) status = read_speculative(t);
     if (status < 0) status = read_additional(t, open, sched);
+    if (status < 0 && t->draft.n_tokens > 0 && open->overlap && open->overlap_given)
+        oct_warn("--async-scheduling: steps do not overlap where --speculative-config guesses");
     return status;
 }

@@ -113,6 +113,8 @@ int latency_run(int argc, char **argv) {
                  .n_warmups = 10,
                  .n_iters = 30};
     cli_flag report[OFFLINE_N_REPORT_FLAGS], engine[OFFLINE_N_ENGINE_FLAGS], model[OPEN_N_FLAGS];
+    cli_flag ignored[VLLM_N_FLAGS];
+    const char *path = NULL;
     offline_defaults(&l.o);
     const cli_flag flags[] = {
         cli_count("input-len", &l.lengths.input, 1, 1 << 20, "tokens of a prompt"),
@@ -130,16 +132,17 @@ int latency_run(int argc, char **argv) {
     offline_report_flags(&l.o, report);
     offline_engine_flags(&l.o, engine);
     open_flags(&l.o.open, model);
+    vllm_flags(&path, ignored);
     const cli_group groups[] = {{"Measurement", flags, OCT_COUNT(flags)},
                                 {"Report", report, OFFLINE_N_REPORT_FLAGS},
                                 {"Engine", engine, OFFLINE_N_ENGINE_FLAGS},
-                                {"Model", model, OPEN_N_FLAGS}};
+                                {"Model", model, OPEN_N_FLAGS},
+                                {"vLLM", ignored, VLLM_N_FLAGS}};
     const char *pos[1];
     unsigned n_pos;
     const int status =
         cli_parse(&latency_command, groups, OCT_COUNT(groups), argc, argv, pos, 1, &n_pos);
     if (status >= 0) return status;
-    if (n_pos == 0)
-        return cli_fail(EXIT_USAGE, "bench latency: want a MODEL; see octet bench latency --help");
-    return measure(&l, pos[0]);
+    const int named = pick_model("bench latency", n_pos == 1 ? pos[0] : NULL, &path);
+    return named < 0 ? measure(&l, path) : named;
 }

@@ -101,6 +101,8 @@ int throughput_run(int argc, char **argv) {
                     .backend = "vllm",
                     .dataset = "random"};
     cli_flag report[OFFLINE_N_REPORT_FLAGS], engine[OFFLINE_N_ENGINE_FLAGS], model[OPEN_N_FLAGS];
+    cli_flag ignored[VLLM_N_FLAGS];
+    const char *path = NULL;
     offline_defaults(&t.o);
     t.o.prefix_caching = true;
     const cli_flag flags[] = {
@@ -108,6 +110,20 @@ int throughput_run(int argc, char **argv) {
         cli_choice("dataset-name", &t.dataset, "random", "where prompts come from"),
         cli_count("input-len", &t.lengths.input, 1, 1 << 20, "tokens of a prompt"),
         cli_count("output-len", &t.lengths.output, 1, 1 << 20, "tokens of an answer"),
+        {.name = "random-input-len",
+         .type = CLI_COUNT,
+         .out = &t.lengths.input,
+         .value = "N",
+         .min = 1,
+         .max = 1 << 20,
+         .help = "another name of --input-len"},
+        {.name = "random-output-len",
+         .type = CLI_COUNT,
+         .out = &t.lengths.output,
+         .value = "N",
+         .min = 1,
+         .max = 1 << 20,
+         .help = "another name of --output-len"},
         cli_number("random-range-ratio", &t.lengths.range, "R", 0, 0.999,
                    "lengths are uniform within this share of them"),
         {.name = "random-prefix-len",
@@ -129,17 +145,17 @@ int throughput_run(int argc, char **argv) {
     offline_report_flags(&t.o, report);
     offline_engine_flags(&t.o, engine);
     open_flags(&t.o.open, model);
+    vllm_flags(&path, ignored);
     const cli_group groups[] = {{"Measurement", flags, OCT_COUNT(flags)},
                                 {"Report", report, OFFLINE_N_REPORT_FLAGS},
                                 {"Engine", engine, OFFLINE_N_ENGINE_FLAGS},
-                                {"Model", model, OPEN_N_FLAGS}};
+                                {"Model", model, OPEN_N_FLAGS},
+                                {"vLLM", ignored, VLLM_N_FLAGS}};
     const char *pos[1];
     unsigned n_pos;
     const int status =
         cli_parse(&throughput_command, groups, OCT_COUNT(groups), argc, argv, pos, 1, &n_pos);
     if (status >= 0) return status;
-    if (n_pos == 0)
-        return cli_fail(EXIT_USAGE,
-                        "bench throughput: want a MODEL; see octet bench throughput --help");
-    return measure(&t, pos[0]);
+    const int named = pick_model("bench throughput", n_pos == 1 ? pos[0] : NULL, &path);
+    return named < 0 ? measure(&t, path) : named;
 }

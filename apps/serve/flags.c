@@ -188,29 +188,11 @@ static unsigned chat_flags(serve_options *o, cli_flag *out) {
     return OCT_COUNT(all);
 }
 
-/* Flags of vLLM that scripts carry and that change nothing here. */
 static unsigned ignored_flags(serve_options *o, cli_flag *out) {
-    static struct {
-        bool chunked_prefill, trust_code, access_log;
-        const char *text;
-        uint64_t one;
-    } ignored = {.one = 1};
-    const cli_flag all[] = {
-        cli_string("model", &o->model, "MODEL", "another way to name the model"),
-        cli_string("kv-offloading-backend", &ignored.text, "NAME", "no effect: there is one"),
-        cli_string("prefix-caching-hash-algo", &ignored.text, "NAME",
-                   "no effect: cached blocks are compared by their tokens"),
-        cli_switch("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),
-        cli_switch("trust-remote-code", &ignored.trust_code,
-                   "no effect: no code of a model is run"),
-        cli_switch("disable-uvicorn-access-log", &ignored.access_log, "no effect"),
-        cli_count("tensor-parallel-size", &ignored.one, 1, 1, "only 1"),
-        cli_count("pipeline-parallel-size", &ignored.one, 1, 1, "only 1"),
-        cli_count("data-parallel-size", &ignored.one, 1, 1, "only 1"),
-        cli_string("dtype", &ignored.text, "TYPE", "no effect: the device decides"),
-    };
-    memcpy(out, all, sizeof all);
-    return OCT_COUNT(all);
+    static bool access_log;
+    vllm_flags(&o->model, out);
+    out[VLLM_N_FLAGS] = cli_switch("disable-uvicorn-access-log", &access_log, "no effect");
+    return VLLM_N_FLAGS + 1;
 }
 
 /* ---- all ---- */
@@ -254,10 +236,8 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                                 {"vLLM", ignored, ignored_flags(o, ignored)}};
     const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 1, &n_pos);
     if (status >= 0) return status;
-    if (n_pos == 1 && o->model)
-        return cli_fail(EXIT_USAGE, "--model: a MODEL was given already (got %.64s)", o->model);
-    if (n_pos == 1) o->model = pos[0];
-    if (!o->model) return cli_fail(EXIT_USAGE, "serve: want a MODEL; see octet serve --help");
+    const int named = pick_model("serve", n_pos == 1 ? pos[0] : NULL, &o->model);
+    if (named >= 0) return named;
     const tuning_sched numbers = {.max_num_seqs = &o->max_num_seqs,
                                   .max_num_batched_tokens = &o->max_num_batched_tokens,
                                   .chunk_tokens = &o->chunk_tokens,

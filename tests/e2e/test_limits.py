@@ -134,6 +134,8 @@ class Limits(Case):
         before = sum(v for k, v in s.metrics().items() if 'finished_reason="abort"' in k)
         with socket.socket() as c:
             c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            # The other side's buffer has room for so many segments, which are 64 KiB long here if nobody says otherwise.
+            c.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
             c.connect(("127.0.0.1", s.port))
             # Sixteen answers in one stream: what fits into sockets is full after few steps.
             body = json.dumps({"prompt": ["a"] * 8, "n": 2, "max_tokens": 32000, "ignore_eos": True,

@@ -52,6 +52,16 @@ class Throughput(unittest.TestCase):
         self.assertEqual(one["total_num_output_tokens"], two["total_num_output_tokens"])
         self.assertNotEqual(one["total_num_tokens"], other["total_num_tokens"])
 
+    def test_a_command_line_of_vllm(self):
+        got = json.loads(self.bench("--model", *DUMMY, "--backend", "vllm", "--dataset-name", "random",
+                                    "--random-input-len", "12", "--random-output-len", "3", "--num-prompts", "4",
+                                    "--async-engine", "-tp", "1", "--trust-remote-code", "--dtype", "auto",
+                                    "--enable-chunked-prefill", "--json").stdout)
+        self.assertEqual(got["total_num_tokens"], 4 * 15)
+        self.assertIn("a MODEL was given already", self.bench("--model", *DUMMY, "x", status=2).stderr)
+        self.assertIn("want a MODEL", self.bench(status=2).stderr)
+        self.assertIn("want 1 to 1", self.bench(*DUMMY, "--tensor-parallel-size", "2", status=2).stderr)
+
     def test_blocks_are_kept(self):
         folder = os.path.join(tempfile.mkdtemp(dir=FOLDER), "blocks")
         flags = (*DUMMY, "--num-prompts", "6", "--input-len", "70", "--output-len", "4", "--kv-store", folder)

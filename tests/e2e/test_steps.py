@@ -10,7 +10,7 @@ WAYS = {
     "all recorded": ("--compilation-config", '{"cudagraph_mode": "FULL", "cudagraph_num_of_warmups": 0, "mode": 3}'),
     "padded": ("--compilation-config.cudagraph_mode", "FULL_DECODE_ONLY",
                "--compilation_config.cudagraph_capture_sizes+", "1,4", "-cc.cudagraph_capture_sizes+=16"),
-    "guesses": ("-sc.prompt_lookup_max=3", "--speculative-config.num_speculative_tokens", "4", "--speculative-config",
+    "guesses": ("--async-scheduling", "-sc.prompt_lookup_max=3", "--speculative-config.num_speculative_tokens", "4", "--speculative-config",
                 '{"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_min": 1}'),
     "prefetch": ("--additional-config", json.dumps({
         "enable_cpu_binding": False, "weight_prefetch_config": {"prefetch_ratio": {}}, "xlite_graph_config": {}}),
@@ -26,9 +26,10 @@ class Steps(unittest.TestCase):
                 server = Server(*flags)
                 try:
                     self.ask(server)
-                    if way in ("overlap", "in turn"):
+                    if way in ("overlap", "in turn", "guesses"):
                         self.assertIn("steps overlap" if way == "overlap" else "steps follow each other", server.log_text())
                     if way == "guesses":
+                        self.assertIn("do not overlap where --speculative-config guesses", server.log_text())
                         self.guessed(server)
                     else:
                         self.assertFalse([m for m in server.metrics() if m.startswith("vllm:spec_decode")])
