@@ -172,7 +172,9 @@ void oct_api_say_raised(oct_api *api, double given) {
 
 /* The paths that need no key; every other one does, also those that do not exist. */
 static bool is_open(oct_str path) {
-    static const char *const paths[] = {"/health", "/v1/health", "/ping", "/version", "/metrics"};
+    static const char *const paths[] = {"/health",   "/v1/health", "/ping",
+                                        "/version",  "/metrics",   "/",
+                                        "/page.css", "/page.js",   "/page_markdown.js"};
     for (size_t i = 0; i < OCT_COUNT(paths); i++)
         if (oct_str_is(path, paths[i])) return true;
     return false;

@@ -83,6 +83,7 @@ typedef enum oct_api_route_id {
     OCT_API_ROUTE_IS_PAUSED,
     OCT_API_ROUTE_ABORT,
     OCT_API_ROUTE_SERVER_INFO,
+    OCT_API_ROUTE_PAGE,
     OCT_API_ROUTE_OTHER, /* no such path */
     OCT_API_N_ROUTES
 } oct_api_route_id;
@@ -139,6 +140,7 @@ void oct_api_route_health(oct_api *api, oct_http_exchange *x);
 void oct_api_route_version(oct_api *api, oct_http_exchange *x);
 void oct_api_route_load(oct_api *api, oct_http_exchange *x);
 void oct_api_route_metrics(oct_api *api, oct_http_exchange *x);
+void oct_api_route_page(oct_api *api, oct_http_exchange *x);
 /* dev_routes.c */
 void oct_api_route_reset_prefix(oct_api *api, oct_http_exchange *x);
 void oct_api_route_pause(oct_api *api, oct_http_exchange *x);

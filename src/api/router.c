@@ -49,6 +49,10 @@ static const route routes[] = {
     {"/is_paused", OCT_API_ROUTE_IS_PAUSED, GET | DEV, oct_api_route_is_paused},
     {"/abort_requests", OCT_API_ROUTE_ABORT, POST | BARE | DEV, oct_api_route_abort},
     {"/server_info", OCT_API_ROUTE_SERVER_INFO, GET | DEV, oct_api_route_server_info},
+    {"/", OCT_API_ROUTE_PAGE, GET, oct_api_route_page},
+    {"/page.css", OCT_API_ROUTE_PAGE, GET, oct_api_route_page},
+    {"/page.js", OCT_API_ROUTE_PAGE, GET, oct_api_route_page},
+    {"/page_markdown.js", OCT_API_ROUTE_PAGE, GET, oct_api_route_page},
 };
 
 oct_str oct_api_path(const oct_api *api, const oct_http_exchange *x) {
