@@ -431,6 +431,7 @@ static void submit(oct_engine *e, const oct_sched_plan *plan) {
 
 /* Plans and submits a step, then collects the one before it. */
 static void run_step(oct_engine *e) {
+    while (e->n_steps > 0 && oct_constraint_waits(e)) collect(e);
     const bool beside = e->n_steps > 0;
     if (e->opt.draft.n_tokens > 0) oct_drafts_guess(e);
     const oct_sched_plan *plan =

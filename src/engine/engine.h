@@ -31,6 +31,7 @@
 typedef struct oct_model oct_model;         /* model/model.h */
 typedef struct oct_tokenizer oct_tokenizer; /* text/tokenizer.h */
 typedef struct oct_kvstore oct_kvstore;     /* kvstore/kvstore.h */
+typedef struct oct_grammar oct_grammar;     /* grammar/grammar.h */
 typedef struct oct_engine oct_engine;
 typedef struct oct_request oct_request;
 
@@ -44,7 +45,7 @@ typedef enum oct_logprobs_mode {
     OCT_PROCESSED_LOGITS,
 } oct_logprobs_mode;
 
-enum { OCT_MAX_DRAFT_TOKENS = 32 };
+enum { OCT_MAX_DRAFT_TOKENS = 32, OCT_MAX_GRAMMAR_AFTER = 256 };
 
 /* Speculation without a model: what followed the last lookup_min to lookup_max tokens of a sequence
  * when they were there before is computed as guesses (engine/draft.c). Answers are the same. */
@@ -176,6 +177,12 @@ typedef struct oct_request_spec {
     const oct_token_seq *bad_words; /* [n_bad_words], none empty: never generated in full */
     uint32_t n_bad_words;
 
+    oct_grammar *grammar; /* the answer keeps to it and ends when it is complete; of a maker for
+                             n_vocab ids; submit takes a reference of its own; NULL: none */
+    oct_str
+        grammar_after; /* the grammar begins behind this text of the answer (a token's text is
+                          one: "</think>"); at most OCT_MAX_GRAMMAR_AFTER bytes; empty: at once */
+
     int64_t priority; /* lower goes first; 0 unless the engine goes by priority */
     uint64_t group;   /* requests with one prompt may have a number in common: one computes it, the
                          others wait for that; 0: none. Of oct_engine_new_group */
@@ -243,7 +250,7 @@ void oct_request_release(oct_request *r);
 
 typedef enum oct_finish {
     OCT_FINISH_NONE,   /* more will come */
-    OCT_FINISH_STOP,   /* EOS, a stop id or a stop string: see stop_kind */
+    OCT_FINISH_STOP,   /* EOS, a stop id, a stop string or a grammar: see stop_kind */
     OCT_FINISH_LENGTH, /* max_tokens */
     OCT_FINISH_ABORT,  /* cancelled, or the engine was stopped */
     OCT_FINISH_ERROR,  /* see status and error */
@@ -253,8 +260,9 @@ typedef enum oct_finish {
 typedef enum oct_stop_kind {
     OCT_STOP_NONE,
     OCT_STOP_EOS,
-    OCT_STOP_ID,     /* stop_id */
-    OCT_STOP_STRING, /* stop_text */
+    OCT_STOP_ID,      /* stop_id */
+    OCT_STOP_STRING,  /* stop_text */
+    OCT_STOP_GRAMMAR, /* the grammar allows nothing more */
 } oct_stop_kind;
 
 typedef struct oct_top_logprob {

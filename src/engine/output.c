@@ -92,6 +92,14 @@ void oct_request_fail(oct_engine *e, oct_request *r, oct_status code, const char
     send_output(e, r, &out);
 }
 
+void oct_request_complete(oct_engine *e, oct_request *r) {
+    oct_buf_clear(&e->text);
+    release_rest(e, r);
+    oct_output out = {
+        .finish = OCT_FINISH_STOP, .stop_kind = OCT_STOP_GRAMMAR, .text = oct_buf_view(&e->text)};
+    send_output(e, r, &out);
+}
+
 /* ---- logprobs ---- */
 
 /* Row i of the result as a token's logprob; top is where its list goes. */
@@ -141,10 +149,30 @@ static void check_ids(const oct_engine *e, const oct_request *r, int32_t id, oct
     if (n >= r->max_tokens) out->finish = OCT_FINISH_LENGTH;
 }
 
+/* The token under the request's constraint: false when it ended the request with an error. A text
+ * that is complete ends it, whatever min_tokens says: nothing could follow. */
+static bool check_constraint(oct_engine *e, oct_request *r, int32_t id, oct_output *out) {
+    bool fits;
+    if (!r->constraint.run || out->finish == OCT_FINISH_STOP) return true;
+    const oct_status st = oct_constraint_take(e, r, id, &fits);
+    if (st != OCT_OK || !fits) {
+        oct_request_fail(e, r, st == OCT_E_NOMEM ? st : OCT_E_INVALID,
+                         st == OCT_E_NOMEM ? "engine: no memory for a grammar"
+                         : fits            ? "grammar: too many ways at once"
+                                           : "grammar: a token was drawn that does not fit");
+        return false;
+    }
+    if (!oct_constraint_complete(r)) return true;
+    out->finish = OCT_FINISH_STOP;
+    out->stop_kind = OCT_STOP_GRAMMAR;
+    return true;
+}
+
 /* The token's text goes through detokenizer and stop strings into e->text. */
 static void release_text(oct_engine *e, oct_request *r, int32_t id, oct_output *out) {
     const bool armed = oct_request_n_drawn(r) >= r->min_tokens;
-    const bool hidden = out->finish == OCT_FINISH_STOP && !r->include_stop;
+    const bool hidden =
+        out->finish == OCT_FINISH_STOP && !r->include_stop && out->stop_kind != OCT_STOP_GRAMMAR;
     oct_buf_clear(&e->raw_text);
     if (!hidden) oct_detokenizer_push(&r->detok, id, &e->raw_text);
     if (OCT_FAULT(TEXT_TOKEN, r->sampling.seed)) e->raw_text.failed = true;
@@ -195,6 +223,7 @@ bool oct_request_take_token(oct_engine *e, oct_request *r, const oct_model_resul
     oct_output out = {.tokens = &id, .n_tokens = 1};
     note_token(e, r, id);
     check_ids(e, r, id, &out);
+    if (!check_constraint(e, r, id, &out)) return false;
     oct_buf_clear(&e->text);
     if (r->detokenize) {
         release_text(e, r, id, &out);

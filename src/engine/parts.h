@@ -16,11 +16,20 @@
 #include "base/thread.h"
 #include "engine/backend.h"
 #include "engine/engine.h"
+#include "grammar/grammar.h"
 #include "kvstore/kvstore.h"
 #include "sched/sched.h"
 #include "text/detokenizer.h"
 #include "text/stop.h"
 #include "text/tokenizer.h"
+
+/* What an answer must look like (constraint.c). */
+typedef struct oct_constraint {
+    oct_grammar_run *run; /* NULL: anything */
+    oct_str after;        /* the grammar begins behind it */
+    size_t n_seen;        /* bytes of it that the answer ends with */
+    bool open;            /* the grammar has begun */
+} oct_constraint;
 
 /* A list stands beside its length, whatever padding that costs. */
 /* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
@@ -76,6 +85,7 @@ struct oct_request {
     octet_seen_token *seen; /* [n_seen] ascending id; penalised only */
     uint32_t n_seen;
     oct_token_logprob *prompt_lp; /* [n_prompt]; NULL: not wanted or delivered */
+    oct_constraint constraint;
     oct_detokenizer detok;
     oct_stop stop;
     oct_request_times times;
@@ -98,6 +108,24 @@ OCT_MUST_CHECK oct_status oct_request_create(oct_engine *e, const oct_request_sp
 /* Counts a drawn token for the penalties. */
 void oct_request_see(oct_request *r, int32_t id);
 
+/* ---- constraint.c ---- */
+
+OCT_MUST_CHECK oct_status oct_constraint_copy(oct_request *r, const oct_engine *e,
+                                              const oct_request_spec *s, oct_err *err);
+void oct_constraint_fini(oct_request *r);
+/* The tokens that may be drawn next, of those that the request allows: [n_words]. Only when the
+ * constraint is open. OCT_E_NOMEM, OCT_E_FULL: too many ways at once. */
+OCT_MUST_CHECK oct_status oct_constraint_mask(const oct_engine *e, const oct_request *r,
+                                              uint32_t *words, size_t n_words);
+/* A token was drawn. */
+OCT_MUST_CHECK oct_status oct_constraint_take(const oct_engine *e, oct_request *r, int32_t id,
+                                              bool *fits);
+bool oct_constraint_complete(const oct_request *r);
+bool oct_constraint_may_end(const oct_request *r);
+/* Whether some request decodes under a constraint: then a step is planned when the one before it
+ * has been collected. */
+bool oct_constraint_waits(const oct_engine *e);
+
 /* ---- sampling.c: the lists that rows of a step point into ---- */
 
 typedef struct oct_row_lists {
@@ -110,7 +138,7 @@ typedef struct oct_row_lists {
 
 void oct_row_lists_fini(oct_row_lists *l, const oct_allocator *mem);
 /* Fills the row that draws the next token of r, or the n_ahead-th behind it, with its entries in l.
- * OCT_E_NOMEM: the lists are as before. */
+ * OCT_E_NOMEM, OCT_E_FULL (a constraint went too far): the lists are as before. */
 OCT_MUST_CHECK oct_status oct_sample_row_fill(oct_engine *e, oct_row_lists *l, const oct_request *r,
                                               uint32_t n_ahead, octet_sample_row *row);
 /* Fills a row that only asks how likely the known token `forced` was. */
@@ -179,6 +207,8 @@ bool oct_request_take_token(oct_engine *e, oct_request *r, const oct_model_resul
 /* Row i of the result tells how likely the prompt's token at pos was. */
 void oct_request_take_prompt_logprob(oct_engine *e, oct_request *r, uint32_t pos,
                                      const oct_model_result *res, uint32_t i);
+/* Ends r: nothing may be drawn, and the text is complete as it is. */
+void oct_request_complete(oct_engine *e, oct_request *r);
 /* Ends r with the last output. code OCT_OK for an abort. r is gone afterwards. */
 void oct_request_abort(oct_engine *e, oct_request *r);
 void oct_request_fail(oct_engine *e, oct_request *r, oct_status code, const char *sentence);

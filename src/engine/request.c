@@ -287,6 +287,7 @@ static oct_status copy_sampling(oct_request *r, const oct_sampling *s, oct_err *
 static void request_free(oct_request *r) {
     const oct_allocator *mem = r->mem;
     oct_stop_set_destroy(r->stop_set);
+    oct_constraint_fini(r);
     oct_free(mem, r->big, r->big_bytes, 1);
     oct_arena_fini(&r->arena);
     oct_free(mem, r, 1, sizeof *r);
@@ -300,6 +301,7 @@ static oct_status copy_spec(oct_request *r, const oct_engine *e, const oct_reque
     if (s->n_stop > 0)
         OCT_TRY(
             oct_stop_set_create(r->mem, s->stop, s->n_stop, s->include_stop, &r->stop_set, err));
+    OCT_TRY(oct_constraint_copy(r, e, s, err));
     if (!copy_big(r, e, s) || !copy_stops(r, e, s) || !copy_stop_strings(r, s) ||
         !copy_bias(r, s) || !copy_bad_words(r, s) || !copy_mask(r, e, s) || !copy_salt(r, s) ||
         !copy_prompt_logprobs(r, s))

@@ -42,7 +42,7 @@ static bool reserve_row(const oct_engine *e, oct_row_lists *l, const oct_request
     ok = ok && !(n_bias > 0 && OCT_FAULT(ROW_BIAS, who)) &&
          reserve(e->mem, &bias, l->n_bias, &l->cap_bias, n_bias, sizeof *l->bias);
     l->bias = bias;
-    ok = ok && (!r->mask ||
+    ok = ok && (!(r->mask || r->constraint.open) ||
                 (!OCT_FAULT(ROW_MASK, who) && reserve(e->mem, &masks, l->n_masks, &l->cap_masks, 1,
                                                       l->mask_words * sizeof *l->masks)));
     l->masks = masks;
@@ -129,7 +129,16 @@ oct_status oct_sample_row_fill(oct_engine *e, oct_row_lists *l, const oct_reques
     row->seen_end = (uint32_t)l->n_seen;
     add_bias(l, r, n_ahead);
     row->bias_end = (uint32_t)l->n_bias;
-    if (r->mask) {
+    if (r->constraint.open) {
+        const oct_status st =
+            oct_constraint_mask(e, r, l->masks + l->n_masks * l->mask_words, l->mask_words);
+        if (st != OCT_OK) {
+            l->n_seen = row->seen_begin;
+            l->n_bias = row->bias_begin;
+            return st;
+        }
+        row->mask = (int32_t)l->n_masks++;
+    } else if (r->mask) {
         memcpy(l->masks + l->n_masks * l->mask_words, r->mask, l->mask_words * sizeof *l->masks);
         row->mask = (int32_t)l->n_masks++;
     }

@@ -159,7 +159,12 @@ void oct_step_build(oct_engine *e, oct_step *s, const oct_sched_plan *plan) {
         const oct_sched_item *it = &plan->items[i];
         oct_step_part *part = &s->parts[s->n_parts];
         *part = (oct_step_part){.r = oct_request_of(it->seq)};
-        if (add_logits(e, s, it, part) != OCT_OK) {
+        const oct_status st = add_logits(e, s, it, part);
+        if (st == OCT_E_FULL) {
+            oct_request_fail(e, part->r, OCT_E_INVALID, "grammar: too many ways at once");
+            continue;
+        }
+        if (st != OCT_OK) {
             oct_request_fail(e, part->r, OCT_E_NOMEM, "engine: no memory for a step");
             continue;
         }
@@ -235,6 +240,10 @@ static bool failed_on(oct_engine *e, oct_request *r, const oct_model_result *res
         const uint32_t status = status_of(r, res, i);
         if (status == OCTET_SAMPLED) continue;
         const bool not_finite = status == OCTET_SAMPLE_NOT_FINITE;
+        if (!not_finite && oct_constraint_may_end(r)) {
+            oct_request_complete(e, r);
+            return true;
+        }
         if (not_finite) oct_count(&e->count.n_not_finite, 1);
         oct_request_fail(e, r, not_finite ? OCT_E_DEVICE : OCT_E_INVALID,
                          not_finite ? "engine: the model gave a value that is not finite"
