@@ -124,6 +124,7 @@ oct_status oct_api_create(const oct_allocator *mem, const oct_api_config *config
     if (config->engine) api->info = *oct_engine_get_info(config->engine);
     oct_arena_init(&api->arena, mem, 0);
     pthread_mutex_init(&api->jobs_lock, NULL);
+    pthread_mutex_init(&api->grammars_lock, NULL);
     if (!copy_config(api, config) ||
         oct_api_metrics_create(mem, api->info.max_model_len, &api->metrics) != OCT_OK ||
         oct_api_speech_prepare(api, err) != OCT_OK) {
@@ -140,6 +141,7 @@ void oct_api_destroy(oct_api *api) {
     oct_template_release(api->cfg.template);
     oct_template_release(api->cfg.tool_template);
     json_decref(api->template_kwargs);
+    oct_grammars_destroy(api->grammars);
     oct_ids_fini(&api->open_tag);
     oct_ids_fini(&api->close_tag);
     for (size_t i = 0; i < OCT_COUNT(api->cfg.server_info); i++)
@@ -147,6 +149,7 @@ void oct_api_destroy(oct_api *api) {
     oct_api_metrics_destroy(api->metrics);
     oct_arena_fini(&api->arena);
     pthread_mutex_destroy(&api->jobs_lock);
+    pthread_mutex_destroy(&api->grammars_lock);
     oct_free(api->mem, api, 1, sizeof *api);
 }
 

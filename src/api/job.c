@@ -164,6 +164,7 @@ void oct_api_job_unref(oct_api_job *job) {
     }
     json_decref(job->body);
     json_decref(job->tools);
+    oct_grammar_unref(job->grammar);
     oct_buf_fini(&job->id);
     oct_buf_fini(&job->echo_text);
     oct_buf_fini(&job->out);
@@ -367,6 +368,8 @@ void oct_api_job_spec(const oct_api_choice *c, oct_request_spec *out) {
     out->n_bad_words = f->n_bad_words;
     out->cache_salt = f->salt;
     out->priority = f->priority;
+    out->grammar = c->job->grammar;
+    if (out->grammar) out->grammar_after = oct_api_speech_after(c->job, &c->prompt->ids);
     out->group = c->prompt->group;
     if (c->job->api->cfg.request_timeout_ns > 0)
         out->deadline_ns = c->job->begun_ns + c->job->api->cfg.request_timeout_ns;

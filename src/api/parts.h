@@ -15,6 +15,7 @@
 #include "base/arena.h"
 #include "base/fault.h"
 #include "codec/json.h"
+#include "grammar/grammar.h"
 #include "text/ids.h"
 
 enum {
@@ -122,6 +123,8 @@ struct oct_api {
     int32_t eos_id;              /* ends a turn in a prompt; -1: unknown */
     int64_t created;             /* unix seconds */
     oct_api_metrics *metrics;
+    pthread_mutex_t grammars_lock;
+    oct_grammars *grammars; /* made when first needed */
     atomic_bool draining;
     atomic_uint n_jobs;
     pthread_mutex_t jobs_lock;     /* taken before a job's */
@@ -231,6 +234,12 @@ OCT_MUST_CHECK oct_status oct_api_read_lists(oct_api *api, const json_t *body, o
 OCT_MUST_CHECK oct_status oct_api_read_ids(const oct_api *api, const json_t *array,
                                            const char *param, oct_ids *out, oct_api_error *e);
 
+typedef struct oct_api_job oct_api_job;
+
+/* structured.c: response_format, structured_outputs and their older names, calls that tool_choice
+ * demands; compiled into job->grammar. Of a body that has been read, its tools too. */
+OCT_MUST_CHECK oct_status oct_api_read_structured(oct_api_job *job, oct_api_error *e);
+
 /* ---- prompt.c ---- */
 
 /* How the answer to a chat is to be read. All is borrowed from the body. */
@@ -261,8 +270,6 @@ OCT_MUST_CHECK oct_status oct_api_fit(const oct_api *api, const oct_api_fields *
                                       uint32_t *max_tokens_out, oct_api_error *e);
 
 /* ---- job.c ---- */
-
-typedef struct oct_api_job oct_api_job;
 
 typedef struct oct_api_prompt {
     oct_ids ids;
@@ -352,6 +359,7 @@ struct oct_api_job {
     json_t *body;  /* until submitted */
     json_t *tools; /* of the body, for parsers; or NULL */
     oct_api_manner how;
+    oct_grammar *grammar; /* that answers keep to; NULL: none */
     oct_api_fields fields;
     oct_buf id; /* "chatcmpl-..." */
     int64_t created;
@@ -409,6 +417,9 @@ oct_status oct_api_read_completion(oct_api_job *job, oct_api_error *e);
 
 /* ---- speech.c ---- */
 
+/* The text behind which content begins in the answer to this prompt; empty: content begins at once.
+ */
+oct_str oct_api_speech_after(const oct_api_job *job, const oct_ids *prompt);
 /* The tags of --reasoning-parser as ids. OCT_E_NOMEM. */
 OCT_MUST_CHECK oct_status oct_api_speech_prepare(oct_api *api, oct_err *err);
 /* Readies the choices of a chat job for its manner. */

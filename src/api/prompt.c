@@ -55,10 +55,9 @@ static oct_status check_choice(const oct_api *api, const json_t *choice, oct_api
     if (json_array_size(how->tools) == 0)
         return oct_api_refuse(e, OCT_API_REFUSED, "tool_choice",
                               "tool_choice: needs tools (got %s)", oct_json_show(choice, shown));
-    if (json_is_object(choice)) OCT_TRY(read_named(choice, how->tools, how, e));
-    return oct_api_refuse(e, OCT_API_REFUSED, "tool_choice",
-                          "tool_choice: %s is not supported by this build",
-                          oct_json_show(choice, shown));
+    how->calls = true;
+    how->mode = json_is_object(choice) ? OCT_SPEAK_NAMED : OCT_SPEAK_REQUIRED;
+    return json_is_object(choice) ? read_named(choice, how->tools, how, e) : OCT_OK;
 }
 
 /* What is shown to the template, and how its answer is to be read. */

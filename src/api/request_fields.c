@@ -56,10 +56,8 @@ static const field table[] = {
 #undef AT
 
 /* Accepted from other engines' clients only as null, or where the value changes nothing. */
-static const char *const unsupported[] = {
-    "structured_outputs", "guided_json",       "guided_regex",  "guided_choice",
-    "guided_grammar",     "logprob_token_ids", "prompt_embeds", "repetition_detection",
-};
+static const char *const unsupported[] = {"logprob_token_ids", "prompt_embeds",
+                                          "repetition_detection"};
 
 bool oct_api_integer(const json_t *v, int64_t *out) {
     const double limit = 9007199254740992.0; /* 2^53: below it a real is exact */
@@ -248,19 +246,6 @@ static oct_status read_salt(const json_t *body, oct_api_fields *f, oct_api_error
     return OCT_OK;
 }
 
-static oct_status check_response_format(const json_t *body, oct_api_error *e) {
-    const json_t *v = given(body, "response_format");
-    if (!v) return OCT_OK;
-    const json_t *type = json_object_get(v, "type");
-    if (!json_is_object(v)) return bad_type("response_format", "an object", v, e);
-    if (!json_is_string(type)) return bad_type("response_format", "an object with a type", v, e);
-    if (oct_str_is(oct_json_str(type), "text")) return OCT_OK;
-    char shown[OCT_JSON_SHOWN];
-    return oct_api_refuse(e, OCT_API_REFUSED, "response_format",
-                          "response_format: %s is not supported by this build (only text is)",
-                          oct_json_show(type, shown));
-}
-
 static oct_status read_priority(const oct_api *api, const json_t *body, oct_api_fields *f,
                                 oct_api_error *e) {
     OCT_TRY(read_integer(body, "priority", &f->priority, e));
@@ -295,7 +280,7 @@ static oct_status check_unsupported(const json_t *body, oct_api_error *e) {
     const json_t *v = given(body, "request_id");
     if (v && !json_is_string(v)) return bad_type("request_id", "a string", v, e);
     OCT_TRY(check_budget(body, e));
-    return check_response_format(body, e);
+    return OCT_OK;
 }
 
 /* Values that float32 cannot hold or that would make a division overflow are moved to the nearest

@@ -5,12 +5,13 @@
 #ifndef TESTS_UNIT_GRAMMAR_SIDE_H
 #define TESTS_UNIT_GRAMMAR_SIDE_H
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "codec/json.h"
 #include "grammar/grammar.h"
