@@ -1,12 +1,13 @@
 /*
  * Any body sent to a generating route: a refusal that is a small JSON object, or requests that the
- * engine can execute. The first byte chooses the route ('c': chat, else completions).
+ * engine can execute. The first byte chooses the route ('c': chat, 'r': responses, 'm': messages,
+ * else completions).
  */
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "api/parts.h"
+#include "api/dialects.h"
 #include "base/log.h"
 #include "support/byte_tokenizer.h"
 
@@ -33,6 +34,9 @@ static oct_api *make_api(void) {
                               .names = names,
                               .n_names = 1,
                               .defaults = OCT_API_DEFAULTS,
+                              .reasoning_parser = oct_speak_find_reasoning("qwen3"),
+                              .tool_parser = oct_speak_find_tools("hermes"),
+                              .auto_tools = true,
                               .trust_request_chat_template = true};
     check(oct_api_create(oct_system_allocator(), &c, &api, NULL) == OCT_OK);
     api->info = (oct_engine_info){.max_model_len = CONTEXT, .n_vocab = N_VOCAB, .max_logprobs = 20};
@@ -86,12 +90,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         api = make_api();
     }
     if (size == 0) return 0;
-    const bool chat = data[0] == 'c';
+    const bool responses = data[0] == 'r', messages = data[0] == 'm';
+    const bool chat = data[0] == 'c' || responses || messages;
     const oct_str body = {(const char *)data + 1, size - 1};
     oct_api_job *job = NULL;
     oct_api_error e = {0};
     check(oct_api_job_create(api, NULL, chat ? OCT_API_CHAT : OCT_API_COMPLETION, &job) == OCT_OK);
     oct_status st = oct_api_parse_body(api, body, &job->body, &e);
+    if (st == OCT_OK && responses) st = oct_api_responses_translate(job, &e);
+    if (st == OCT_OK && messages) st = oct_api_messages_translate(job, &e);
     if (st == OCT_OK) st = chat ? oct_api_read_chat(job, &e) : oct_api_read_completion(job, &e);
     if (st != OCT_OK) check_refusal(&e);
     for (uint32_t i = 0; st == OCT_OK && i < job->n_choices; i++) {

@@ -194,9 +194,17 @@ static bool same_key(oct_str sent, const char *key) {
     return diff == 0;
 }
 
+static bool has_bare_key(const oct_api *api, oct_str sent) {
+    bool match = false;
+    for (uint32_t i = 0; i < api->cfg.n_keys; i++) match |= same_key(sent, api->cfg.keys[i]);
+    return match;
+}
+
 static bool has_key(const oct_api *api, const oct_http_exchange *x) {
     oct_str sent = oct_http_request_header(x, "Authorization");
+    const oct_str bare = oct_http_request_header(x, "X-Api-Key"); /* clients of Anthropic's API */
     bool match = false;
+    if (sent.len == 0 && bare.len > 0) return has_bare_key(api, bare);
     if (sent.len < 7 || strncasecmp(sent.ptr, "bearer ", 7) != 0) sent.len = 0;
     if (sent.len > 0) sent.ptr += 7, sent.len -= 7;
     while (sent.len > 0 && sent.ptr[0] == ' ') sent.ptr++, sent.len--;

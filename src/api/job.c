@@ -81,6 +81,7 @@ oct_status oct_api_job_create(oct_api *api, oct_http_exchange *x, oct_api_shape 
     oct_arena_init(&job->arena, api->mem, 0);
     oct_buf_init(&job->id, api->mem, 0);
     oct_buf_init(&job->echo_text, api->mem, 0);
+    oct_buf_init(&job->asked, api->mem, 0);
     oct_buf_init(&job->out, api->mem, 0);
     pthread_mutex_init(&job->lock, NULL);
     atomic_init(&job->n_refs, 1);
@@ -167,6 +168,7 @@ void oct_api_job_unref(oct_api_job *job) {
     oct_grammar_unref(job->grammar);
     oct_buf_fini(&job->id);
     oct_buf_fini(&job->echo_text);
+    oct_buf_fini(&job->asked);
     oct_buf_fini(&job->out);
     oct_arena_fini(&job->arena);
     pthread_mutex_destroy(&job->lock);

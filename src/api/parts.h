@@ -85,6 +85,9 @@ typedef enum oct_api_route_id {
     OCT_API_ROUTE_ABORT,
     OCT_API_ROUTE_SERVER_INFO,
     OCT_API_ROUTE_PAGE,
+    OCT_API_ROUTE_RESPONSES,
+    OCT_API_ROUTE_MESSAGES,
+    OCT_API_ROUTE_COUNT_TOKENS,
     OCT_API_ROUTE_OTHER, /* no such path */
     OCT_API_N_ROUTES
 } oct_api_route_id;
@@ -159,6 +162,11 @@ void oct_api_route_chat_batch(oct_api *api, oct_http_exchange *x);
 void oct_api_route_invocations(oct_api *api, oct_http_exchange *x);
 void oct_api_route_tokenizer_info(oct_api *api, oct_http_exchange *x);
 void oct_api_route_generate(oct_api *api, oct_http_exchange *x);
+void oct_api_route_responses(oct_api *api, oct_http_exchange *x);
+void oct_api_route_messages(oct_api *api, oct_http_exchange *x);
+void oct_api_route_count_tokens(oct_api *api, oct_http_exchange *x);
+/* The error body of Anthropic's messages. */
+void oct_api_messages_error_body(int status, const char *message, oct_buf *out);
 
 /* Whether the request carries a key, or needs none (api.c). */
 bool oct_api_admits(const oct_api *api, const oct_http_exchange *x);
@@ -300,6 +308,14 @@ typedef struct oct_api_event {
     uint32_t call; /* index; of CALL, ARGUMENTS, CALL_END */
 } oct_api_event;
 
+/* A run of what the answer says, for dialects that tell it as a list (items.c): reasoning, content
+ * or a call (its arguments), a span of the choice's told. */
+typedef struct oct_api_item {
+    oct_speak_kind kind;
+    size_t at, len;
+    uint32_t call;
+} oct_api_item;
+
 /* What an answer says (speech.c). */
 typedef struct oct_api_speech {
     oct_speak *speak; /* NULL: all is content */
@@ -310,7 +326,13 @@ typedef struct oct_api_speech {
     oct_buf spoken;    /* names and arguments of calls, so far */
     oct_api_call *calls;
     uint32_t n_calls, cap_calls;
-    bool failed; /* refused memory */
+    oct_api_item *items; /* only where the voice tells items */
+    uint32_t n_items, cap_items;
+    oct_buf told;
+    bool item_open;
+    bool reasons;         /* what was last told was reasoning */
+    uint32_t n_reasoning; /* tokens up to there */
+    bool failed;          /* refused memory */
 } oct_api_speech;
 
 /* One choice of the answer: one engine request. */
@@ -345,6 +367,7 @@ typedef struct oct_api_voice {
     void (*end)(oct_api_job *job);                            /* the end of a stream */
     void (*error)(oct_api_job *job, const oct_api_error *e);  /* a stream that fails */
     void (*respond)(oct_api_job *job);                        /* the whole answer */
+    bool items;                                               /* it tells items */
 } oct_api_voice;
 
 extern const oct_api_voice oct_api_voice_openai; /* job.c */
@@ -365,6 +388,8 @@ struct oct_api_job {
     int64_t created;
     uint64_t begun_ns;
     oct_buf echo_text; /* chat echo: the last message */
+    oct_buf asked;     /* dialects: what of the request the answer repeats, JSON members */
+    uint32_t n_events; /* of a stream with numbered events */
 
     oct_api_prompt *prompts; /* [n_prompts] */
     uint32_t n_prompts;
@@ -415,6 +440,11 @@ OCT_MUST_CHECK oct_status oct_api_read_messages(oct_api_job *job, const json_t *
                                                 oct_api_prompt *p, oct_api_error *e);
 oct_status oct_api_read_completion(oct_api_job *job, oct_api_error *e);
 
+/* A job that is read and never run: what write made of the body is the answer (render_routes.c). */
+void oct_api_answer_job(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
+                        oct_status (*write)(oct_api_job *job, oct_str body, oct_buf *out,
+                                            oct_api_error *e));
+
 /* ---- speech.c ---- */
 
 /* The text behind which content begins in the answer to this prompt; empty: content begins at once.
@@ -428,6 +458,9 @@ void oct_api_speech_init(oct_api_speech *s, const oct_allocator *mem);
 void oct_api_speech_fini(oct_api_speech *s, const oct_allocator *mem);
 /* With job->lock held: what this output says becomes the events of the choice's speech. */
 void oct_api_hear(oct_api_choice *c, const oct_output *out);
+/* Takes an event into the choice's items; voice: an oct_api_item_voice that hears of it, or NULL.
+ */
+void oct_api_itemize(oct_api_choice *c, const oct_api_event *ev, const void *voice);
 /* Reads an event's text. */
 oct_str oct_api_event_text(const oct_api_choice *c, const oct_api_event *ev);
 oct_str oct_api_call_name(const oct_api_choice *c, uint32_t i);
@@ -438,6 +471,8 @@ const char *oct_api_choice_finish(const oct_api_choice *c, oct_finish f);
 /* ---- stream.c, response.c, logprobs.c: with job->lock held ---- */
 
 void oct_api_stream_output(oct_api_choice *c, const oct_output *out);
+/* Sends the head. */
+void oct_api_stream_begin(oct_api_job *job);
 /* Usage and [DONE]. */
 void oct_api_stream_end(oct_api_job *job);
 void oct_api_stream_error(oct_api_job *job, const oct_api_error *e);

@@ -77,9 +77,8 @@ static oct_status render(oct_api_job *job, oct_str text, oct_buf *b, oct_api_err
     return OCT_OK;
 }
 
-/* A job that is read and never run. */
-static void answer(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
-                   oct_status (*write)(oct_api_job *, oct_str, oct_buf *, oct_api_error *)) {
+void oct_api_answer_job(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
+                        oct_status (*write)(oct_api_job *, oct_str, oct_buf *, oct_api_error *)) {
     oct_api_job *job = NULL;
     oct_api_error e;
     oct_buf b;
@@ -96,11 +95,11 @@ static void answer(oct_api *api, oct_http_exchange *x, oct_api_shape shape,
 }
 
 void oct_api_route_chat_render(oct_api *api, oct_http_exchange *x) {
-    answer(api, x, OCT_API_CHAT, render);
+    oct_api_answer_job(api, x, OCT_API_CHAT, render);
 }
 
 void oct_api_route_completions_render(oct_api *api, oct_http_exchange *x) {
-    answer(api, x, OCT_API_COMPLETION, render);
+    oct_api_answer_job(api, x, OCT_API_COMPLETION, render);
 }
 
 /* ---- the text ---- */
@@ -124,7 +123,7 @@ static oct_status apply(oct_api_job *job, oct_str text, oct_buf *b, oct_api_erro
 }
 
 void oct_api_route_apply_template(oct_api *api, oct_http_exchange *x) {
-    answer(api, x, OCT_API_CHAT, apply);
+    oct_api_answer_job(api, x, OCT_API_CHAT, apply);
 }
 
 void oct_api_route_tokenizer_info(oct_api *api, oct_http_exchange *x) {

@@ -126,6 +126,10 @@ static void gather(oct_api_choice *c, const oct_output *out) {
     oct_api_hear(c, out);
     for (uint32_t i = 0; i < s->n_events; i++) {
         const oct_api_event *ev = &s->events[i];
+        if (c->job->voice->items) {
+            oct_api_itemize(c, ev, NULL);
+            continue;
+        }
         if (ev->kind == OCT_SPEAK_CONTENT) oct_buf_str(&c->text, oct_api_event_text(c, ev));
         if (ev->kind == OCT_SPEAK_REASONING) oct_buf_str(&s->reasoning, oct_api_event_text(c, ev));
     }

@@ -42,6 +42,9 @@ static const route routes[] = {
     {"/invocations", OCT_API_ROUTE_INVOCATIONS, POST, oct_api_route_invocations},
     {"/tokenizer_info", OCT_API_ROUTE_TOKENIZER_INFO, GET, oct_api_route_tokenizer_info},
     {"/inference/v1/generate", OCT_API_ROUTE_GENERATE, POST, oct_api_route_generate},
+    {"/v1/responses", OCT_API_ROUTE_RESPONSES, POST, oct_api_route_responses},
+    {"/v1/messages", OCT_API_ROUTE_MESSAGES, POST, oct_api_route_messages},
+    {"/v1/messages/count_tokens", OCT_API_ROUTE_COUNT_TOKENS, POST, oct_api_route_count_tokens},
     {"/reset_prefix_cache", OCT_API_ROUTE_RESET_PREFIX, POST | BARE | DEV,
      oct_api_route_reset_prefix},
     {"/pause", OCT_API_ROUTE_PAUSE, POST | BARE | DEV, oct_api_route_pause},
@@ -119,10 +122,19 @@ void oct_api_answer(oct_api *api, oct_http_exchange *x, int status, const oct_bu
     oct_api_answer_error(api, x, &e);
 }
 
+/* Whether refusals have the shape of Anthropic's messages here. */
+static bool is_messages(const oct_api *api, const oct_http_exchange *x) {
+    const oct_api_route_id id = oct_api_route_of(api, x);
+    return id == OCT_API_ROUTE_MESSAGES || id == OCT_API_ROUTE_COUNT_TOKENS;
+}
+
 void oct_api_answer_error(oct_api *api, oct_http_exchange *x, const oct_api_error *e) {
     oct_buf body;
     oct_buf_init(&body, api->mem, 0);
-    oct_api_error_body(e, &body);
+    if (is_messages(api, x))
+        oct_api_messages_error_body(oct_api_error_status(e), e->message, &body);
+    else
+        oct_api_error_body(e, &body);
     const int status = body.failed ? 503 : oct_api_error_status(e);
     if (status == 503) oct_http_set_header(x, "Retry-After", OCT_STR("1"));
     (void)oct_http_respond(x, status, "application/json",
@@ -169,6 +181,17 @@ static bool is_json(const oct_http_exchange *x) {
     return type.len == 16 && strncasecmp(type.ptr, "application/json", 16) == 0;
 }
 
+static void refuse_key(const oct_api *api, oct_http_exchange *x) {
+    oct_buf body;
+    oct_buf_init(&body, api->mem, 0);
+    if (is_messages(api, x))
+        oct_api_messages_error_body(401, "invalid x-api-key", &body);
+    else
+        oct_buf_cstr(&body, "{\"error\":\"Unauthorized\"}");
+    (void)oct_http_respond(x, 401, "application/json", oct_buf_view(&body));
+    oct_buf_fini(&body);
+}
+
 /* ---- callbacks ---- */
 
 void oct_api_guard(void *ctx, oct_http_exchange *x) {
@@ -184,7 +207,7 @@ void oct_api_guard(void *ctx, oct_http_exchange *x) {
         return;
     }
     if (!oct_api_admits(api, x)) {
-        (void)oct_http_respond(x, 401, "application/json", OCT_STR("{\"error\":\"Unauthorized\"}"));
+        refuse_key(api, x);
         return;
     }
     const route *r = find(api, x);

@@ -64,6 +64,7 @@ void oct_api_speech_init(oct_api_speech *s, const oct_allocator *mem) {
     oct_buf_init(&s->said, mem, 0);
     oct_buf_init(&s->reasoning, mem, 0);
     oct_buf_init(&s->spoken, mem, 0);
+    oct_buf_init(&s->told, mem, 0);
 }
 
 void oct_api_speech_fini(oct_api_speech *s, const oct_allocator *mem) {
@@ -71,6 +72,8 @@ void oct_api_speech_fini(oct_api_speech *s, const oct_allocator *mem) {
     oct_buf_fini(&s->said);
     oct_buf_fini(&s->reasoning);
     oct_buf_fini(&s->spoken);
+    oct_buf_fini(&s->told);
+    oct_free(mem, s->items, s->cap_items, sizeof *s->items);
     oct_free(mem, s->events, s->cap_events, sizeof *s->events);
     oct_free(mem, s->calls, s->cap_calls, sizeof *s->calls);
 }
@@ -186,7 +189,8 @@ static void add_event(oct_api_choice *c, oct_speak_kind kind, oct_str text) {
 static void on_event(void *ctx, oct_speak_kind kind, oct_str text) {
     oct_api_choice *c = ctx;
     oct_api_speech *s = &c->speech;
-    if (s->failed || (kind == OCT_SPEAK_REASONING && !c->job->fields.include_reasoning)) return;
+    s->reasons = kind == OCT_SPEAK_REASONING;
+    if (s->failed || (s->reasons && !c->job->fields.include_reasoning)) return;
     if (kind == OCT_SPEAK_CALL) begin_call(c, text);
     if (s->failed) return;
     if (kind == OCT_SPEAK_ARGUMENTS) {
@@ -208,6 +212,7 @@ void oct_api_hear(oct_api_choice *c, const oct_output *out) {
         if (!s->failed && out->finish != OCT_FINISH_NONE && oct_speak_end(s->speak) != OCT_OK)
             s->failed = true;
     }
+    if (s->reasons) s->n_reasoning += out->n_tokens;
     if (s->said.failed) s->failed = true;
 }
 

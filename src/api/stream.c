@@ -160,7 +160,7 @@ static void write_completion(oct_api_choice *c, const oct_output *out) {
     oct_buf_fini(&text);
 }
 
-static void begin_stream(oct_api_job *job) {
+void oct_api_stream_begin(oct_api_job *job) {
     job->streaming = true;
     if (!job->x) return;
     oct_http_set_header(job->x, "Cache-Control", OCT_STR("no-cache"));
@@ -237,7 +237,7 @@ static void forget_held(oct_api_choice *c) {
 
 void oct_api_stream_output(oct_api_choice *c, const oct_output *given) {
     oct_api_job *job = c->job;
-    if (!job->streaming) begin_stream(job);
+    if (!job->streaming) oct_api_stream_begin(job);
     oct_api_take_logprobs(c, given);
     if (job->fields.return_token_ids)
         for (uint32_t i = 0; i < given->n_tokens; i++) oct_ids_push(&c->tokens, given->tokens[i]);

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "api/parts.h"
+#include "api/dialects.h"
 #include "base/log.h"
 #include "support/byte_tokenizer.h"
 
@@ -29,7 +29,10 @@ static oct_status make_api(const fixture *f, const oct_allocator *mem, oct_api *
                               .n_names = 2,
                               .keys = keys,
                               .n_keys = 1,
-                              .defaults = OCT_API_DEFAULTS};
+                              .defaults = OCT_API_DEFAULTS,
+                              .reasoning_parser = oct_speak_find_reasoning("qwen3"),
+                              .tool_parser = oct_speak_find_tools("hermes"),
+                              .auto_tools = true};
     const oct_status st = oct_api_create(mem, &c, out, err);
     if (st == OCT_OK)
         (*out)->info =
@@ -37,10 +40,14 @@ static oct_status make_api(const fixture *f, const oct_allocator *mem, oct_api *
     return st;
 }
 
-static oct_status read_job(oct_api *api, oct_api_shape shape, const char *body, oct_api_error *e) {
+typedef oct_status translate_fn(oct_api_job *job, oct_api_error *e);
+
+static oct_status read_job(oct_api *api, oct_api_shape shape, translate_fn *translate,
+                           const char *body, oct_api_error *e) {
     oct_api_job *job = NULL;
     if (oct_api_job_create(api, NULL, shape, &job) != OCT_OK) return oct_api_no_memory(e);
     oct_status st = oct_api_parse_body(api, oct_str_of(body), &job->body, e);
+    if (st == OCT_OK && translate) st = translate(job, e);
     if (st == OCT_OK)
         st = shape == OCT_API_CHAT ? oct_api_read_chat(job, e) : oct_api_read_completion(job, e);
     for (uint32_t i = 0; st == OCT_OK && i < job->n_choices; i++) {
@@ -57,13 +64,30 @@ static void OS5_refused_memory(void **state) {
     const fixture *f = *state;
     static const struct {
         oct_api_shape shape;
+        translate_fn *translate;
         const char *body;
     } cases[] = {
-        {OCT_API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"n\":3,"
-                       "\"temperature\":1,\"stop\":[\"a\",\"b\"],\"logit_bias\":{\"3\":1},"
-                       "\"echo\":true,\"chat_template_kwargs\":{\"a\":1}}"},
-        {OCT_API_COMPLETION, "{\"prompt\":[\"ab\",\"cd\"],\"bad_words\":[\"x\"],\"echo\":true,"
-                             "\"allowed_token_ids\":[1,2],\"stop_token_ids\":[3]}"},
+        {OCT_API_CHAT, NULL,
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"n\":3,"
+         "\"temperature\":1,\"stop\":[\"a\",\"b\"],\"logit_bias\":{\"3\":1},"
+         "\"echo\":true,\"chat_template_kwargs\":{\"a\":1}}"},
+        {OCT_API_CHAT, oct_api_responses_translate,
+         "{\"instructions\":\"Be\",\"input\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"type\":"
+         "\"reasoning\",\"content\":[{\"text\":\"h\"}]},{\"type\":\"function_call\",\"call_id\":"
+         "\"c\",\"name\":\"f\",\"arguments\":\"{}\"},{\"type\":\"function_call_output\",\"call_"
+         "id\":"
+         "\"c\",\"output\":\"x\"}],\"tools\":[{\"type\":\"function\",\"name\":\"f\"}],"
+         "\"text\":{\"format\":{\"type\":\"text\"}}}"},
+        {OCT_API_CHAT, oct_api_messages_translate,
+         "{\"system\":\"Be\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":"
+         "\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"tool_use\","
+         "\"id\":"
+         "\"c\",\"name\":\"f\",\"input\":{}}]},{\"role\":\"user\",\"content\":[{\"type\":"
+         "\"tool_result\",\"tool_use_id\":\"c\",\"content\":\"x\"}]}],\"tools\":[{\"name\":\"f\"}],"
+         "\"thinking\":{\"type\":\"enabled\"},\"stop_sequences\":[\"a\"]}"},
+        {OCT_API_COMPLETION, NULL,
+         "{\"prompt\":[\"ab\",\"cd\"],\"bad_words\":[\"x\"],\"echo\":true,"
+         "\"allowed_token_ids\":[1,2],\"stop_token_ids\":[3]}"},
     };
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         oct_status st = OCT_E_NOMEM;
@@ -75,7 +99,7 @@ static void OS5_refused_memory(void **state) {
             oct_fault_alloc_init(&fault, n, 0);
             st = make_api(f, &fault.allocator, &api, NULL);
             if (st == OCT_OK) {
-                st = read_job(api, cases[c].shape, cases[c].body, &e);
+                st = read_job(api, cases[c].shape, cases[c].translate, cases[c].body, &e);
                 if (st != OCT_OK) assert_int_equal(oct_api_error_status(&e), 503);
                 assert_int_equal(oct_api_n_jobs(api), 0);
                 oct_api_destroy(api);
