@@ -51,6 +51,7 @@ static const char *part_name(oct_survey *s, const oct_outline_item *item) {
         snprintf(name, sizeof name, "%.*s.experts.*%s", (int)(experts - at), at,
                  strchr(experts + strlen(".experts."), '.'));
     const char *copy = oct_arena_strndup(&s->arena, name, strlen(name));
+    s->no_memory |= !copy;
     return copy ? copy : "";
 }
 
@@ -225,7 +226,7 @@ static oct_status walk(surveyor *v, oct_err *err) {
     if (st == OCT_OK && v->b->scheme && o->strict) st = oct_scheme_check_unused(v->b->scheme, &why);
     if (st != OCT_OK) oct_survey_refuse(s, st, why.text);
     add_up(s, ckpt);
-    take_unused(s, ckpt);
+    if (v->b->scheme) take_unused(s, ckpt); /* else nobody asked for anything */
     return OCT_OK;
 }
 

@@ -147,6 +147,7 @@ class Inspect(unittest.TestCase):
         with open(path, "w", encoding="utf-8") as f:
             json.dump(config, f)
         x, said = inspect(folder, status=3)
+        self.assertEqual(x["unused"], {"count": 0, "names": ""})  # nobody asked
         self.assertEqual(x["scheme"], "refused")
         self.assertIn("awq", x["refused"][0]["reason"])
         self.assertIn("awq", said)
