@@ -52,9 +52,8 @@ oct_str oct_api_speech_after(const oct_api_job *job, const oct_ids *prompt) {
     const oct_speak_reasoning *r = job->api->cfg.reasoning_parser;
     if (!r || job->shape != OCT_API_CHAT) return OCT_STR("");
     const oct_speak_start start = find_start(job->api, prompt);
-    if (start == OCT_SPEAK_CLOSED || (start == OCT_SPEAK_UNSAID && job->how.thinking == 0))
-        return OCT_STR("");
-    return oct_speak_close_tag(r);
+    const bool waits = oct_speak_reasons_first(r, start, job->how.thinking);
+    return waits ? oct_speak_close_tag(r) : OCT_STR("");
 }
 
 /* ---- life ---- */

@@ -47,13 +47,16 @@ const char *oct_speak_reasoning_names(void) {
 oct_str oct_speak_open_tag(const oct_speak_reasoning *r) { return oct_str_of(r->open); }
 oct_str oct_speak_close_tag(const oct_speak_reasoning *r) { return oct_str_of(r->close); }
 
-/* Whether the answer goes on with reasoning, or begins with it. */
+/* Where the opening tag may or may not come, only those who were asked to think are waited for. */
+bool oct_speak_reasons_first(const oct_speak_reasoning *r, oct_speak_start start, int thinking) {
+    if (r->rule == THINKS_IF_ASKED && thinking != 1) return false;
+    if (start != OCT_SPEAK_UNSAID) return start == OCT_SPEAK_OPEN;
+    return r->rule == THINKS ? thinking != 0 : thinking == 1;
+}
+
 static bool thinks(const oct_speak_setup *s) {
-    const rule r = s->reasoning->rule;
-    if (r == THINKS_IF_ASKED && s->thinking != 1) return false;
-    if (s->start != OCT_SPEAK_UNSAID) return s->start == OCT_SPEAK_OPEN;
-    if (r == THINKS_IF_OPENED) return false;
-    return s->thinking != 0;
+    if (s->reasoning->rule == THINKS_IF_OPENED && s->start == OCT_SPEAK_UNSAID) return false;
+    return oct_speak_reasons_first(s->reasoning, s->start, s->thinking);
 }
 
 void oct_speak_thoughts_init(oct_speak_thoughts *t, const oct_allocator *mem,

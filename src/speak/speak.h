@@ -37,6 +37,14 @@ typedef enum oct_speak_kind {
 
 typedef void oct_speak_fn(void *ctx, oct_speak_kind kind, oct_str text);
 
+/* What the end of the prompt says: the last reasoning tag of the turn that the model goes on with.
+ */
+typedef enum oct_speak_start {
+    OCT_SPEAK_UNSAID, /* no tag there: the parser's own rule */
+    OCT_SPEAK_OPEN,
+    OCT_SPEAK_CLOSED,
+} oct_speak_start;
+
 /* ---- the parsers ---- */
 
 typedef struct oct_speak_reasoning oct_speak_reasoning;
@@ -52,18 +60,13 @@ const char *oct_speak_tools_names(void);
 /* The tags around reasoning. */
 oct_str oct_speak_open_tag(const oct_speak_reasoning *r);
 oct_str oct_speak_close_tag(const oct_speak_reasoning *r);
+/* Whether an answer goes on with reasoning, or begins with it, so that what was demanded of it
+ * counts only behind the closing tag. The arguments are those of oct_speak_setup. */
+bool oct_speak_reasons_first(const oct_speak_reasoning *r, oct_speak_start start, int thinking);
 /* True when calls need ids of nine letters and digits (Mistral's templates). */
 bool oct_speak_wants_short_ids(const oct_speak_tools *t);
 
 /* ---- one answer ---- */
-
-/* What the end of the prompt says: the last reasoning tag of the turn that the model goes on with.
- */
-typedef enum oct_speak_start {
-    OCT_SPEAK_UNSAID, /* no tag there: the parser's own rule */
-    OCT_SPEAK_OPEN,
-    OCT_SPEAK_CLOSED,
-} oct_speak_start;
 
 typedef enum oct_speak_mode {
     OCT_SPEAK_AUTO,     /* calls as the tool parser finds them; without one all is content */

@@ -65,8 +65,9 @@ static const oct_speak_tools table[] = {
     {"qwen3_xml", QWEN, false, "</tool_call>", oct_speak_decode_qwen, false},
 };
 
-/* What the grammar of tool_choice "required" gives. */
-static const oct_speak_tools required = {"required", {{"[", NULL, true}},       true,
+/* What the grammar of tool_choice "required" gives: each element of the array is a block, so that
+ * an answer that is cut off still has those that were whole. */
+static const oct_speak_tools required = {"required", {{"{", NULL, true}},       true,
                                          NULL,       oct_speak_decode_required, false};
 
 const oct_speak_tools *oct_speak_find_tools(const char *name) {
@@ -115,10 +116,18 @@ static void tell(oct_speak_calls *c, oct_speak_kind kind, oct_str text) {
     if (!c->failed) c->fn(c->ctx, kind, text);
 }
 
+/* Blanks, and with a demanded array what holds it together. */
+static size_t gap(const oct_speak_calls *c, oct_str text) {
+    const char *const between = c->mode == OCT_SPEAK_REQUIRED ? " \t\r\n[,]" : " \t\r\n";
+    size_t n = 0;
+    while (n < text.len && text.ptr[n] && strchr(between, text.ptr[n])) n++;
+    return n;
+}
+
 /* Content. Blanks wait where they may turn out to stand between calls. */
 static void tell_text(oct_speak_calls *c, oct_str text) {
     if (!c->told_text) {
-        const size_t n = oct_speak_blanks(text);
+        const size_t n = gap(c, text);
         oct_buf_add(&c->blanks, text.ptr, n);
         if (c->blanks.failed) c->failed = true;
         text = (oct_str){text.ptr + n, text.len - n};
@@ -161,8 +170,8 @@ static void close_block(oct_speak_calls *c, size_t body_end, size_t end) {
     if (c->spoken.failed) c->failed = true;
     if (good)
         tell_calls(c);
-    else
-        tell_text(c, (oct_str){text, end});
+    else if (c->mode != OCT_SPEAK_REQUIRED || c->n_calls == 0)
+        tell_text(c, (oct_str){text, end}); /* of a demanded array the rest is only cut off */
     drop(c, end);
 }
 
@@ -209,7 +218,7 @@ static bool find_block(oct_speak_calls *c) {
 
     oct_str text = oct_buf_view(&c->text);
     if (p->at_start) { /* here, or not at all */
-        const size_t blanks = oct_speak_blanks(text);
+        const size_t blanks = gap(c, text);
         if (!c->told_text && blanks > 0) {
             tell_text(c, (oct_str){text.ptr, blanks});
             drop(c, blanks);

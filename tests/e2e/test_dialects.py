@@ -86,6 +86,17 @@ class Responses(Dialects):
         r = self.ask(input="#", tools=[TOOL], parallel_tool_calls=False)
         self.assertEqual([i.type for i in r.output], ["message", "function_call"])
 
+    def test_demands(self):
+        strict = dict(TOOL, parameters={"type": "object", "properties": {"b": {"enum": ["u", "v"]}},
+                                        "required": ["b"], "additionalProperties": False})
+        for choice in ("required", {"type": "function", "name": "f"}):
+            r = self.ask(input="~", tools=[strict], tool_choice=choice, max_output_tokens=100)
+            calls = [i for i in r.output if i.type == "function_call"]
+            self.assertIn(json.loads(calls[0].arguments)["b"], "uv")
+        schema = {"type": "json_schema", "name": "n", "schema": strict["parameters"]}
+        r = self.ask(input="~", text={"format": schema}, max_output_tokens=100)
+        self.assertIn(json.loads(r.output_text)["b"], "uv")
+
     def test_stream_is_the_whole_in_parts(self):
         for body in ({"input": "@"}, {"input": "#", "tools": [TOOL]}):
             whole = self.ask(**body)
@@ -210,6 +221,14 @@ class Messages(Dialects):
             self.assertEqual(bare[0], bare[1])
             self.assertEqual((last.stop_reason, last.stop_sequence, last.usage.output_tokens),
                              (whole.stop_reason, whole.stop_sequence, whole.usage.output_tokens))
+
+    def test_demands(self):
+        use = dict(USE, input_schema={"type": "object", "properties": {"b": {"enum": ["u", "v"]}},
+                                      "required": ["b"], "additionalProperties": False})
+        for choice in ({"type": "any"}, {"type": "tool", "name": "f"}):
+            r = self.ask("~", tools=[use], tool_choice=choice, max_tokens=100)
+            calls = [b for b in r.content if b.type == "tool_use"]
+            self.assertIn(calls[0].input["b"], "uv")
 
     def test_events_have_their_names(self):
         status, head, raw = self.server.request("POST", "/v1/messages", {

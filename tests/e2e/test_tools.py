@@ -183,6 +183,32 @@ class Speaking(Case):
         self.assertEqual(sum(len(c["logprobs"]["content"]) for c in choices if c["logprobs"]), 6)
         self.assertEqual(sum(len(c.get("token_ids", [])) for c in choices), 6)
 
+    def test_required(self):
+        tools = [{"type": "function", "function": {"name": "f", "parameters": {
+            "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"],
+            "additionalProperties": False}}}]
+        c = self.both("<think></think>x", tools=tools, tool_choice="required", max_tokens=200,
+                      seed=3)
+        self.assertEqual((c["finish_reason"], c["message"]["content"]), ("tool_calls", ""))
+        for call in c["message"]["tool_calls"]:
+            self.assertEqual(call["function"]["name"], "f")
+            self.assertIs(type(json.loads(call["function"]["arguments"])["n"]), int)
+        # Behind the reasoning, where there is some.
+        c = self.both("~", tools=tools, tool_choice="required", max_tokens=200)
+        self.assertEqual(c["message"]["reasoning"], "hm")
+        self.assertEqual(c["message"]["tool_calls"][0]["function"]["name"], "f")
+
+    def test_named(self):
+        tools = [TOOLS[0], {"type": "function", "function": {"name": "h", "parameters": {
+            "type": "object", "properties": {"b": {"enum": ["u", "v"]}}, "required": ["b"],
+            "additionalProperties": False}}}]
+        c = self.both("<think></think>x", tools=tools, max_tokens=200,
+                      tool_choice={"type": "function", "function": {"name": "h"}})
+        self.assertEqual((c["finish_reason"], c["message"]["content"]), ("stop", ""))
+        self.assertEqual(len(c["message"]["tool_calls"]), 1)
+        self.assertEqual(c["message"]["tool_calls"][0]["function"]["name"], "h")
+        self.assertIn(json.loads(c["message"]["tool_calls"][0]["function"]["arguments"])["b"], "uv")
+
     def test_choices_that_are_refused(self):
         s = self.server
         self.refused(s.chat(tools=TOOLS, tool_choice="perhaps"), "tool_choice")

@@ -70,6 +70,21 @@ static void other_reasoning(void **state) {
     assert_null(oct_speak_find_reasoning("qwen"));
 }
 
+static void what_is_demanded_waits_for_reasoning(void **state) {
+    const oct_speak_reasoning *const qwen3 = oct_speak_find_reasoning("qwen3"),
+                                     *const v3 = oct_speak_find_reasoning("deepseek_v3"),
+                                     *const glm = oct_speak_find_reasoning("glm45");
+    (void)state;
+    assert_true(oct_speak_reasons_first(qwen3, OCT_SPEAK_UNSAID, -1));
+    assert_false(oct_speak_reasons_first(qwen3, OCT_SPEAK_UNSAID, 0));
+    assert_false(oct_speak_reasons_first(qwen3, OCT_SPEAK_CLOSED, -1));
+    assert_true(oct_speak_reasons_first(qwen3, OCT_SPEAK_OPEN, 0));
+    assert_false(oct_speak_reasons_first(v3, OCT_SPEAK_UNSAID, -1));
+    assert_true(oct_speak_reasons_first(v3, OCT_SPEAK_UNSAID, 1));
+    assert_false(oct_speak_reasons_first(glm, OCT_SPEAK_UNSAID, -1));
+    assert_true(oct_speak_reasons_first(glm, OCT_SPEAK_UNSAID, 1));
+}
+
 static void names_are_those_of_the_tables(void **state) {
     char all[400];
     (void)state;
@@ -225,6 +240,8 @@ static void required_and_named(void **state) {
     check(&s, "[{\"name\": \"f\", \"parameters\": {\"a\":1}}, {\"name\":\"g\",\"parameters\":{}}]",
           "F(f)({\"a\": 1})F(g)({})");
     check(&s, "[{\"name\": \"f\"", "C([{\"name\": \"f\")");
+    check(&s, "[ {\"name\":\"f\"} , {\"name\"", "F(f)({})");
+    check(&s, "[ ", "C([ )");
     s = (oct_speak_setup){.reasoning = oct_speak_find_reasoning("qwen3"),
                           .thinking = -1,
                           .mode = OCT_SPEAK_NAMED,
@@ -280,6 +297,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(qwen3_reasoning),
         cmocka_unit_test(other_reasoning),
+        cmocka_unit_test(what_is_demanded_waits_for_reasoning),
         cmocka_unit_test(names_are_those_of_the_tables),
         cmocka_unit_test(hermes),
         cmocka_unit_test(qwen3_coder),
