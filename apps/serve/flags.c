@@ -135,8 +135,10 @@ static unsigned sched_flags(serve_options *o, cli_flag *out) {
     const cli_flag all[] = {
         cli_choice("scheduling-policy", &o->policy, "fcfs|priority",
                    "who goes first: who came first, or the lowest number in a request's priority"),
-        cli_count("max-num-queued-reqs", &o->max_num_queued_reqs, 1, 1 << 20,
-                  "most requests that wait; more are answered 503"),
+        cli_count(
+            "max-num-queued-reqs", &o->max_num_queued_reqs, 1, 1 << 20,
+            "most requests that wait or run, each of n as one; more are answered 503;\n1024 more "
+            "than --max-num-seqs unless given"),
         cli_count("max-num-queued-tokens", &o->max_num_queued_tokens, 0, 1e12,
                   "most prompt tokens of requests without a first token; more are answered\n503; "
                   "0: no limit"),
@@ -204,7 +206,6 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                          .shutdown_timeout = 30,
                          .max_num_seqs = 128,
                          .max_num_batched_tokens = 2048,
-                         .max_num_queued_reqs = 1024,
                          .prefix_caching = true,
                          .policy = "fcfs",
                          .decode_wait_ms = 500,

@@ -62,7 +62,8 @@ typedef struct octet_engine_options {
     uint32_t max_model_len;          /* tokens of a sequence; 0: the model's own */
     uint32_t max_num_seqs;           /* most sequences of one step; 0: 16 */
     uint32_t max_num_batched_tokens; /* most tokens of one step; 0: 512 */
-    uint32_t max_num_queued_reqs;    /* most requests that wait; 0: 1024 */
+    uint32_t max_num_queued_reqs;    /* most requests that wait or run; 0: 1024 more
+                                        than max_num_seqs */
     uint32_t block_size;             /* tokens of a cache block; 0: 32 */
     uint64_t kv_cache_bytes;         /* 0: room for max_num_seqs sequences of max_model_len, but no
                                         more than 0.4 of the memory that is free */

@@ -448,7 +448,7 @@ static oct_status check_queue(const oct_api *api, oct_api_error *e) {
         return oct_api_refuse(e, OCT_API_BUSY, NULL, "the server is stopping");
     oct_engine_get_stats(api->cfg.engine, &stats);
     const uint64_t most_tokens = api->info.max_num_queued_tokens;
-    if (stats.n_waiting >= api->info.max_num_queued_reqs ||
+    if (stats.n_accepted >= api->info.max_num_queued_reqs ||
         (most_tokens > 0 && stats.n_queued_tokens >= most_tokens))
         return oct_api_refuse(e, OCT_API_BUSY, NULL, "too many requests are waiting; try later");
     return OCT_OK;

@@ -16,8 +16,8 @@
  *   E1  every live request is with the scheduler (waiting or running), or waits for what is read of
  *       its prompt from a folder, or for the end of a pause; no other is.
  *   E2  n_live counts those and what lies in the inbox.
- *   E3  n_queued counts the live ones that have not been in a step, and the inbox; it never exceeds
- *       max_num_queued_reqs, so the inbox never refuses.
+ *   E3  n_queued counts the live ones and the inbox; it never exceeds max_num_queued_reqs, so the
+ *       inbox never refuses.
  */
 #include <string.h>
 
@@ -47,7 +47,7 @@ static oct_status resolve_options(oct_engine *e, const oct_engine_options *o, oc
     r->eos_ids = NULL; /* the copy is e->eos_ids */
     r->max_num_seqs = or_else(o->max_num_seqs, b->max_seqs);
     r->max_num_batched_tokens = or_else(o->max_num_batched_tokens, b->max_rows);
-    r->max_num_queued_reqs = or_else(o->max_num_queued_reqs, DEFAULT_QUEUED);
+    r->max_num_queued_reqs = or_else(o->max_num_queued_reqs, DEFAULT_QUEUED + r->max_num_seqs);
     r->max_logprobs =
         at_most(or_else(o->max_logprobs, at_most(DEFAULT_LOGPROBS, b->max_top)), b->n_vocab);
     if (r->stuck_ns == 0) r->stuck_ns = DEFAULT_STUCK_S * second_ns;
@@ -388,11 +388,10 @@ void oct_engine_settle(oct_engine *e) {
     while (e->n_steps > 0) collect(e);
 }
 
-static void note_begin(oct_engine *e, const oct_sched_plan *plan, uint64_t now) {
+static void note_begin(const oct_sched_plan *plan, uint64_t now) {
     for (uint32_t i = 0; i < plan->n_items; i++) {
         oct_request *r = oct_request_of(plan->items[i].seq);
         if (r->times.first_scheduled_ns == 0) r->times.first_scheduled_ns = now;
-        leave_queue(e, r);
     }
 }
 
@@ -407,7 +406,7 @@ static void submit(oct_engine *e, const oct_sched_plan *plan) {
         oct_cache_refused(e, &err);
         return;
     }
-    note_begin(e, plan, s->begin_ns);
+    note_begin(plan, s->begin_ns);
     oct_step_build(e, s, plan);
     oct_engine_gauge(e);
     if (s->n_parts == 0) { /* all were refused memory, and have ended */

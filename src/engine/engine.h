@@ -70,7 +70,7 @@ typedef struct oct_engine_options {
     uint64_t max_decode_wait_ns; /* most time that prompts add to a step of running answers, as far
                                     as a step's time can be foretold; 0: no limit */
     uint64_t max_num_queued_tokens; /* most tokens of prompts without a first token; 0: no limit */
-    uint32_t max_num_queued_reqs;   /* most requests that wait for their first step; 0: 1024 */
+    uint32_t max_num_queued_reqs;   /* most that wait or run; 0: 1024 more than max_num_seqs */
     uint32_t max_logprobs;          /* most top tokens a request may ask for; 0: 20 */
     oct_logprobs_mode logprobs_mode;
     bool no_async_scheduling;  /* a step is planned only when the one before was collected */
@@ -319,6 +319,7 @@ extern const uint32_t oct_engine_step_bounds[OCT_ENGINE_N_STEP_BUCKETS - 1];
 
 /* Gauges, and counters since create. Each is exact; together they may be a step apart. */
 typedef struct oct_engine_stats {
+    uint32_t n_accepted;           /* and not ended */
     uint32_t n_running, n_waiting; /* waiting: queued and preempted ones */
     uint32_t n_deferred;           /* of n_waiting: for what is read of their beginning */
     uint64_t n_queued_tokens;      /* of prompts without a first token */

@@ -77,7 +77,7 @@ struct oct_request {
     uint64_t load_begin_ns;
     bool parked;            /* it waits for another's load of the same */
     bool held;              /* it came while the engine is paused */
-    bool queued;            /* counted in n_queued: its first step has not begun */
+    bool queued;            /* counted in n_queued */
     bool in_prompt;         /* counted in n_queued_tokens: its first token was not drawn */
     int32_t *tokens;        /* [seq.max_tokens] prompt, then drawn ones */
     uint32_t n_flying;      /* of seq.n_tokens: drawn by a step that is not collected; not known */
@@ -344,7 +344,7 @@ struct oct_engine {
     oct_thread thread;
 
     /* Any thread. */
-    atomic_uint n_queued;             /* accepted and not yet in a step; bounded */
+    atomic_uint n_queued;             /* accepted and not ended; bounded */
     _Atomic uint64_t n_queued_tokens; /* prompts of those without a first token; bounded */
     _Atomic uint64_t n_groups;
     atomic_uint n_live; /* accepted and not ended */

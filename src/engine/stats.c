@@ -69,6 +69,7 @@ void oct_engine_learn_cost(oct_engine *e, const oct_step *s, uint64_t step_ns) {
 void oct_engine_get_stats(const oct_engine *e, oct_engine_stats *out) {
     const oct_engine_counters *c = &e->count;
     *out = (oct_engine_stats){
+        .n_accepted = atomic_load(&e->n_queued),
         .n_running = get_gauge(&c->n_running),
         .n_waiting = get_gauge(&c->n_waiting) + (uint32_t)oct_queue_len(e->inbox),
         .n_deferred = get_gauge(&c->n_deferred),

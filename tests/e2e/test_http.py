@@ -325,7 +325,7 @@ class Keys(Case):
 
 
 class Queue(Case):
-    flags = ("--max-num-seqs", "1", "--max-num-queued-reqs", "2", "--enable-server-load-tracking")
+    flags = ("--max-num-seqs", "1", "--max-num-queued-reqs", "3", "--enable-server-load-tracking")
 
     def test_KV3_queue_full(self):
         s = self.server
@@ -339,6 +339,7 @@ class Queue(Case):
             while s.metric("vllm:num_requests_running") + s.metric(
                     "vllm:num_requests_waiting") < i + 1 and time.monotonic() < end:
                 time.sleep(0.01)
+        # One runs and two wait: exactly so many are taken, in one piece or not at all.
         status, headers, raw = s.request("POST", "/v1/completions", {"prompt": "b"})
         self.check_error((status, json.loads(raw)), 503, "ServiceUnavailableError")
         self.assertEqual(headers["retry-after"], "1")
