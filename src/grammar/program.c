@@ -220,18 +220,22 @@ static oct_status add_call(maker *m, uint32_t from, uint32_t rule, uint32_t back
     return OCT_OK;
 }
 
-typedef struct span { /* bytes that all edges of a set treat alike, and where they lead */
-    unsigned lo, hi;
-    list to;
-} span;
-
-/* Edges of a set, in one array: bytes first by span, then calls by rule. */
+/* The bytes that a set reads: cut into spans that all its edges treat alike, each leads to a set.
+ */
 static oct_status spread(maker *m, uint32_t set, const list *edges) {
     const oct_build *b = m->b;
     bool begins[257] = {false};
     uint16_t span_of[257];
     unsigned los[257];
     size_t n_spans = 0, total = 0;
+    if (edges->n == 1) {
+        const oct_edge *e = &b->edges[edges->data[0]];
+        uint32_t to;
+        m->sources.n = 0;
+        if (!push(m, &m->sources, e->to)) return no_memory(m);
+        OCT_TRY(find_set(m, &to));
+        return add_move(m, set, e->lo, e->hi, to);
+    }
     for (size_t i = 0; i < edges->n; i++) {
         const oct_edge *e = &b->edges[edges->data[i]];
         begins[e->lo] = true;

@@ -64,6 +64,25 @@ static bool grow_items(oct_schema *s) {
     return true;
 }
 
+/* above/name; of a long one its end. */
+static void make_path(char out[OCT_SCHEMA_PATH], const char *above, const char *name) {
+    const size_t most = OCT_SCHEMA_PATH - 1, n_above = strlen(above), n_name = strlen(name);
+    size_t n = 0;
+    if (n_above + 1 + n_name <= most) {
+        memcpy(out, above, n_above);
+        n = n_above;
+        if (n > 0) out[n++] = '/';
+        memcpy(out + n, name, n_name);
+        n += n_name;
+    } else {
+        const size_t kept = n_name < most - 4 ? n_name : most - 4;
+        memcpy(out, ".../", 4);
+        memcpy(out + 4, name + (n_name - kept), kept);
+        n = 4 + kept;
+    }
+    out[n] = '\0';
+}
+
 uint32_t oct_schema_rule(oct_schema *s, const json_t *schema, const char *name) {
     if (s->b->status != OCT_OK) return UINT32_MAX;
     if (s->n_items == s->cap_items && !grow_items(s)) return UINT32_MAX;
@@ -75,12 +94,7 @@ uint32_t oct_schema_rule(oct_schema *s, const json_t *schema, const char *name) 
     }
     oct_schema_item *item = &s->items[s->n_items];
     *item = (oct_schema_item){.schema = schema, .depth = s->now ? s->now->depth + 1 : 0};
-    const char *above = s->now ? s->now->path : "";
-    const size_t len = strlen(above) + strlen(name) + 1, most = sizeof item->path - 1;
-    if (len <= most)
-        snprintf(item->path, sizeof item->path, "%s%s%s", above, *above ? "/" : "", name);
-    else
-        snprintf(item->path, sizeof item->path, ".../%.56s", name);
+    make_path(item->path, s->now ? s->now->path : "", name);
     if (item->depth > OCT_SCHEMA_MAX_DEPTH) {
         oct_schema_fail(s, name, "nests too deep (want at most %d)", OCT_SCHEMA_MAX_DEPTH);
         return UINT32_MAX;

@@ -148,10 +148,10 @@ static void SO5_the_cache_is_bounded(void **state) {
     side s;
     (void)state;
     side_open(&s, oct_system_allocator());
-    for (int i = 0; i < 900; i++) {
+    for (int i = 0; i < 110; i++) {
         char text[64];
         oct_grammar *g = NULL;
-        snprintf(text, sizeof text, "x%d[a-z]{%d}", i, 2500 + i % 300);
+        snprintf(text, sizeof text, "x%d[a-z]{%d}", i, 22000 + i);
         assert_int_equal(oct_grammar_of_regex(s.maker, oct_str_of(text), &g, NULL), OCT_OK);
         oct_grammar_unref(g);
         assert_true(oct_grammars_cache_bytes(s.maker) <= OCT_GRAMMAR_CACHE_BYTES);
