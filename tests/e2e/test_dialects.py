@@ -90,11 +90,11 @@ class Responses(Dialects):
         strict = dict(TOOL, parameters={"type": "object", "properties": {"b": {"enum": ["u", "v"]}},
                                         "required": ["b"], "additionalProperties": False})
         for choice in ("required", {"type": "function", "name": "f"}):
-            r = self.ask(input="~", tools=[strict], tool_choice=choice, max_output_tokens=100)
+            r = self.ask(input="~", tools=[strict], tool_choice=choice, max_output_tokens=600)
             calls = [i for i in r.output if i.type == "function_call"]
             self.assertIn(json.loads(calls[0].arguments)["b"], "uv")
         schema = {"type": "json_schema", "name": "n", "schema": strict["parameters"]}
-        r = self.ask(input="~", text={"format": schema}, max_output_tokens=100)
+        r = self.ask(input="~", text={"format": schema}, max_output_tokens=600)
         self.assertIn(json.loads(r.output_text)["b"], "uv")
 
     def test_stream_is_the_whole_in_parts(self):
@@ -226,7 +226,7 @@ class Messages(Dialects):
         use = dict(USE, input_schema={"type": "object", "properties": {"b": {"enum": ["u", "v"]}},
                                       "required": ["b"], "additionalProperties": False})
         for choice in ({"type": "any"}, {"type": "tool", "name": "f"}):
-            r = self.ask("~", tools=[use], tool_choice=choice, max_tokens=100)
+            r = self.ask("~", tools=[use], tool_choice=choice, max_tokens=600)
             calls = [b for b in r.content if b.type == "tool_use"]
             self.assertIn(calls[0].input["b"], "uv")
 
