@@ -11,6 +11,62 @@
 #include "base/assert.h"
 #include "base/clock.h"
 
+const uint32_t oct_share_bytes[OCT_SHARE_LAYERS - 1] = {6, 10, 16, 32};
+
+/* ---- what a state can show ---- */
+
+static uint64_t mix(uint64_t h, uint64_t v) {
+    h = (h ^ v) * UINT64_C(0xD6E8FEB86659FD93);
+    return h ^ h >> 32;
+}
+
+/* Where a state ends or calls, exactly: a call leads into the same rule and back to the same state.
+ */
+static uint64_t behaviour_at_once(const oct_program *p, uint32_t state) {
+    uint64_t h = mix(UINT64_C(0x9E3779B97F4A7C15), p->ends[state]);
+    for (uint32_t i = p->call_at[state]; i < p->call_at[state + 1]; i++)
+        h = mix(mix(h, p->calls[i].to), p->calls[i].back + (uint64_t)1);
+    return h;
+}
+
+/* One byte more than `before` says. */
+static void behaviour_of_more(const oct_program *p, const uint64_t *at_once, const uint64_t *before,
+                              uint64_t *out) {
+    for (uint32_t s = 0; s < p->n_states; s++) {
+        uint64_t h = at_once[s];
+        for (uint32_t i = p->move_at[s]; i < p->move_at[s + 1]; i++)
+            h = mix(mix(h, (uint64_t)p->moves[i].lo << 8 | p->moves[i].hi), before[p->moves[i].to]);
+        out[s] = h;
+    }
+}
+
+/* False: no memory. A program that is too large for this has a behaviour for each state. */
+static bool find_behaviour(oct_grammar *g) {
+    enum { MOST_MOVES = 200000 };
+    const oct_program *p = g->program;
+    const size_t n = p->n_states;
+    g->behaviour = oct_alloc(g->mem, n, (OCT_SHARE_LAYERS - 1) * sizeof *g->behaviour);
+    uint64_t *work = oct_alloc(g->mem, n, 3 * sizeof *work);
+    if (!g->behaviour || !work) {
+        oct_free(g->mem, work, work ? n : 0, 3 * sizeof *work);
+        return false;
+    }
+    uint64_t *at_once = work, *now = work + n, *next = work + 2 * n;
+    for (uint32_t s = 0; s < n; s++) at_once[s] = now[s] = behaviour_at_once(p, s);
+    const bool large = p->move_at[n] > MOST_MOVES;
+    for (uint32_t layer = 0, bytes = 0; layer < OCT_SHARE_LAYERS - 1; layer++) {
+        for (; bytes < oct_share_bytes[layer] && !large; bytes++) {
+            behaviour_of_more(p, at_once, now, next);
+            uint64_t *other = now;
+            now = next;
+            next = other;
+        }
+        for (uint32_t s = 0; s < n; s++) g->behaviour[layer * n + s] = large ? s : now[s];
+    }
+    oct_free(g->mem, work, n, 3 * sizeof *work);
+    return true;
+}
+
 /* ---- spaces ---- */
 
 static oct_status new_space(oct_grammar *g) {
@@ -48,9 +104,8 @@ oct_status oct_compiled_create(const oct_allocator *mem, oct_program *program,
     g->n_words = (vocab->n_ids + 31) / 32;
     atomic_init(&g->n_refs, 1);
     pthread_mutex_init(&g->lock, NULL);
-    g->shares = oct_calloc(mem, program->n_states, sizeof(oct_share *));
     g->path = oct_alloc(mem, (size_t)vocab->max_depth + 1, sizeof *g->path);
-    if (!g->shares || !g->path || new_space(g) != OCT_OK) {
+    if (!g->path || !find_behaviour(g) || new_space(g) != OCT_OK) {
         oct_grammar_unref(g);
         return OCT_E_NOMEM;
     }
@@ -77,17 +132,19 @@ static void share_free(oct_grammar *g, oct_share *s) {
 }
 
 static void forget_shares(oct_grammar *g) {
-    for (uint32_t i = 0; g->shares && i < g->program->n_states; i++) {
+    for (size_t i = 0; i < g->n_slots; i++) {
         share_free(g, g->shares[i]);
         g->shares[i] = NULL;
     }
-    g->share_bytes = 0;
+    g->share_bytes = g->n_shares = 0;
 }
 
 void oct_grammar_unref(oct_grammar *g) {
     if (!g || atomic_fetch_sub(&g->n_refs, 1) != 1) return;
     forget_shares(g);
-    oct_free(g->mem, g->shares, g->program->n_states, sizeof(oct_share *));
+    oct_free(g->mem, g->shares, g->n_slots, sizeof(oct_share *));
+    oct_free(g->mem, g->behaviour, g->behaviour ? g->program->n_states : 0,
+             (OCT_SHARE_LAYERS - 1) * sizeof *g->behaviour);
     oct_free(g->mem, g->path, (size_t)g->vocab->max_depth + 1, sizeof *g->path);
     leave_space(g, g->space);
     oct_free(g->mem, g->key, g->key ? g->n_key + 1 : 0, 1);
@@ -103,7 +160,8 @@ uint32_t oct_grammar_n_states(const oct_grammar *g) { return g->program->n_state
 
 static void note_bytes(oct_grammar *g) {
     atomic_store(&g->bytes, sizeof *g + g->n_key + g->program->bytes +
-                                g->program->n_states * sizeof(oct_share *) +
+                                g->n_slots * sizeof(oct_share *) +
+                                g->program->n_states * (OCT_SHARE_LAYERS - 1) * sizeof(uint64_t) +
                                 g->vocab->max_depth * sizeof(uint32_t) + g->share_bytes +
                                 oct_space_bytes(g->space->space));
 }
@@ -142,23 +200,29 @@ static bool add_node(oct_grammar *g, oct_share *x, uint32_t node) {
     return true;
 }
 
-/* The same from the root into x, with the nodes where the unknown caller goes on. */
-static bool walk_share(oct_grammar *g, oct_space *s, uint32_t set, oct_share *x) {
+/* The same from the root into x, of tokens longer than `over` and at most `most` bytes, with the
+ * nodes of such depth where the unknown caller goes on. */
+static bool walk_share(oct_grammar *g, oct_space *s, uint32_t set, uint32_t over, uint32_t most,
+                       oct_share *x) {
     const oct_grammar_vocab *v = g->vocab;
     g->path[0] = set;
     for (uint32_t i = 1; i < v->n_nodes;) {
-        const uint32_t to = oct_space_step(s, g->path[v->depth[i] - 1], v->byte[i]);
+        const uint32_t depth = v->depth[i];
+        const uint32_t to =
+            v->reach[i] > over ? oct_space_step(s, g->path[depth - 1], v->byte[i]) : OCT_SET_NONE;
         if (to == OCT_SET_NONE) {
             i = v->skip[i];
             continue;
         }
-        g->path[v->depth[i]] = to;
-        for (uint32_t k = v->token_at[i]; k < v->token_at[i + 1]; k++)
-            set_bit(x->bits, (uint32_t)v->tokens[k]);
-        x->n_ids += v->token_at[i + 1] - v->token_at[i];
-        if (oct_space_set(s, to)->at_unknown && v->skip[i] > i + 1 && !add_node(g, x, i))
-            return false;
-        i++;
+        g->path[depth] = to;
+        if (depth > over) {
+            for (uint32_t k = v->token_at[i]; k < v->token_at[i + 1]; k++)
+                set_bit(x->bits, (uint32_t)v->tokens[k]);
+            x->n_ids += v->token_at[i + 1] - v->token_at[i];
+            if (oct_space_set(s, to)->at_unknown && v->skip[i] > i + 1 && !add_node(g, x, i))
+                return false;
+        }
+        i = depth == most ? v->skip[i] : i + 1;
     }
     return s->status == OCT_OK;
 }
@@ -180,30 +244,62 @@ static bool settle_share(oct_grammar *g, oct_share *x) {
 }
 
 /* NULL: no memory, or the space failed. */
-static oct_share *make_share(oct_grammar *g, oct_space *s, uint32_t state) {
+static oct_share *make_share(oct_grammar *g, oct_space *s, uint32_t state, oct_share_key key) {
+    const uint32_t over = key.layer > 0 ? oct_share_bytes[key.layer - 1] : 0;
+    const uint32_t most =
+        key.layer < OCT_SHARE_LAYERS - 1 ? oct_share_bytes[key.layer] : g->vocab->max_depth;
     const uint32_t set = oct_space_at(s, state, OCT_CHAIN_UNKNOWN);
     oct_share *x = s->status == OCT_OK ? oct_calloc(g->mem, 1, sizeof *x) : NULL;
     if (!x) return NULL;
+    x->key = key;
     x->bits = oct_calloc(g->mem, g->n_words, sizeof *x->bits);
-    if (x->bits && walk_share(g, s, set, x) && settle_share(g, x)) return x;
+    if (x->bits && walk_share(g, s, set, over, most, x) && settle_share(g, x)) return x;
     x->n_ids = x->ids ? x->n_ids : 0;
     share_free(g, x);
     return NULL;
 }
 
-static const oct_share *share_of(oct_grammar *g, oct_space *s, uint32_t state) {
-    if (g->shares[state]) return g->shares[state];
+static bool grow_slots(oct_grammar *g) {
+    const size_t n = g->n_slots ? g->n_slots * 2 : 64;
+    oct_share **slots = oct_calloc(g->mem, n, sizeof(oct_share *));
+    if (!slots) return false;
+    for (size_t k = 0; k < g->n_slots; k++) {
+        if (!g->shares[k]) continue;
+        size_t i = mix(g->shares[k]->key.behaviour, g->shares[k]->key.layer) & (n - 1);
+        while (slots[i]) i = (i + 1) & (n - 1);
+        slots[i] = g->shares[k];
+    }
+    oct_free(g->mem, g->shares, g->n_slots, sizeof(oct_share *));
+    g->shares = slots;
+    g->n_slots = n;
+    return true;
+}
+
+static const oct_share *share_of(oct_grammar *g, oct_space *s, uint32_t state, uint32_t layer) {
+    const oct_share_key key = {layer < OCT_SHARE_LAYERS - 1
+                                   ? g->behaviour[layer * (size_t)g->program->n_states + state]
+                                   : state,
+                               layer};
     if (g->share_bytes > OCT_SHARES_MAX_BYTES) forget_shares(g);
-    oct_share *x = make_share(g, s, state);
-    g->shares[state] = x;
-    if (x) g->share_bytes += share_bytes(g, x);
+    if (g->n_shares * 2 >= g->n_slots && !grow_slots(g)) return NULL;
+    size_t i = mix(key.behaviour, key.layer) & (g->n_slots - 1);
+    for (; g->shares[i]; i = (i + 1) & (g->n_slots - 1))
+        if (g->shares[i]->key.behaviour == key.behaviour && g->shares[i]->key.layer == layer)
+            return g->shares[i];
+    oct_share *x = make_share(g, s, state, key);
+    if (!x) return NULL;
+    g->shares[i] = x;
+    g->n_shares++;
+    g->share_bytes += share_bytes(g, x);
     return x;
 }
 
 static oct_status why(const oct_space *s) { return s->status != OCT_OK ? s->status : OCT_E_NOMEM; }
 
-static oct_status add_place(oct_grammar *g, oct_space *s, oct_place at, uint32_t *words) {
-    const oct_share *x = share_of(g, s, at.state);
+/* One layer of a state's share, and what follows behind the ends of its rule. */
+static oct_status add_layer(oct_grammar *g, oct_space *s, oct_place at, uint32_t layer,
+                            uint32_t *words) {
+    const oct_share *x = share_of(g, s, at.state, layer);
     if (!x) return why(s);
     for (uint32_t i = 0; x->bits && i < g->n_words; i++) words[i] |= x->bits[i];
     for (uint32_t i = 0; i < x->n_ids; i++) set_bit(words, x->ids[i]);
@@ -213,6 +309,12 @@ static oct_status add_place(oct_grammar *g, oct_space *s, oct_place at, uint32_t
     for (uint32_t i = 0; i < x->n_nodes && s->status == OCT_OK; i++)
         walk_bits(g, s, x->nodes[i], back, words);
     return s->status;
+}
+
+static oct_status add_place(oct_grammar *g, oct_space *s, oct_place at, uint32_t *words) {
+    for (uint32_t layer = 0; layer < OCT_SHARE_LAYERS; layer++)
+        OCT_TRY(add_layer(g, s, at, layer, words));
+    return OCT_OK;
 }
 
 /* A state that reads many different bytes has a large share. */
@@ -231,7 +333,8 @@ void oct_compiled_warm(oct_grammar *g, uint64_t most_ns) {
     for (uint32_t state = 0; state < g->program->n_states && s->status == OCT_OK; state++) {
         if (n_bytes_of(g->program, state) < many) continue;
         if (oct_now_ns() - begin > most_ns || g->share_bytes > OCT_SHARES_MAX_BYTES) break;
-        (void)share_of(g, s, state);
+        for (uint32_t layer = 0; layer < OCT_SHARE_LAYERS; layer++)
+            if (!share_of(g, s, state, layer)) break;
     }
     note_bytes(g);
     pthread_mutex_unlock(&g->lock);

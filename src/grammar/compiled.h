@@ -7,6 +7,10 @@
  * goes on. It is made once (oct_compiled_warm makes the large ones ahead of time); what follows
  * behind those nodes is looked up each time.
  *
+ * A share lies in layers by the length of tokens. Two states that cannot be told apart by so many
+ * bytes have the layers up to that length in common: of a string of at most a hundred characters
+ * the first ninety differ in long tokens only.
+ *
  * Threads    Behind lock, but program and vocab, which are immutable.
  */
 #ifndef OCT_GRAMMAR_COMPILED_H
@@ -31,7 +35,17 @@ typedef struct oct_shared_space {
     uint32_t n_users;
 } oct_shared_space;
 
+/* Tokens longer than the layer below and at most so long; the last layer is a state's own. */
+enum { OCT_SHARE_LAYERS = 5 };
+extern const uint32_t oct_share_bytes[OCT_SHARE_LAYERS - 1];
+
+typedef struct oct_share_key {
+    uint64_t behaviour; /* what so many bytes can show of the state; the last layer: the state */
+    uint32_t layer;
+} oct_share_key;
+
 typedef struct oct_share {
+    oct_share_key key;
     uint32_t *bits;  /* [n_words], or NULL: ids */
     uint32_t *ids;   /* [n_ids] */
     uint32_t *nodes; /* [n_nodes], cap_nodes allocated: where the rule ends */
@@ -47,8 +61,9 @@ struct oct_grammar {
 
     pthread_mutex_t lock;
     oct_shared_space *space;
-    oct_share **shares; /* [program->n_states], NULL: not made */
-    size_t share_bytes;
+    uint64_t *behaviour; /* [OCT_SHARE_LAYERS - 1][program->n_states] */
+    oct_share **shares;  /* [n_slots] hash by key */
+    size_t n_slots, n_shares, share_bytes;
     uint32_t *path;      /* [vocab->max_depth + 1] sets above a node */
     atomic_size_t bytes; /* of all of it */
 

@@ -21,7 +21,7 @@ struct oct_grammars {
     oct_grammar *oldest, *newest; /* the cache holds a reference to each */
 };
 
-enum { WARM_NS = 20000000 };
+enum { WARM_NS = 10000000 };
 
 oct_status oct_grammars_create(const oct_allocator *mem, const oct_tokenizer *tokenizer,
                                uint32_t n_ids, oct_grammars **out, oct_err *err) {

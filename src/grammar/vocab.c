@@ -43,10 +43,11 @@ static bool make_arrays(oct_grammar_vocab *v, const entry *all, uint32_t n) {
     v->n_tokens = n;
     v->byte = oct_calloc(v->mem, n_nodes, sizeof *v->byte);
     v->depth = oct_calloc(v->mem, n_nodes, sizeof *v->depth);
+    v->reach = oct_calloc(v->mem, n_nodes, sizeof *v->reach);
     v->skip = oct_calloc(v->mem, n_nodes, sizeof *v->skip);
     v->token_at = oct_calloc(v->mem, n_nodes + 1, sizeof *v->token_at);
     v->tokens = oct_calloc(v->mem, n, sizeof *v->tokens);
-    return v->byte && v->depth && v->skip && v->token_at && v->tokens;
+    return v->byte && v->depth && v->reach && v->skip && v->token_at && v->tokens;
 }
 
 /* path: [max bytes of a token + 1], the nodes above the one that is made. */
@@ -70,6 +71,11 @@ static void make_tree(oct_grammar_vocab *v, const entry *all, uint32_t n, uint32
     }
     for (size_t d = 0; d <= depth; d++) v->skip[path[d]] = node + 1;
     v->token_at[node + 1] = n;
+    for (uint32_t i = v->n_nodes; i-- > 0;) { /* below comes behind: it is known */
+        v->reach[i] = v->depth[i];
+        for (uint32_t k = i + 1; k < v->skip[i]; k = v->skip[k])
+            if (v->reach[k] > v->reach[i]) v->reach[i] = v->reach[k];
+    }
 }
 
 oct_status oct_grammar_vocab_create(const oct_allocator *mem, const oct_tokenizer *tokenizer,
@@ -110,6 +116,7 @@ void oct_grammar_vocab_unref(oct_grammar_vocab *v) {
     if (!v || atomic_fetch_sub(&v->n_refs, 1) != 1) return;
     oct_free(v->mem, v->byte, v->n_nodes, sizeof *v->byte);
     oct_free(v->mem, v->depth, v->n_nodes, sizeof *v->depth);
+    oct_free(v->mem, v->reach, v->n_nodes, sizeof *v->reach);
     oct_free(v->mem, v->skip, v->n_nodes, sizeof *v->skip);
     oct_free(v->mem, v->token_at, (size_t)v->n_nodes + 1, sizeof *v->token_at);
     oct_free(v->mem, v->tokens, v->n_tokens, sizeof *v->tokens);

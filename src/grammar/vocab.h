@@ -22,6 +22,7 @@ typedef struct oct_grammar_vocab {
     uint32_t max_depth;
     uint8_t *byte;      /* [n_nodes] */
     uint16_t *depth;    /* [n_nodes] bytes from the root */
+    uint16_t *reach;    /* [n_nodes] depth of the deepest node below, itself included */
     uint32_t *skip;     /* [n_nodes] */
     uint32_t *token_at; /* [n_nodes + 1] */
     int32_t *tokens;    /* [n_tokens] by node */
