@@ -2,8 +2,8 @@
  * apps/bench/bench.c - `octet bench kernels`: kernels as fractions of this machine's ceilings (of
  * another device than the CPU: bench_device.c); and which measurement runs: `step MODEL`:
  * bench_step.c, `load MODEL`: bench_load.c, `experts`: bench_experts.c, `kv`: bench_kv.c.
- * `throughput MODEL` and `latency MODEL` (offline.h), `serve` and `startup MODEL` (bench_online.h)
- * have flags of their own.
+ * `throughput MODEL` and `latency MODEL` (offline.h), `serve`, `startup MODEL` and `text MODEL
+ * FILE` (bench_online.h) have flags of their own.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,6 +137,7 @@ static int bench_run(const cli_command *self, int argc, char **argv) {
     if (argc > 0 && strcmp(argv[0], "latency") == 0) return latency_run(argc - 1, argv + 1);
     if (argc > 0 && strcmp(argv[0], "serve") == 0) return bench_serve_run(argc - 1, argv + 1);
     if (argc > 0 && strcmp(argv[0], "startup") == 0) return bench_startup_run(argc - 1, argv + 1);
+    if (argc > 0 && strcmp(argv[0], "text") == 0) return bench_text_run(argc - 1, argv + 1);
     step_options o = {.open = OPEN_OPTIONS_DEFAULT, .prefill = 512, .decode = 64, .repeats = 5};
     const char *batch = NULL, *context = NULL, *only = NULL;
     experts_options e = EXPERTS_OPTIONS_DEFAULT;
@@ -205,7 +206,7 @@ const cli_command bench_command = {
     .name = "bench",
     .summary = "speed of servers, engines, steps, kernels, loading and caches",
     .usage = "serve | startup MODEL | throughput MODEL | latency MODEL | step MODEL | kernels |\n"
-             "             load MODEL | experts | kv",
+             "             load MODEL | experts | kv | text MODEL FILE",
     .examples = "  octet bench kernels\n  octet bench kernels --device cuda:0\n  octet bench step "
                 "model-w8a8c8 --threads 1 --prefill 512\n"
                 "  octet bench step model-w8a8c8 --batch 1,16,64 --context 1024 --prefill 8192\n"
@@ -216,6 +217,7 @@ const cli_command bench_command = {
         "kernels measures the CPU (of the device's flags --threads and --cpu-mask count) or the\n"
         "device that --device names: products and attention through its operations.\n"
         "The model's flags are for step and load.\n"
-        "serve, startup, throughput and latency have flags of their own: octet bench serve --help.",
+        "serve, startup, throughput, latency and text have flags of their own: octet bench serve "
+        "--help.",
     .run = bench_run,
 };

@@ -101,7 +101,7 @@ static oct_status add_item(maker *m, oct_str text, uint64_t n_prompt, uint64_t n
 
 static oct_status count_tokens(maker *m, oct_str text, size_t *out) {
     oct_ids_clear(&m->ids);
-    OCT_TRY(oct_tokenizer_encode(m->tok, text, 0, &m->ids, m->err));
+    OCT_TRY(oct_tokenizer_encode(m->tok, text, OCT_ENCODE_PARSE_SPECIAL, &m->ids, m->err));
     *out = m->ids.len;
     return OCT_OK;
 }

@@ -101,7 +101,8 @@ static uint64_t tokens_of(const client_result *r, const oct_tokenizer *tok) {
     uint64_t n = r->n_gaps + 1u;
     if (r->n_output >= 0) return (uint64_t)r->n_output;
     oct_ids_init(&ids, oct_system_allocator());
-    if (tok && oct_tokenizer_encode(tok, oct_buf_view(&r->text), 0, &ids, &err) == OCT_OK)
+    if (tok && oct_tokenizer_encode(tok, oct_buf_view(&r->text), OCT_ENCODE_PARSE_SPECIAL, &ids,
+                                    &err) == OCT_OK)
         n = ids.len;
     oct_ids_fini(&ids);
     return n;
