@@ -4,8 +4,9 @@
  *
  * Grammar: --name value, --name=value, --flag / --no-flag for switches; dashes and underscores are
  * the same; --name.key.key value and --name.list+ a,b for those whose value is JSON (cli_json.h);
- * "--" ends the flags. Numbers are read whole or refused; a value out of range is refused
- * with the range (bad-input CL1).
+ * short forms (-q int8, -tp=2, -O3); lists take several values where no argument could be meant;
+ * --config FILE.yaml gives flags over which the command line wins; "--" ends the flags. Numbers are
+ * read whole or refused; a value out of range is refused with the range (bad-input CL1).
  */
 #ifndef OCT_APPS_CLI_H
 #define OCT_APPS_CLI_H
@@ -45,13 +46,14 @@ typedef struct cli_strings {
 
 typedef struct cli_flag {
     const char *name;  /* without the dashes; "max-model-len" */
-    const char *alias; /* another spelling with its dashes ("-q"), or NULL */
+    const char *alias; /* other spellings with their dashes ("-q", "-a|--b"), or NULL */
     cli_type type;
     void *out;           /* where the value goes; holds the default before */
     const char *value;   /* "N", "FILE": for the help */
     const char *help;    /* one line; may hold newlines */
     double min, max;     /* CLI_COUNT and CLI_NUMBER; max 0: no upper bound */
     const char *choices; /* CLI_CHOICE: "a|b|c" */
+    const char *unset;   /* CLI_COUNT: "-1|auto": words that mean 0, not given */
     bool *given;         /* set when the flag was there; may be NULL */
 } cli_flag;
 
@@ -65,12 +67,25 @@ cli_flag cli_count(const char *name, uint64_t *out, double min, double max, cons
 cli_flag cli_number(const char *name, double *out, const char *value, double min, double max,
                     const char *help);
 
+/* A flag of other programs: read with its values, and without effect; or refused, because without
+ * it what was meant does not happen. */
+typedef struct cli_foreign {
+    const char *name;
+    const char *alias;   /* as above */
+    const char *value;   /* NULL: a switch; "N": one value; "N...": as many as come */
+    const char *neutral; /* "1|auto": values about which nothing is said; NULL: none */
+    bool refused;        /* other values end the start */
+    const char *why;     /* what to expect instead */
+} cli_foreign;
+
 typedef struct cli_command {
-    const char *name;     /* "serve" */
-    const char *summary;  /* one line */
-    const char *usage;    /* "MODEL [PROMPT]" */
-    const char *examples; /* lines, shown as they are */
-    const char *notes;    /* or NULL */
+    const char *name;           /* "serve" */
+    const char *summary;        /* one line */
+    const char *usage;          /* "MODEL [PROMPT]" */
+    const char *examples;       /* lines, shown as they are */
+    const char *notes;          /* or NULL */
+    const cli_foreign *foreign; /* ends with a row without a name; or NULL */
+    bool config;                /* --config FILE.yaml */
     int (*run)(const struct cli_command *self, int argc, char **argv);
 } cli_command;
 
@@ -87,6 +102,11 @@ typedef struct cli_group {
  */
 int cli_parse(const cli_command *cmd, const cli_group *groups, size_t n_groups, int argc,
               char **argv, const char **pos, unsigned max_pos, unsigned *n_pos);
+
+/* Warns of the flags without effect that cli_parse met. */
+void cli_say_foreign(void);
+/* Whether the value at out came from --config and not from the command line. */
+bool cli_is_from_file(const void *out);
 
 /* "octet: error: TEXT" on stderr; returns status. */
 int cli_fail(int status, const char *fmt, ...) OCT_PRINTF(2, 3);

@@ -64,8 +64,14 @@ void open_flags(open_options *o, cli_flag *flags) {
                    "float16, bfloat16, float32"),
         cli_string("kv-cache-dtype-skip-layers", &o->kv_skip_layers, "LIST",
                    "layers that keep float K and V: \"0,2-5\", \"sliding_window\""),
-        cli_count("max-model-len", &o->max_model_len, 1, 16777216,
-                  "most tokens of a sequence; the model's own unless given"),
+        {.name = "max-model-len",
+         .type = CLI_COUNT,
+         .out = &o->max_model_len,
+         .value = "N",
+         .min = 1,
+         .max = 16777216,
+         .unset = "-1|auto",
+         .help = "most tokens of a sequence; the model's own unless given"},
         cli_count("block-size", &o->block_size, 16, 1024,
                   "tokens of a cache block, a multiple of 32"),
         cli_count("kv-cache-memory-bytes", &o->kv_cache_memory, 1048576, 0,
@@ -124,33 +130,13 @@ oct_keep_options keep_options(const open_options *o) {
 
 /* ---- vLLM ------------------------------------------------------------------------------------ */
 
-void vllm_flags(const char **model, cli_flag flags[VLLM_N_FLAGS]) {
-    static struct {
-        bool chunked_prefill, trust_code;
-        const char *text;
-        uint64_t one;
-    } ignored = {.one = 1};
-    const cli_flag all[VLLM_N_FLAGS] = {
-        cli_string("model", model, "MODEL", "another way to name the model"),
-        cli_string("kv-offloading-backend", &ignored.text, "NAME", "no effect: there is one"),
-        cli_string("prefix-caching-hash-algo", &ignored.text, "NAME",
-                   "no effect: cached blocks are compared by their tokens"),
-        cli_switch("enable-chunked-prefill", &ignored.chunked_prefill, "always on"),
-        cli_switch("trust-remote-code", &ignored.trust_code,
-                   "no effect: no code of a model is run"),
-        cli_count("tensor-parallel-size", &ignored.one, 1, 1, "only 1"),
-        cli_count("pipeline-parallel-size", &ignored.one, 1, 1, "only 1"),
-        cli_count("data-parallel-size", &ignored.one, 1, 1, "only 1"),
-        cli_string("dtype", &ignored.text, "TYPE", "no effect: the device decides"),
-    };
-    memcpy(flags, all, sizeof all);
-    flags[5].alias = "-tp";
-    flags[6].alias = "-pp";
-    flags[7].alias = "-dp";
+cli_flag model_flag(const char **model) {
+    return cli_string("model", model, "MODEL", "another way to name the model");
 }
 
 int pick_model(const char *command, const char *argument, const char **model) {
-    if (argument && *model)
+    cli_say_foreign();
+    if (argument && *model && !cli_is_from_file(model))
         return cli_fail(EXIT_USAGE, "--model: a MODEL was given already (got %.64s)", *model);
     if (argument) *model = argument;
     if (*model) return -1;
@@ -177,7 +163,7 @@ void bar_end(bar *b) {
     b->last = -1;
 }
 
-static void set_log_level(const open_options *o) {
+void open_log_level(const open_options *o) {
     static const char *const names[] = {"debug", "info", "warn", "error", "off"};
     for (unsigned i = 0; i < OCT_COUNT(names); i++)
         if (strcmp(o->log_level, names[i]) == 0) oct_log_set_level((oct_log_level)i);
@@ -230,7 +216,7 @@ static oct_open_options words_of(const open_options *o) {
 
 int open_tokenizer(const open_options *o, const char *path, oct_tokenizer **out) {
     oct_err err = {0};
-    set_log_level(o);
+    open_log_level(o);
     const oct_status st = oct_open_tokenizer(o->tokenizer ? o->tokenizer : path, out, &err);
     return st == OCT_OK ? -1 : fail_with_file(st, &err);
 }
@@ -244,7 +230,7 @@ oct_status open_own_tokenizer(const open_options *o, const oct_checkpoint *ckpt,
 oct_status open_weights(const open_options *o, const char *path, oct_checkpoint **out,
                         oct_err *err) {
     const oct_open_options w = words_of(o);
-    set_log_level(o);
+    open_log_level(o);
     return oct_open_weights(&w, path, out, err);
 }
 
@@ -260,7 +246,7 @@ int open_device(const open_options *o, opened *out) {
     char settings[512];
     oct_open_options w = words_of(o);
     oct_err err = {0};
-    set_log_level(o);
+    open_log_level(o);
     const int status = read_settings(o, settings, sizeof settings);
     if (status >= 0) return status;
     w.settings = settings;
@@ -279,7 +265,7 @@ int open_engine(const open_options *o, const char *path, octet_engine_options *e
                 octet_engine **out) {
     bar b = {"loading weights", -1};
     char settings[512], sentence[OCT_ERR_TEXT];
-    set_log_level(o);
+    open_log_level(o);
     const int status = read_settings(o, settings, sizeof settings);
     if (status >= 0) return status;
     eo->flags |= (o->cpu_binding ? 0 : OCTET_ENGINE_UNBOUND) |

@@ -57,11 +57,15 @@ void keep_flags(open_options *o, cli_flag flags[KEEP_N_FLAGS]);
 int keep_check(const open_options *o, bool prefix_caching);
 oct_keep_options keep_options(const open_options *o);
 
-/* Flags of vLLM that scripts carry and that change nothing here, and --model. */
-enum { VLLM_N_FLAGS = 9 };
-void vllm_flags(const char **model, cli_flag flags[VLLM_N_FLAGS]);
-/* The model of a command line: the argument, or --model's. -1, or the exit status. */
+/* The table of vLLM's flags that scripts carry and that are read without effect (vllm_flags.c). */
+extern const cli_foreign vllm_flags[];
+/* --model */
+cli_flag model_flag(const char **model);
+/* The model of a command line: the argument, or --model's. Warns of the flags without effect. -1,
+ * or the exit status. */
 int pick_model(const char *command, const char *argument, const char **model);
+/* Sets what --log-level says; the functions below do so, too. */
+void open_log_level(const open_options *o);
 
 typedef struct opened {
     oct_device *device;

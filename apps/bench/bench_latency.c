@@ -99,6 +99,7 @@ static int measure(latency *l, const char *path) {
 
 static const cli_command latency_command = {
     .name = "bench latency",
+    .foreign = vllm_flags,
     .summary = "time of one batch of requests, offline",
     .usage = "MODEL",
     .examples = "  octet bench latency model-w8a8c8 --batch-size 1 --num-iters 10\n"
@@ -113,7 +114,6 @@ int latency_run(int argc, char **argv) {
                  .n_warmups = 10,
                  .n_iters = 30};
     cli_flag report[OFFLINE_N_REPORT_FLAGS], engine[OFFLINE_N_ENGINE_FLAGS], model[OPEN_N_FLAGS];
-    cli_flag ignored[VLLM_N_FLAGS];
     const char *path = NULL;
     offline_defaults(&l.o);
     const cli_flag flags[] = {
@@ -132,12 +132,12 @@ int latency_run(int argc, char **argv) {
     offline_report_flags(&l.o, report);
     offline_engine_flags(&l.o, engine);
     open_flags(&l.o.open, model);
-    vllm_flags(&path, ignored);
+    const cli_flag other[] = {model_flag(&path)};
     const cli_group groups[] = {{"Measurement", flags, OCT_COUNT(flags)},
                                 {"Report", report, OFFLINE_N_REPORT_FLAGS},
                                 {"Engine", engine, OFFLINE_N_ENGINE_FLAGS},
                                 {"Model", model, OPEN_N_FLAGS},
-                                {"vLLM", ignored, VLLM_N_FLAGS}};
+                                {"vLLM", other, 1}};
     const char *pos[1];
     unsigned n_pos;
     const int status =

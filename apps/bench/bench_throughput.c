@@ -87,6 +87,7 @@ static int measure(throughput *t, const char *path) {
 
 static const cli_command throughput_command = {
     .name = "bench throughput",
+    .foreign = vllm_flags,
     .summary = "requests and tokens a second of a model, offline",
     .usage = "MODEL",
     .examples = "  octet bench throughput model-w8a8c8 --num-prompts 64 --input-len 512\n"
@@ -101,7 +102,6 @@ int throughput_run(int argc, char **argv) {
                     .backend = "vllm",
                     .dataset = "random"};
     cli_flag report[OFFLINE_N_REPORT_FLAGS], engine[OFFLINE_N_ENGINE_FLAGS], model[OPEN_N_FLAGS];
-    cli_flag ignored[VLLM_N_FLAGS];
     const char *path = NULL;
     offline_defaults(&t.o);
     t.o.prefix_caching = true;
@@ -145,12 +145,12 @@ int throughput_run(int argc, char **argv) {
     offline_report_flags(&t.o, report);
     offline_engine_flags(&t.o, engine);
     open_flags(&t.o.open, model);
-    vllm_flags(&path, ignored);
+    const cli_flag other[] = {model_flag(&path)};
     const cli_group groups[] = {{"Measurement", flags, OCT_COUNT(flags)},
                                 {"Report", report, OFFLINE_N_REPORT_FLAGS},
                                 {"Engine", engine, OFFLINE_N_ENGINE_FLAGS},
                                 {"Model", model, OPEN_N_FLAGS},
-                                {"vLLM", ignored, VLLM_N_FLAGS}};
+                                {"vLLM", other, 1}};
     const char *pos[1];
     unsigned n_pos;
     const int status =

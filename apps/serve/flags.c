@@ -107,9 +107,22 @@ static unsigned server_flags(serve_options *o, cli_flag *out) {
 
 static unsigned engine_flags(serve_options *o, cli_flag *out) {
     const cli_flag all[] = {
-        cli_count("max-num-seqs", &o->max_num_seqs, 1, 65536, "most sequences of one step"),
-        cli_count("max-num-batched-tokens", &o->max_num_batched_tokens, 1, 1 << 20,
-                  "most tokens of one step"),
+        {.name = "max-num-seqs",
+         .type = CLI_COUNT,
+         .out = &o->max_num_seqs,
+         .value = "N",
+         .min = 1,
+         .max = 65536,
+         .given = &o->seqs_given,
+         .help = "most sequences of one step"},
+        {.name = "max-num-batched-tokens",
+         .type = CLI_COUNT,
+         .out = &o->max_num_batched_tokens,
+         .value = "N",
+         .min = 1,
+         .max = 1 << 20,
+         .given = &o->tokens_given,
+         .help = "most tokens of one step"},
         cli_count("num-gpu-blocks-override", &o->n_blocks, 1, 1 << 30, "blocks of the KV cache"),
         cli_number(
             "gpu-memory-utilization", &o->memory_share, "F", 0.01, 1,
@@ -118,8 +131,14 @@ static unsigned engine_flags(serve_options *o, cli_flag *out) {
         cli_switch("enable-prefix-caching", &o->prefix_caching,
                    "a prompt that begins like an earlier one starts behind what is cached\nof it; "
                    "on unless --no-enable-prefix-caching"),
-        cli_count("max-logprobs", &o->max_logprobs, 1, OCT_MODEL_MAX_TOP,
-                  "most likely tokens that a request may ask for"),
+        {.name = "max-logprobs",
+         .type = CLI_COUNT,
+         .out = &o->max_logprobs,
+         .value = "N",
+         .min = 1,
+         .max = OCT_MODEL_MAX_TOP,
+         .unset = "-1",
+         .help = "most likely tokens that a request may ask for; -1: as many as there can be"},
         cli_choice("logprobs-mode", &o->logprobs_mode,
                    "raw_logprobs|processed_logprobs|raw_logits|processed_logits",
                    "what logprobs show"),
@@ -190,14 +209,36 @@ static unsigned chat_flags(serve_options *o, cli_flag *out) {
     return OCT_COUNT(all);
 }
 
-static unsigned ignored_flags(serve_options *o, cli_flag *out) {
-    static bool access_log;
-    vllm_flags(&o->model, out);
-    out[VLLM_N_FLAGS] = cli_switch("disable-uvicorn-access-log", &access_log, "no effect");
-    return VLLM_N_FLAGS + 1;
+/* What vLLM calls otherwise, or gathers under one name. */
+static unsigned other_flags(serve_options *o, cli_flag *out) {
+    cli_flag level = cli_count("optimization-level", &o->optimization_level, 0, 3,
+                               "0: as --enforce-eager; 1 to 3 are one here");
+    level.alias = "-O";
+    const cli_flag all[] = {
+        model_flag(&o->model),
+        level,
+        cli_choice("performance-mode", &o->performance_mode, "balanced|interactivity|throughput",
+                   "throughput doubles --max-num-seqs and --max-num-batched-tokens where they are\n"
+                   "not given"),
+        cli_switch("skip-tokenizer-init", &o->skip_tokenizer,
+                   "prompts and answers are token ids only"),
+    };
+    memcpy(out, all, sizeof all);
+    return OCT_COUNT(all);
 }
 
 /* ---- all ---- */
+
+/* What one flag says of others. */
+static void settle(serve_options *o) {
+    if (o->max_logprobs == 0) o->max_logprobs = OCT_MODEL_MAX_TOP;
+    if (o->optimization_level == 0) o->tuning.eager = true;
+    if (strcmp(o->performance_mode, "throughput") == 0) {
+        if (!o->seqs_given) o->max_num_seqs *= 2;
+        if (!o->tokens_given) o->max_num_batched_tokens *= 2;
+    }
+    open_log_level(&o->open); /* what follows may warn */
+}
 
 int serve_read_flags(const cli_command *self, int argc, char **argv, serve_options *o) {
     *o = (serve_options){.open = OPEN_OPTIONS_DEFAULT,
@@ -215,10 +256,14 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                          .max_logprobs = 20,
                          .logprobs_mode = "raw_logprobs",
                          .fingerprint_mode = "full",
-                         .stream_interval = 1};
+                         .stream_interval = 1,
+                         .performance_mode = "balanced",
+                         .optimization_level = 2};
     tuning_defaults(&o->tuning, &o->open);
     serve_default_limits(o);
-    cli_flag http[MAX_FLAGS], engine[MAX_FLAGS], chat[MAX_FLAGS], ignored[MAX_FLAGS];
+    const int env = serve_env_limits(o);
+    if (env >= 0) return env;
+    cli_flag http[MAX_FLAGS], engine[MAX_FLAGS], chat[MAX_FLAGS], vllm[MAX_FLAGS];
     cli_flag sched[MAX_FLAGS];
     cli_flag limits[SERVE_N_LIMIT_FLAGS];
     cli_flag model[OPEN_N_FLAGS], steps[TUNING_N_FLAGS];
@@ -234,9 +279,10 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                                 {"Chat", chat, chat_flags(o, chat)},
                                 {"Limits", limits, SERVE_N_LIMIT_FLAGS},
                                 {"Model", model, OPEN_N_FLAGS},
-                                {"vLLM", ignored, ignored_flags(o, ignored)}};
+                                {"vLLM", vllm, other_flags(o, vllm)}};
     const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 1, &n_pos);
     if (status >= 0) return status;
+    settle(o);
     const int named = pick_model("serve", n_pos == 1 ? pos[0] : NULL, &o->model);
     if (named >= 0) return named;
     const tuning_sched numbers = {.max_num_seqs = &o->max_num_seqs,

@@ -110,6 +110,10 @@ static int load_model(server *s) {
     oct_err err = {0};
     tuning_model(&s->o.tuning, &mo);
     int status = open_model(&s->o.open, s->o.model, &mo, &s->m);
+    if (status < 0 && s->o.skip_tokenizer) {
+        oct_tokenizer_destroy(s->m.tokenizer);
+        s->m.tokenizer = NULL;
+    }
     if (status < 0) status = serve_choose_blocks(s);
     if (status >= 0) return status;
     const oct_keep_options keep = keep_options(&s->o.open);
@@ -366,5 +370,7 @@ const cli_command serve_command = {
                 "  curl localhost:8000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
                 "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}'",
     .notes = "MODEL is a folder or a GGUF file. SIGTERM finishes what runs and ends with status 0.",
+    .foreign = vllm_flags,
+    .config = true,
     .run = serve_run,
 };

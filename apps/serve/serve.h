@@ -10,6 +10,8 @@
 #include "open.h"
 #include "tuning.h"
 
+enum { SERVE_N_LIMIT_FLAGS = 22 };
+
 typedef struct serve_options {
     open_options open;
     tuning tuning;
@@ -25,16 +27,19 @@ typedef struct serve_options {
     json_t *settings; /* all flags and their values, but for keys */
     double shutdown_timeout;
 
-    /* limits.c: what connections and requests may cost; the counts are for the flags' sake */
-    uint64_t max_connections, line_bytes, header_bytes, header_fields, body_bytes, unsent_bytes;
-    double header_s, body_idle_s, body_s, keep_alive_s, stall_s, stuck_s, device_s;
-    uint64_t json_depth, prompts, n, choices, stop_strings, stop_bytes, logit_bias, bad_words,
-        tools;
+    /* limits.c: what connections and requests may cost, a value a row of its table */
+    union {
+        uint64_t count;
+        double seconds;
+    } limit[SERVE_N_LIMIT_FLAGS];
+    double stuck_s, device_s;
 
     uint64_t max_num_seqs, max_num_batched_tokens, max_num_queued_reqs, chunk_tokens;
     uint64_t max_num_queued_tokens, partial_prefills, long_partials; /* 0: no limit */
     double decode_wait_ms, request_s;                                /* 0: no limit */
-    const char *policy;
+    const char *policy, *performance_mode;
+    uint64_t optimization_level;
+    bool skip_tokenizer, seqs_given, tokens_given;
     uint64_t n_blocks;
     double memory_share; /* 0: not given */
 
@@ -75,8 +80,9 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
 
 /* ---- limits.c ---- */
 
-enum { SERVE_N_LIMIT_FLAGS = 22 };
 void serve_default_limits(serve_options *o);
+/* What the environment says where no flag does. -1, or the exit status. */
+int serve_env_limits(serve_options *o);
 void serve_limit_flags(serve_options *o, cli_flag flags[SERVE_N_LIMIT_FLAGS]);
 oct_http_limits serve_http_limits(const serve_options *o);
 oct_api_limits serve_api_limits(const serve_options *o);

@@ -60,7 +60,7 @@ class Throughput(unittest.TestCase):
         self.assertEqual(got["total_num_tokens"], 4 * 15)
         self.assertIn("a MODEL was given already", self.bench("--model", *DUMMY, "x", status=2).stderr)
         self.assertIn("want a MODEL", self.bench(status=2).stderr)
-        self.assertIn("want 1 to 1", self.bench(*DUMMY, "--tensor-parallel-size", "2", status=2).stderr)
+        self.assertIn("one device computes", self.bench(*DUMMY, "--tensor-parallel-size", "2", status=2).stderr)
 
     def test_blocks_are_kept(self):
         folder = os.path.join(tempfile.mkdtemp(dir=FOLDER), "blocks")

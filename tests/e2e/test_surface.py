@@ -29,6 +29,10 @@ class Dev(Case):
     dev = True
     flags = ("--enable-server-load-tracking",)
 
+    def tearDown(self):
+        self.call("POST", "/resume")  # whatever failed
+        super().tearDown()
+
     def call(self, method, path, body=None, want=200):
         status, _, raw = self.server.request(method, path, body)
         self.assertEqual(status, want, raw)
@@ -66,7 +70,8 @@ class Dev(Case):
         for status, _, raw in finish():
             choice = json.loads(raw)["choices"][0]
             self.assertEqual((status, choice["finish_reason"]), (200, "abort"))
-            self.assertEqual(choice["text"], story_from("a", len(choice["text"])))
+            text = choice["text"].rstrip("\ufffd")  # a character of several tokens may have been cut
+            self.assertEqual(text, story_from("a", len(text)))
         later = self.begin(1, 5, paused=True)
         time.sleep(0.1)
         self.assertEqual(self.server.metric("vllm:num_requests_waiting"), 1)
