@@ -158,7 +158,8 @@ class Way(unittest.TestCase):
         cls.rng = random.Random(f"{SEED} {cls.__name__}")
         cls.board = Board(cls.__name__)
         cls.server = Server("--num-gpu-blocks-override", cls.blocks, "--max-num-seqs", cls.seqs, "--enable-server-load-tracking",
-                            "--max-num-batched-tokens", "64", *cls.flags, env={"OCTET_FAULT_BOARD": cls.board.path})
+                            "--max-num-batched-tokens", "64", *cls.flags, env={"OCTET_FAULT_BOARD": cls.board.path,
+                                 "VLLM_SERVER_DEV_MODE": "1"})
         cls.board.open()
         cls.requests = cls.make_requests()
 
@@ -339,7 +340,7 @@ class Points4Kept(Way):
             time.sleep(0.1)
 
     def ask_all(self):
-        self.server.request("POST", "/reset_prefix_cache", None)
+        self.assertEqual(self.server.request("POST", "/reset_prefix_cache", None)[0], 200)
         first = super().ask_all()
         self.wait_written()
         again = super().ask_all()
