@@ -8,8 +8,9 @@
 #include "commands.h"
 
 static const cli_command *const commands[] = {
-    &serve_command,   &run_command,   &conform_command,  &quantize_command,   &eval_command,
-    &inspect_command, &bench_command, &tokenize_command, &detokenize_command, &render_command,
+    &serve_command,      &run_command,     &conform_command,   &quantize_command,
+    &eval_command,       &inspect_command, &bench_command,     &tokenize_command,
+    &detokenize_command, &render_command,  &run_batch_command,
 };
 
 static int print_commands(FILE *to) {

@@ -240,7 +240,8 @@ static void settle(serve_options *o) {
     open_log_level(&o->open); /* what follows may warn */
 }
 
-int serve_read_flags(const cli_command *self, int argc, char **argv, serve_options *o) {
+int serve_read_flags(const cli_command *self, const cli_group *more, int argc, char **argv,
+                     serve_options *o) {
     *o = (serve_options){.open = OPEN_OPTIONS_DEFAULT,
                          .port = 8000,
                          .http_workers = 2,
@@ -279,17 +280,19 @@ int serve_read_flags(const cli_command *self, int argc, char **argv, serve_optio
                                 {"Chat", chat, chat_flags(o, chat)},
                                 {"Limits", limits, SERVE_N_LIMIT_FLAGS},
                                 {"Model", model, OPEN_N_FLAGS},
-                                {"vLLM", vllm, other_flags(o, vllm)}};
-    const int status = cli_parse(self, groups, OCT_COUNT(groups), argc, argv, pos, 1, &n_pos);
+                                {"vLLM", vllm, other_flags(o, vllm)},
+                                more ? *more : (cli_group){.name = ""}};
+    const size_t n_groups = OCT_COUNT(groups) - (more == NULL);
+    const int status = cli_parse(self, groups, n_groups, argc, argv, pos, 1, &n_pos);
     if (status >= 0) return status;
     settle(o);
-    const int named = pick_model("serve", n_pos == 1 ? pos[0] : NULL, &o->model);
+    const int named = pick_model(self->name, n_pos == 1 ? pos[0] : NULL, &o->model);
     if (named >= 0) return named;
     const tuning_sched numbers = {.max_num_seqs = &o->max_num_seqs,
                                   .max_num_batched_tokens = &o->max_num_batched_tokens,
                                   .chunk_tokens = &o->chunk_tokens,
                                   .long_partials = &o->long_partials};
-    o->settings = serve_settings(groups, OCT_COUNT(groups));
+    o->settings = serve_settings(groups, n_groups);
     const int read = tuning_read(&o->tuning, &o->open, &numbers);
     return read < 0 ? check_flags(o) : read;
 }

@@ -251,7 +251,7 @@ static int start_api(server *s) {
     return st == OCT_OK ? -1 : cli_fail(cli_status_of(st), "%s", err.text);
 }
 
-static int come_up(server *s) {
+int serve_come_up(server *s) {
     oct_err err = {0};
     oct_memory_one_heap();
     int status = serve_signals_start();
@@ -299,7 +299,7 @@ static bool finish_jobs(server *s, double seconds) {
     return true;
 }
 
-static void go_down(server *s) {
+void serve_go_down(server *s) {
     const bool lost = atomic_load(&s->lost);
     if (s->slot.api) oct_api_begin_drain(s->slot.api);
     if (s->http) oct_http_server_begin_drain(s->http);
@@ -322,12 +322,12 @@ static void go_down(server *s) {
     opened_close(&s->m);
 }
 
-/* Until a signal comes or the device is lost: the exit status. */
-static int watch(server *s) {
+int serve_watch(server *s, const atomic_bool *done) {
     enum { LOOK_MS = 500 };
     for (;;) {
         const int sig = serve_signals_wait(LOOK_MS);
         if (atomic_load(&s->lost)) return EXIT_DEVICE;
+        if (done && atomic_load(done)) return -1;
         if (sig != 0) {
             oct_info("%s: finishing what runs; a second signal ends at once", strsignal(sig));
             return EXIT_CLEAN;
@@ -338,16 +338,16 @@ static int watch(server *s) {
 
 static int serve(server *s) {
     const uint64_t begun = oct_now_ns();
-    int status = come_up(s);
+    int status = serve_come_up(s);
     if (status < 0) {
         serve_signals_ready(); /* before anybody can know that it may be signalled */
         printf("serving %s on %s (ready after %.2f s)\n",
                s->o.names.n ? s->o.names.at[0] : s->o.model, oct_http_server_address(s->http),
                (double)(oct_now_ns() - begun) / 1e9);
         fflush(stdout);
-        status = watch(s);
+        status = serve_watch(s, NULL);
     }
-    go_down(s);
+    serve_go_down(s);
     /* The last line, behind what the engine still has to say of steps on their way. */
     if (atomic_load(&s->lost)) return cli_fail(EXIT_DEVICE, "--device: lost (%s)", s->why);
     return status;
@@ -355,7 +355,7 @@ static int serve(server *s) {
 
 static int serve_run(const cli_command *self, int argc, char **argv) {
     static server s; /* large, and used until the process ends */
-    const int status = serve_read_flags(self, argc, argv, &s.o);
+    const int status = serve_read_flags(self, NULL, argc, argv, &s.o);
     if (status >= 0) return status;
     serve_crash_start();
     return serve(&s);

@@ -75,8 +75,19 @@ typedef struct server {
 
 /* ---- flags.c ---- */
 
-/* -1 to go on, else the exit status. */
-int serve_read_flags(const cli_command *self, int argc, char **argv, serve_options *o);
+/* -1 to go on, else the exit status. more: flags beside those of serve, or NULL. */
+int serve_read_flags(const cli_command *self, const cli_group *more, int argc, char **argv,
+                     serve_options *o);
+
+/* ---- serve.c: for run-batch, which serves itself ---- */
+
+/* Flags are read; -1 when requests are answered, else the exit status after having said why. */
+int serve_come_up(server *s);
+/* Until *done (NULL: never), a signal (EXIT_CLEAN), or the device is lost (EXIT_DEVICE); -1: done.
+ */
+int serve_watch(server *s, const atomic_bool *done);
+/* Also after a come_up that failed. */
+void serve_go_down(server *s);
 
 /* ---- limits.c ---- */
 
