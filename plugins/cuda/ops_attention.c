@@ -76,27 +76,53 @@ int32_t oct_cuda_attn_input(octet_stream *s, const octet_attn_input_op *op) {
 
 /* ---- attention ------------------------------------------------------------------------------- */
 
-/* The kernels of a kind of cache: those for heads padded to 64, 128 and 256 stand together. */
-static oct_cuda_kernel kernel_of(uint32_t kind, uint32_t pad) {
-    const uint32_t size = pad == 64 ? 0 : pad == 128 ? 1 : 2;
+/* The kernels of a kind of cache: those for heads padded to 64, 128 and 256 stand together. The
+ * ones for prompts have no third. */
+typedef struct kind_kernels {
+    oct_cuda_kernel some, prompt;
+    int has_prompt;
+} kind_kernels;
+
+static kind_kernels kernels_of(uint32_t kind) {
     switch (kind) {
     case OCTET_KV_I8_CHANNEL:
-        return (oct_cuda_kernel)(OCT_K_attn_i8_64 + size);
+        return (kind_kernels){OCT_K_attn_i8_64, OCT_K_attn_prompt_64, 1};
     case OCTET_KV_I8_TOKEN:
-        return (oct_cuda_kernel)(OCT_K_attn_i8_token_64 + size);
+        return (kind_kernels){OCT_K_attn_i8_token_64, OCT_K_attn_prompt_token_64, 1};
     case OCTET_KV_FP8_CHANNEL:
-        return (oct_cuda_kernel)(OCT_K_attn_fp8_64 + size);
+        return (kind_kernels){OCT_K_attn_fp8_64, OCT_K_attn_prompt_fp8_64, 1};
     case OCTET_KV_BF16:
+        return (kind_kernels){OCT_K_attn_bf16_64, OCT_K_attn_prompt_bf16_64, 1};
     case OCTET_KV_F16:
-        return (oct_cuda_kernel)(OCT_K_attn_half_64 + size);
+        return (kind_kernels){OCT_K_attn_f16_64, OCT_K_attn_prompt_f16_64, 1};
     default:
-        return (oct_cuda_kernel)(OCT_K_attn_f32_64 + size);
+        return (kind_kernels){OCT_K_attn_f32_64, OCT_K_attn_f32_64, 0};
     }
 }
 
+static oct_cuda_kernel padded(oct_cuda_kernel first, uint32_t pad) {
+    return (oct_cuda_kernel)(first + (pad == 64 ? 0 : pad == 128 ? 1 : 2));
+}
+
 static uint32_t shared_of(uint32_t kind, uint32_t pad) {
-    return kind == OCTET_KV_I8_CHANNEL || kind == OCTET_KV_I8_TOKEN ? OCT_ATTN_I8_SHARED(pad)
-                                                                    : OCT_ATTN_FLOAT_SHARED(pad);
+    switch (kind) {
+    case OCTET_KV_I8_CHANNEL:
+    case OCTET_KV_I8_TOKEN:
+        return OCT_ATTN_I8_SHARED(pad);
+    case OCTET_KV_FP8_CHANNEL:
+        return OCT_ATTN_HALF_SHARED(pad, 1);
+    case OCTET_KV_BF16:
+    case OCTET_KV_F16:
+        return OCT_ATTN_HALF_SHARED(pad, 2);
+    default:
+        return OCT_ATTN_FLOAT_SHARED(pad);
+    }
+}
+
+static uint32_t prompt_shared_of(uint32_t kind, uint32_t pad) {
+    const int i8 = kind == OCTET_KV_I8_CHANNEL || kind == OCTET_KV_I8_TOKEN;
+    if (i8) return OCT_ATTN_PROMPT_SHARED(pad);
+    return OCT_ATTN_HALF_PROMPT_SHARED(pad, kind == OCTET_KV_FP8_CHANNEL ? 1 : 2);
 }
 
 /* A tile of at most so many queries of a kv head. Returns the blocks that its heads take. */
@@ -142,8 +168,8 @@ static uint64_t all_tiles(const octet_batch *b, const oct_attn_params *p) {
 /* Those that read the cache: few rows, many rows. */
 static void cache_parts(const octet_batch *b, const oct_attn_params *all, part *few, part *many) {
     const uint32_t kind = all->kv.kind, pad = all->kv.pad;
-    const int i8 = kind == OCTET_KV_I8_CHANNEL || kind == OCTET_KV_I8_TOKEN;
-    *few = (part){.kernel = kernel_of(kind, pad), .shared = shared_of(kind, pad), .p = *all};
+    const kind_kernels kernels = kernels_of(kind);
+    *few = (part){.kernel = padded(kernels.some, pad), .shared = shared_of(kind, pad), .p = *all};
     few->heads_y = set_tile(&few->p, OCT_ATTN_VECTORS);
     few->p.min_rows = 1;
     *many = *few;
@@ -153,13 +179,10 @@ static void cache_parts(const octet_batch *b, const oct_attn_params *all, part *
     else
         few->tiles = 0;
     if (b->max_seq_rows < many->p.min_rows) return;
-    if (i8 && pad <= 128 && b->max_seq_rows > OCT_ATTN_FEW_ROWS) {
+    if (kernels.has_prompt && pad <= 128 && b->max_seq_rows > OCT_ATTN_FEW_ROWS) {
         /* Sequences that are not split take it too: a batch has one kind of unsplit tile. */
-        many->kernel =
-            (oct_cuda_kernel)((kind == OCTET_KV_I8_CHANNEL ? OCT_K_attn_prompt_64
-                                                           : OCT_K_attn_prompt_token_64) +
-                              (pad == 64 ? 0 : 1));
-        many->shared = OCT_ATTN_PROMPT_SHARED(pad);
+        many->kernel = padded(kernels.prompt, pad);
+        many->shared = prompt_shared_of(kind, pad);
         many->heads_y = set_tile(&many->p, OCT_ATTN_PROMPT_VECTORS);
     }
     many->tiles = all_tiles(b, &many->p);
@@ -199,14 +222,16 @@ static int32_t launch_all(octet_stream *s, const octet_attention_op *op, oct_att
     p->which = op->fresh.data.buffer ? OCT_ATTN_FRESH_NO : 0;
     cache_parts(b, p, &parts[0], &parts[1]);
     if (op->fresh.data.buffer) {
-        const uint32_t size = p->kv.pad == 64 ? 0 : p->kv.pad == 128 ? 1 : 2;
+        const uint32_t pad = p->kv.pad;
+        const int wide = pad > 128;
         part *fresh = &parts[n++];
-        *fresh = (part){.kernel = (oct_cuda_kernel)(OCT_K_attn_rows_64 + size),
-                        .shared = OCT_ATTN_FLOAT_SHARED(p->kv.pad),
-                        .p = *p};
+        *fresh = (part){
+            .kernel = wide ? OCT_K_attn_rows_256 : padded(OCT_K_attn_prompt_rows_64, pad),
+            .shared = wide ? OCT_ATTN_HALF_SHARED(pad, 2) : OCT_ATTN_HALF_PROMPT_SHARED(pad, 2),
+            .p = *p};
         CUDA_TRY(oct_cuda_rows(s->dev, op->fresh, b->n_rows, width, 2, "attention: fresh",
                                &fresh->p.fresh));
-        fresh->heads_y = set_tile(&fresh->p, OCT_ATTN_VECTORS);
+        fresh->heads_y = set_tile(&fresh->p, wide ? OCT_ATTN_VECTORS : OCT_ATTN_PROMPT_VECTORS);
         fresh->tiles = all_tiles(b, &fresh->p);
         fresh->p.which = OCT_ATTN_FRESH_ONLY;
         fresh->p.min_rows = 1;

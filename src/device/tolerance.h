@@ -16,6 +16,16 @@
  * has float32: each term moves by up to 2 u_row t, again of random sign: abs = 4 sqrt(n) * 2 u_row
  * t. function exp, tanh, erf, sqrt, division: a few roundings of float32, rel = 8 u32.
  *
+ *   model    the logits of a whole model, as relative RMS. A stored row moves each element by up to
+ *            u_row of itself, u_row^2 / 3 in the mean square, and about 10 rows a layer and 4 at
+ *            the ends are stored. Where a layer's 4 inputs and its new K and V become int8, two
+ *            roundings of elements that are no longer the same differ by step^2 / 6 in the mean
+ *            square, a step being 4 / 127 of the row's RMS (its largest element is four of these).
+ *            Experts: scores of neighbours among E lie about 3 / E deviations apart, so one moved
+ *            by d swaps two with a chance of d E / 3, and a row whose expert was swapped is off by
+ *            a third of itself, 0.1 in the mean square. Twice the root of the sum: part of what is
+ *            added is one draw, not a mean.
+ *
  * An int8 result of float input (norm with quantisation) may differ by one where the value lay
  * within the tolerance of a half: abs = 1, rel = 0, for at most the share of places that such
  * values have; its row scale has the tolerance of the float result.
@@ -56,6 +66,14 @@ static inline oct_tolerance oct_tolerance_operand(oct_tolerance of, uint32_t act
                                                   double t) {
     if (act_dtype == OCTET_BF16) of.abs += 4 * sqrt(n) * 2 * oct_row_unit(act_dtype) * t;
     return of;
+}
+
+/* Of a whole model; n_experts 0: dense. */
+static inline double oct_tolerance_model(uint32_t act_dtype, uint32_t n_layers, uint32_t n_experts,
+                                         int i8) {
+    const double u = oct_row_unit(act_dtype), n = n_layers, step = 4.0 / 127;
+    const double stored = (10 * n + 4) * u * u / 3, steps = i8 ? 6 * n * step * step / 6 : 0;
+    return 2 * sqrt(stored + steps + n * sqrt(stored) * n_experts / 3 * 0.1);
 }
 
 static inline int oct_within(oct_tolerance of, double want, double got, double *part_out) {

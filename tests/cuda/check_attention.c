@@ -2,11 +2,12 @@
  * tests/cuda/check_attention.c - a row of attention has the same bits however it is computed: as
  * part of a prompt, of a chunk of a few rows, or as a decode beside others.
  *
- *     check_attention PLUGIN|NAME
+ *     check_attention PLUGIN|NAME [wide]
  *
  * A text is written to the cache once. Then all its rows attend as one prompt; after that some of
  * them again as decodes of sequences that share its blocks, and as chunks of 1 to 8 rows. The float
- * rows, the int8 rows and their scales must be equal bit for bit.
+ * rows, the int8 rows and their scales must be equal bit for bit. In one shape some values are no
+ * numbers, which rows that do not see them must not notice. "wide": heads of 256 too.
  *
  * Exit status 0: all equal.
  */
@@ -25,9 +26,15 @@ enum { TOKENS = 547, BLOCK = 32, BLOCKS = (TOKENS + BLOCK - 1) / BLOCK, MAX_SEQS
 typedef struct shape {
     uint32_t n_heads, n_kv_heads, head_dim, window;
     float softcap;
+    int strange; /* float kinds: NaN and infinity in V from token STRANGE on */
 } shape;
 
-static const shape shapes[] = {{4, 1, 64, 0, 0}, {3, 1, 128, 0, 0}, {10, 1, 48, 300, 20}};
+static const shape shapes[] = {{4, 1, 64, 0, 0, 0},
+                               {3, 1, 128, 0, 0, 0},
+                               {10, 1, 48, 300, 20, 0},
+                               {1, 1, 64, 0, 0, 1},
+                               {2, 1, 256, 0, 0, 0}};
+enum { N_SHAPES = sizeof shapes / sizeof *shapes, STRANGE = 140 };
 static const uint32_t kinds[] = {OCTET_KV_I8_CHANNEL, OCTET_KV_I8_TOKEN, OCTET_KV_FP8_CHANNEL,
                                  OCTET_KV_BF16,       OCTET_KV_F16,      OCTET_KV_F32};
 
@@ -151,10 +158,24 @@ static void make_cache(bench *b, uint32_t kind) {
     free(v);
 }
 
+/* The bits of channel c of V of a token. */
+static uint16_t *value_of(const bench *b, uint32_t token, uint32_t c) {
+    return b->rows + token * b->width + (b->h->n_heads + b->h->n_kv_heads) * b->h->head_dim + c;
+}
+
+static int is_strange(const bench *b) {
+    return b->h->strange && b->kv.kind != OCTET_KV_I8_CHANNEL && b->kv.kind != OCTET_KV_I8_TOKEN;
+}
+
 static void write_text(bench *b) {
     const uint32_t first = 0, n = TOKENS;
     for (size_t i = 0; i < TOKENS * b->width; i++)
         b->rows[i] = oct_f32_to_bf16(((float)(next() % 20001) - 10000) * 1e-4f);
+    if (is_strange(b)) {
+        *value_of(b, STRANGE, 3) = 0x7fff;
+        *value_of(b, STRANGE + 1, 20) = 0x7f80;
+        *value_of(b, 530, 40) = 0xff80;
+    }
     const octet_attn_input_op op = {.struct_bytes = sizeof op,
                                     .n_heads = b->h->n_heads,
                                     .qkv = {put(b, b->rows, TOKENS * b->width * 2), b->width},
@@ -229,15 +250,18 @@ static size_t run_case(bench *b, const shape *h, uint32_t kind) {
     make_cache(b, kind);
     write_text(b);
     result prompt = attend(b, 1, &all_first, &all_n);
-    for (size_t i = 0; i < TOKENS * b->out_width; i++)
+    const size_t n_numbers = (is_strange(b) ? (size_t)STRANGE : TOKENS) * b->out_width;
+    for (size_t i = 0; i < n_numbers; i++)
         numbers += fabsf(oct_bf16_to_f32(prompt.out[i])) < 100.0f;
-    size_t wrong = TOKENS * b->out_width - numbers;
+    size_t wrong = n_numbers - numbers;
+    if (is_strange(b)) /* who sees it does notice */
+        wrong += !isnan(oct_bf16_to_f32(prompt.out[STRANGE * b->out_width + 3]));
     wrong += again(b, &prompt, 8, decodes, ones);
     wrong += again(b, &prompt, 7, chunks, lengths);
     wrong += again(b, &prompt, 3, mixed, mixed_n);
-    printf("%s cache %u, heads %u/%u of %u, window %u, cap %g: %zu rows differ\n",
+    printf("%s cache %u, heads %u/%u of %u, window %u, cap %g%s: %zu rows differ\n",
            wrong ? "BAD" : "ok ", kind, h->n_heads, h->n_kv_heads, h->head_dim, h->window,
-           (double)h->softcap, wrong);
+           (double)h->softcap, h->strange ? ", no numbers" : "", wrong);
     fflush(stdout);
     free_result(&prompt);
     free(b->rows);
@@ -249,12 +273,13 @@ int main(int argc, char **argv) {
     oct_err err = {.code = OCT_OK};
     bench b = {0};
     size_t wrong = 0;
-    if (argc < 2) fail("usage", "check_attention PLUGIN|NAME");
+    const size_t n_shapes = argc > 2 && strcmp(argv[2], "wide") == 0 ? N_SHAPES : N_SHAPES - 1;
+    if (argc < 2) fail("usage", "check_attention PLUGIN|NAME [wide]");
     if (oct_device_open(oct_system_allocator(), argv[1], NULL, &b.d, &err) != OCT_OK)
         fail(argv[1], err.text);
     printf("%s\n", b.d->info.name);
     check(&b, b.d->ops->stream_create(b.d->dev, &b.s), "stream_create");
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+    for (size_t i = 0; i < n_shapes; i++)
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
             wrong += run_case(&b, &shapes[i], kinds[k]);
     b.d->ops->stream_destroy(b.s);

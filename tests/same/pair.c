@@ -39,6 +39,11 @@ bool same_model_path(const same_model *m, char *out, size_t size) {
     return true;
 }
 
+const char *same_device(void) {
+    const char *name = getenv("OCTET_DEVICE");
+    return name ? name : "cpu";
+}
+
 static void need(oct_status st, const oct_err *err) {
     if (st == OCT_OK) return;
     fprintf(stderr, "test_same: %s\n", err->text);
@@ -265,13 +270,14 @@ typedef struct stand {
 static void apply_setup(const setup *s, const party *p, uint32_t spare, stand *o) {
     static const int32_t eos[] = {EOS};
     static const uint32_t sizes[] = {2, 4, 8, 24, 64};
+    const bool cpu = strcmp(same_device(), "cpu") == 0;
     const uint32_t *v = s->v, per_seq = SAME_MAX_LEN / v[AXIS_block];
     *o = (stand){0};
     snprintf(o->settings, sizeof o->settings, "mask=%x,prefetch=%u", isa_mask(v[AXIS_isa]),
              v[AXIS_prefetch]);
     o->device = (oct_device_options){.n_threads = v[AXIS_threads],
                                      .bind_threads = 2,
-                                     .settings = o->settings,
+                                     .settings = cpu ? o->settings : NULL,
                                      .overlap = v[AXIS_async]};
     o->model = (oct_model_options){.max_rows = v[AXIS_budget],
                                    .max_seqs = v[AXIS_seqs],
@@ -381,7 +387,7 @@ static void run_one(const char *folder, const same_model *sm, stand *o, party *p
     oct_kvstore *store;
     oct_err err = {0};
     need(oct_checkpoint_open(mem, folder, &ckpt, &err), &err);
-    need(oct_device_open(mem, "cpu", &o->device, &device, &err), &err);
+    need(oct_device_open(mem, same_device(), &o->device, &device, &err), &err);
     spy_attach(device, plant);
     need(oct_model_load(mem, device, ckpt, &o->model, &model, &err), &err);
     need(oct_model_kv_create(model, o->engine.n_blocks, &err), &err);

@@ -128,6 +128,8 @@ typedef struct pair_options {
 
 /* False where the answers differ; the first difference, the seed and all settings are printed. */
 bool pair_run(uint64_t seed, const pair_options *o, tally *t);
+/* $OCTET_DEVICE, else "cpu". */
+const char *same_device(void);
 /* False: the model's folder is not here. */
 bool same_model_path(const same_model *m, char *out, size_t size);
 

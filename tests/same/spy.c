@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "quant/float_types.h"
+
 enum { MAX_LAYERS = 8, MAX_LAYOUTS = 64, PROBE_WIDTH = 4096, NOT_A_PLACE = 0xff };
 
 /* Which token of a block each of its bytes belongs to. */
@@ -24,7 +26,7 @@ typedef struct sight {
 static struct {
     oct_device *device;
     spy_plant plant;
-    const octet_device_ops *cpu;
+    const octet_device_ops *real;
     octet_device_ops table;
     octet_stream *stream;
     octet_kv_desc layers[MAX_LAYERS];
@@ -38,7 +40,7 @@ static struct {
 
 static void need_ok(int32_t code, const char *what) {
     if (code == OCTET_OK) return;
-    fprintf(stderr, "spy: %s: %s\n", what, spy.cpu->error_text(spy.device->dev));
+    fprintf(stderr, "spy: %s: %s\n", what, spy.real->error_text(spy.device->dev));
     exit(1);
 }
 
@@ -50,51 +52,57 @@ static int32_t spy_attn_input(octet_stream *s, const octet_attn_input_op *op) {
                                 spy.layers[i].base.offset != op->kv.base.offset))
         i++;
     if (i == spy.n_layers && i < MAX_LAYERS) spy.layers[spy.n_layers++] = op->kv;
-    return spy.cpu->attn_input(s, op);
+    return spy.real->attn_input(s, op);
 }
 
 void spy_attach(oct_device *d, spy_plant plant) {
     memset(&spy, 0, sizeof spy);
     spy.device = d;
     spy.plant = plant;
-    spy.cpu = d->ops;
+    spy.real = d->ops;
     spy.table = *d->ops;
     spy.table.attn_input = spy_attn_input;
     plant_install(&spy.table, d->dev, plant);
     d->ops = &spy.table;
-    need_ok(spy.cpu->stream_create(d->dev, &spy.stream), "stream_create");
+    need_ok(spy.real->stream_create(d->dev, &spy.stream), "stream_create");
 }
 
 void spy_detach(void) {
-    spy.cpu->stream_destroy(spy.stream);
-    spy.device->ops = spy.cpu;
+    spy.real->stream_destroy(spy.stream);
+    spy.device->ops = spy.real;
 }
 
 /* ---- how a block is laid out ----------------------------------------------------------------- */
 
 static void read_bytes(void *dst, octet_ref src, uint64_t bytes) {
-    need_ok(spy.cpu->read(spy.stream, dst, src, bytes), "read");
-    need_ok(spy.cpu->stream_wait(spy.stream), "stream_wait");
+    need_ok(spy.real->read(spy.stream, dst, src, bytes), "read");
+    need_ok(spy.real->stream_wait(spy.stream), "stream_wait");
 }
 
 static octet_buffer buffer_with(const void *data, uint64_t bytes) {
     octet_buffer b = 0;
-    need_ok(spy.cpu->buffer_create(spy.device->dev, bytes, &b), "buffer_create");
-    if (data) need_ok(spy.cpu->write(spy.stream, (octet_ref){b, 0}, data, bytes), "write");
-    need_ok(spy.cpu->stream_wait(spy.stream), "stream_wait");
+    need_ok(spy.real->buffer_create(spy.device->dev, bytes, &b), "buffer_create");
+    if (data) need_ok(spy.real->write(spy.stream, (octet_ref){b, 0}, data, bytes), "write");
+    need_ok(spy.real->stream_wait(spy.stream), "stream_wait");
     return b;
 }
 
 /* One token at a place of block 0 of `cache`, which was filled with `with` before. */
 static void write_token(const octet_kv_desc *kv, octet_buffer cache, uint8_t with, int32_t place,
                         uint8_t *out) {
-    static float rows[PROBE_WIDTH];
+    static float floats[PROBE_WIDTH];
+    static uint16_t halves[PROBE_WIDTH];
+    const bool bf16 = spy.device->info.act_dtype == OCTET_BF16;
     const int32_t batch[] = {0, place, 0, 1, 1, 0}; /* pos, slot, seq_row[2], kv_len, block */
-    for (uint32_t i = 0; i < PROBE_WIDTH; i++) rows[i] = 0.25f + (float)(i % 7);
+    for (uint32_t i = 0; i < PROBE_WIDTH; i++) {
+        floats[i] = 0.25f + (float)(i % 7);
+        halves[i] = oct_f32_to_bf16(floats[i]);
+    }
     octet_attn_input_op op = {.struct_bytes = sizeof op, .n_heads = kv->n_kv_heads, .kv = *kv};
     const uint64_t width = 3ull * kv->n_kv_heads * kv->head_dim;
     if (width > PROBE_WIDTH) need_ok(OCTET_E_INVALID, "more heads than the probe has room for");
-    const octet_buffer qkv = buffer_with(rows, width * sizeof *rows);
+    const octet_buffer qkv = bf16 ? buffer_with(halves, width * sizeof *halves)
+                                  : buffer_with(floats, width * sizeof *floats);
     const octet_buffer ints = buffer_with(batch, sizeof batch);
     op.qkv = (octet_rows){{qkv, 0}, width};
     op.kv.base = (octet_ref){cache, 0};
@@ -109,11 +117,11 @@ static void write_token(const octet_kv_desc *kv, octet_buffer cache, uint8_t wit
                              .seq_row = {ints, 8},
                              .seq_kv_len = {ints, 16},
                              .block_table = {ints, 20}};
-    need_ok(spy.cpu->fill(spy.stream, op.kv.base, with, kv->block_bytes), "fill");
-    need_ok(spy.cpu->attn_input(spy.stream, &op), "attn_input");
+    need_ok(spy.real->fill(spy.stream, op.kv.base, with, kv->block_bytes), "fill");
+    need_ok(spy.real->attn_input(spy.stream, &op), "attn_input");
     read_bytes(out, op.kv.base, kv->block_bytes);
-    spy.cpu->buffer_destroy(spy.device->dev, qkv);
-    spy.cpu->buffer_destroy(spy.device->dev, ints);
+    spy.real->buffer_destroy(spy.device->dev, qkv);
+    spy.real->buffer_destroy(spy.device->dev, ints);
 }
 
 static void probe(const octet_kv_desc *kv, layout *l) {
@@ -136,7 +144,7 @@ static void probe(const octet_kv_desc *kv, layout *l) {
         /* At least a byte for each number. */
         if (n < 2ull * kv->n_kv_heads * kv->head_dim) need_ok(OCTET_E_INVALID, "a token too small");
     }
-    spy.cpu->buffer_destroy(spy.device->dev, cache);
+    spy.real->buffer_destroy(spy.device->dev, cache);
     free(zeros);
     free(ones);
 }
@@ -207,8 +215,8 @@ static void flip_bit(const octet_kv_desc *kv, int32_t block, uint32_t place) {
     at.offset += i;
     read_bytes(&byte, at, 1);
     byte ^= 1;
-    need_ok(spy.cpu->write(spy.stream, at, &byte, 1), "write");
-    need_ok(spy.cpu->stream_wait(spy.stream), "stream_wait");
+    need_ok(spy.real->write(spy.stream, at, &byte, 1), "write");
+    need_ok(spy.real->stream_wait(spy.stream), "stream_wait");
 }
 
 static void hash_block(const octet_kv_desc *kv, int32_t block, uint32_t n_tokens, uint64_t *out) {

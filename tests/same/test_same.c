@@ -5,6 +5,8 @@
  *     test_same SEED               one pair, with all that it was made of
  *     test_same --pairs N [FIRST]  N pairs from that seed on
  *
+ * OCTET_DEVICE=NAME|PATH runs pairs on that device; the suite has controls that need the CPU's.
+ *
  * Tokens, logprobs (of the answer, of the prompt, of the most likely) and a hash of the K/V of each
  * computed position are compared bit for bit. The controls compute an operation in a way that the
  * promise forbids and require that this is noticed.
@@ -148,6 +150,8 @@ int main(int argc, char **argv) {
     for (int i = 0; i < N_SAME_MODELS; i++)
         if (!same_model_path(&same_models[i], path, sizeof path))
             printf("SKIPPED: %s; %s in its place\n", same_models[i].name, same_models[0].name);
+    if (argc == 1 && strcmp(same_device(), "cpu") != 0)
+        return run_pairs(1, SUITE_PAIRS, &t) ? 0 : 1;
     if (argc == 1) return cmocka_run_group_tests(tests, NULL, NULL);
     const bool many = strcmp(argv[1], "--pairs") == 0;
     if (argc > (many ? 4 : 2) || (many && argc == 2)) return usage();

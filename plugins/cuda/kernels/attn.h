@@ -39,6 +39,9 @@
 #define OCT_ATTN_FLOAT_ROOM(pad) ((pad) <= 64 ? 4096u : 32u * ((pad) + 8))
 #define OCT_ATTN_FLOAT_SHARED(pad) (4 * OCT_ATTN_FLOAT_ROOM(pad) + 32u * (pad))
 #define OCT_ATTN_PROMPT_SHARED(pad) (512u * (pad))
+/* Of kinds of 1 or 2 bytes an element that are no int8. */
+#define OCT_ATTN_HALF_SHARED(pad, bytes) ((pad) * (bytes) < 128 ? 512u * (pad) * (bytes) : 65536u)
+#define OCT_ATTN_HALF_PROMPT_SHARED(pad, bytes) (256u * (pad) * ((bytes) + 1))
 /* Float numbers of the result of one chunk. */
 #define OCT_ATTN_PART_FLOATS(pad) (8u * (pad) + 16)
 

@@ -1,6 +1,6 @@
 /*
- * kernels/attn_float.cuh - attention over float and E4M3 caches and over the rows of this step
- * (docs/numerics.md, section 10): the span of up to 8 queries by one warp, with fmaf alone.
+ * kernels/attn_float.cuh - attention over float32 caches (docs/numerics.md, section 10): the span
+ * of up to 8 queries by one warp, with fmaf alone. No tensor core takes float32 as it is.
  *
  * Scores: a lane has a token of each sub-block and runs along the channels. Values: a lane has a
  * channel of each 32 and runs along the tokens. Weights of tokens that a query does not see are -1
@@ -14,111 +14,35 @@
 /* ---- where K and V come from ------------------------------------------------------------------
  */
 
-/* The elements of 16 bytes. */
-struct attn_f32 {
-    enum { E = 4, BYTES = 4, PLACED = 0 };
-    OCT_DEVICE void widen(const uint4 &u, bool, float x[4]) {
-        x[0] = oct_float(u.x), x[1] = oct_float(u.y), x[2] = oct_float(u.z), x[3] = oct_float(u.w);
-    }
-    OCT_DEVICE float one(const uint8_t *at, bool) { return *reinterpret_cast<const float *>(at); }
-};
-
-/* bfloat16, or half. */
-struct attn_half {
-    enum { E = 8, BYTES = 2, PLACED = 0 };
-    OCT_DEVICE void widen(const uint4 &u, bool f16, float x[8]) {
-        const uint32_t w[4] = {u.x, u.y, u.z, u.w};
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const uint16_t h = static_cast<uint16_t>(w[i / 2] >> 16 * (i % 2));
-            x[i] = f16 ? oct_f16_f32(h) : oct_bf16_f32(h);
-        }
-    }
-    OCT_DEVICE float one(const uint8_t *at, bool f16) {
-        const uint16_t h = *reinterpret_cast<const uint16_t *>(at);
-        return f16 ? oct_f16_f32(h) : oct_bf16_f32(h);
-    }
-};
-
-struct attn_e4m3 {
-    enum { E = 16, BYTES = 1, PLACED = 1 };
-    OCT_DEVICE void widen(const uint4 &u, bool, float x[16]) {
-        const uint32_t w[4] = {u.x, u.y, u.z, u.w};
-#pragma unroll
-        for (int i = 0; i < 16; i++)
-            x[i] = oct_e4m3_f32(static_cast<uint8_t>(w[i / 4] >> 8 * (i % 4)));
-    }
-    OCT_DEVICE float one(const uint8_t *at, bool) { return oct_e4m3_f32(*at); }
-};
-
 /* A cache: sub-blocks of cells (attn.h). */
-template <int PAD, class T> struct attn_from_cache {
-    enum { E = T::E, PLACED = T::PLACED };
+template <int PAD> struct attn_from_cache {
+    enum { E = 4 };    /* elements of 16 bytes */
     const uint8_t *at; /* of the sub-block */
-    bool f16;
 
     OCT_MEMBER void open(const oct_attn_params &p, const attn_tile &t, uint32_t token) {
         at = attn_sub(p, t.seq, t.kv_head, token);
-        f16 = p.kv.kind == OCTET_KV_F16;
     }
-    /* Channels E c .. of token `lane`. */
-    OCT_MEMBER void keys(uint32_t c, float x[E]) const {
+    /* Channels 4 c .. of token `lane`. */
+    OCT_MEMBER float4 keys(uint32_t c) const {
         const uint32_t lane = threadIdx.x % 32;
-        T::widen(
-            *reinterpret_cast<const uint4 *>(at + (lane / 8 * (PAD / E) + c) * 128 + lane % 8 * 16),
-            f16, x);
+        return *reinterpret_cast<const float4 *>(at + (lane / 8 * (PAD / E) + c) * 128 +
+                                                 lane % 8 * 16);
     }
-    /* Places E u .. of channel d. */
-    OCT_MEMBER void values(uint32_t u, uint32_t d, float x[E]) const {
-        T::widen(*reinterpret_cast<const uint4 *>(at + 32 * PAD * T::BYTES +
-                                                  (d / 8 * (32 / E) + u) * 128 + d % 8 * 16),
-                 f16, x);
+    /* Tokens 4 u .. of channel d. */
+    OCT_MEMBER float4 values(uint32_t u, uint32_t d) const {
+        return *reinterpret_cast<const float4 *>(at + 32 * PAD * 4 + (d / 8 * (32 / E) + u) * 128 +
+                                                 d % 8 * 16);
     }
-    OCT_MEMBER float value(uint32_t place, uint32_t d) const {
-        return T::one(at + 32 * PAD * T::BYTES + (d / 8 * (32 / E) + place / E) * 128 + d % 8 * 16 +
-                          place % E * T::BYTES,
-                      f16);
-    }
-};
-
-/* The bf16 rows of this step: token t of the sequence is its row t. */
-template <int PAD> struct attn_from_rows {
-    enum { E = 8, PLACED = 0 };
-    const uint16_t *k, *v; /* of the sub-block's first token */
-    uint64_t stride;
-    uint32_t dim, n; /* tokens there are, at least 1 */
-    bool vec;
-
-    OCT_MEMBER void open(const oct_attn_params &p, const attn_tile &t, uint32_t token) {
-        const uint64_t first =
-            static_cast<uint32_t>(oct_ptr<const int32_t>(p.batch.seq_row)[t.seq]);
-        dim = p.kv.head_dim;
-        stride = p.fresh.stride;
-        n = static_cast<uint32_t>(t.kv_len) - token;
-        vec = p.fresh.vec != 0;
-        k = oct_ptr<const uint16_t>(p.fresh.data) + (first + token) * stride +
-            (p.n_heads + t.kv_head) * dim;
-        v = k + static_cast<uint64_t>(p.kv.n_kv_heads) * dim;
-    }
-    OCT_MEMBER void keys(uint32_t c, float x[E]) const {
-        const uint32_t lane = threadIdx.x % 32, t = lane < n ? lane : n - 1;
-        oct_load8(x, k + t * stride, 8 * c, dim, vec);
-    }
-    OCT_MEMBER void values(uint32_t u, uint32_t d, float x[E]) const {
-#pragma unroll
-        for (uint32_t i = 0; i < 8; i++) {
-            const uint32_t t = 8 * u + i;
-            x[i] = oct_bf16_f32(v[(t < n ? t : n - 1) * stride + d]);
-        }
-    }
-    OCT_MEMBER float value(uint32_t place, uint32_t d) const {
-        return oct_bf16_f32(v[(place < n ? place : n - 1) * stride + d]);
+    OCT_MEMBER float value(uint32_t token, uint32_t d) const {
+        return *reinterpret_cast<const float *>(
+            at + 32 * PAD * 4 + (d / 8 * (32 / E) + token / E) * 128 + d % 8 * 16 + token % E * 4);
     }
 };
 
 /* ---- a span ---------------------------------------------------------------------------------- */
 
-template <int PAD_, class FROM> struct attn_span_float {
+template <int PAD_> struct attn_span_float {
+    typedef attn_from_cache<PAD_> FROM;
     enum { PAD = PAD_, E = FROM::E, ROOM_STRIDE = PAD + 8, SPAN_BYTES = OCT_ATTN_FLOAT_ROOM(PAD) };
     static_assert(SPAN_BYTES >= 8 * OCT_ATTN_SPAN * 4 && SPAN_BYTES >= 8 * ROOM_STRIDE * 4,
                   "weights, then results");
@@ -131,16 +55,12 @@ template <int PAD_, class FROM> struct attn_span_float {
     OCT_MEMBER void begin(const oct_attn_params &p, const attn_tile &t, unsigned char *all) {
         float *const q = reinterpret_cast<float *>(all + ATTN_WARPS * SPAN_BYTES);
         const uint32_t dim = p.kv.head_dim;
-        const bool scaled = p.kv.kind == OCTET_KV_FP8_CHANNEL && p.which != OCT_ATTN_FRESH_ONLY;
         for (uint32_t i = threadIdx.x; i < 8 * PAD / 4; i += blockDim.x) {
             const uint32_t v = i / (PAD / 4), d = i % (PAD / 4) * 4;
             float x[4] = {0, 0, 0, 0};
             if (v < t.n_vec && d < dim) {
                 const uint32_t row = v / t.n_heads, head = t.head0 + v - row * t.n_heads;
                 attn_load4(p.q, t.row0 + row, head * dim + d, x);
-                if (scaled)
-                    for (int k = 0; k < 4; k++)
-                        x[k] = x[k] * oct_ptr<const float>(p.kv.k_scale)[t.kv_head * dim + d + k];
             }
             *reinterpret_cast<float4 *>(q + 4 * i) = make_float4(x[0], x[1], x[2], x[3]);
         }
@@ -153,19 +73,15 @@ template <int PAD_, class FROM> struct attn_span_float {
 #pragma unroll
         for (int v = 0; v < 8; v++) s[v] = 0.0f;
         for (uint32_t c = 0; c < dim / E; c++) {
-            float k[E];
-            from.keys(c, k);
+            const float4 k = from.keys(c);
 #pragma unroll
-            for (int e = 0; e < E; e += 4)
-#pragma unroll
-                for (int v = 0; v < 8; v++) {
-                    const float4 q =
-                        *reinterpret_cast<const float4 *>(queries + v * PAD + c * E + e);
-                    s[v] = fmaf(q.x, k[e], s[v]);
-                    s[v] = fmaf(q.y, k[e + 1], s[v]);
-                    s[v] = fmaf(q.z, k[e + 2], s[v]);
-                    s[v] = fmaf(q.w, k[e + 3], s[v]);
-                }
+            for (int v = 0; v < 8; v++) {
+                const float4 q = *reinterpret_cast<const float4 *>(queries + v * PAD + c * E);
+                s[v] = fmaf(q.x, k.x, s[v]);
+                s[v] = fmaf(q.y, k.y, s[v]);
+                s[v] = fmaf(q.z, k.z, s[v]);
+                s[v] = fmaf(q.w, k.w, s[v]);
+            }
         }
     }
 
@@ -178,20 +94,17 @@ template <int PAD_, class FROM> struct attn_span_float {
 #pragma unroll
             for (int j = 0; j < PAD / 32; j++) {
                 const uint32_t d = lane + 32 * j;
-                float x[E];
                 if (d >= dim) continue;
-                from.values(u, d, x);
+                const float4 x = from.values(u, d);
 #pragma unroll
-                for (int v = 0; v < 8; v++)
-#pragma unroll
-                    for (int e = 0; e < E; e += 4) {
-                        const float4 p =
-                            *reinterpret_cast<const float4 *>(w + v * OCT_ATTN_SPAN + u * E + e);
-                        o[v][j] = fmaf(p.x, x[e], o[v][j]);
-                        o[v][j] = fmaf(p.y, x[e + 1], o[v][j]);
-                        o[v][j] = fmaf(p.z, x[e + 2], o[v][j]);
-                        o[v][j] = fmaf(p.w, x[e + 3], o[v][j]);
-                    }
+                for (int v = 0; v < 8; v++) {
+                    const float4 p =
+                        *reinterpret_cast<const float4 *>(w + v * OCT_ATTN_SPAN + u * E);
+                    o[v][j] = fmaf(p.x, x.x, o[v][j]);
+                    o[v][j] = fmaf(p.y, x.y, o[v][j]);
+                    o[v][j] = fmaf(p.z, x.z, o[v][j]);
+                    o[v][j] = fmaf(p.w, x.w, o[v][j]);
+                }
             }
         }
     }
@@ -260,7 +173,7 @@ template <int PAD_, class FROM> struct attn_span_float {
 #pragma unroll
             for (int sub = 0; sub < 4; sub++) {
                 const int token = first + 32 * sub + static_cast<int>(lane);
-                const uint32_t place = 32 * sub + (FROM::PLACED ? oct_kv_place(lane) : lane);
+                const uint32_t place = 32 * sub + lane;
                 float e = -1.0f;
                 if (token >= seen.lo && token < seen.hi) {
                     e = bad ? 0.0f : oct_exp(s[sub][v] - part.m);

@@ -64,20 +64,6 @@ OCT_DEVICE void attn_weight_parts(const uint32_t *x, uint32_t *high, uint32_t *l
 /* ---- scores to weights ------------------------------------------------------------------------
  */
 
-/* oct_exp of what is not above 0. */
-OCT_DEVICE float attn_exp(float x) {
-    const float t = fmaf(x, 0x1.715476p+0f, 0x1.8p+23f);
-    const float n = t - 0x1.8p+23f;
-    const float r = fmaf(n, -0x1.7f7d1cp-20f, fmaf(n, -0x1.62e4p-1f, x));
-    float q = 0x1.6a2444p-10f;
-    q = fmaf(q, r, 0x1.1239d8p-7f);
-    q = fmaf(q, r, 0x1.5558f2p-5f);
-    q = fmaf(q, r, 0x1.555492p-3f);
-    q = fmaf(q, r, 0x1.fffffcp-2f);
-    const float p = fmaf(q, r * r, r) + 1.0f;
-    return x < -0x1.5d589ep+6f ? 0.0f : oct_float(oct_bits(p) + (oct_bits(t) << 23));
-}
-
 /* e * ATTN_P16_ONE rounded to a whole number, in the low 16 bits; those above are ATTN_WHOLE's. */
 #define ATTN_WHOLE 0x4b000000u
 OCT_DEVICE uint32_t attn_whole(float e, float one) { return oct_bits(fmaf(e, one, 0x1p23f)); }

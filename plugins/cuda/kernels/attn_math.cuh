@@ -41,6 +41,11 @@ OCT_DEVICE uint32_t oct_kv_place(uint32_t t) {
     return (t & 16) | (t & 6) << 1 | (t & 8) >> 2 | (t & 1);
 }
 
+/* The token at a place. */
+OCT_DEVICE uint32_t oct_kv_token(uint32_t p) {
+    return (p & 16) | (p & 12) >> 1 | (p & 2) << 2 | (p & 1);
+}
+
 /* What the block table says of a token; 0 beyond its end. */
 OCT_DEVICE int attn_block_of(const oct_attn_params &p, uint32_t seq, uint32_t token) {
     const uint32_t entry = token / p.kv.block_tokens, stride = p.batch.table_stride;
@@ -77,6 +82,20 @@ OCT_DEVICE const uint8_t *attn_sub(const oct_attn_params &p, uint32_t seq, uint3
 
 OCT_DEVICE bool attn_finite(float x) { return oct_abs_bits(x) < 0x7f800000u; }
 
+/* oct_exp of what is not above 0. */
+OCT_DEVICE float attn_exp(float x) {
+    const float t = fmaf(x, 0x1.715476p+0f, 0x1.8p+23f);
+    const float n = t - 0x1.8p+23f;
+    const float r = fmaf(n, -0x1.7f7d1cp-20f, fmaf(n, -0x1.62e4p-1f, x));
+    float q = 0x1.6a2444p-10f;
+    q = fmaf(q, r, 0x1.1239d8p-7f);
+    q = fmaf(q, r, 0x1.5558f2p-5f);
+    q = fmaf(q, r, 0x1.555492p-3f);
+    q = fmaf(q, r, 0x1.fffffcp-2f);
+    const float p = fmaf(q, r * r, r) + 1.0f;
+    return x < -0x1.5d589ep+6f ? 0.0f : oct_float(oct_bits(p) + (oct_bits(t) << 23));
+}
+
 /* A score from its product; raw is the sum times the scale of the query. */
 OCT_DEVICE float attn_score(const oct_attn_params &p, float raw) {
     return p.softcap != 0.0f ? oct_softcapped(raw, p.softcap, p.inv_cap) : raw;
@@ -86,6 +105,13 @@ OCT_DEVICE float attn_score(const oct_attn_params &p, float raw) {
 template <int BITS> OCT_DEVICE float attn_max_over(float x) {
 #pragma unroll
     for (int b = 1; b < 1 << BITS; b *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, b));
+    return x;
+}
+
+/* The same; a NaN wins. */
+template <int BITS> OCT_DEVICE float attn_max_or_nan(float x) {
+#pragma unroll
+    for (int b = 1; b < 1 << BITS; b *= 2) x = oct_max_nan(x, __shfl_xor_sync(~0u, x, b));
     return x;
 }
 

@@ -204,6 +204,8 @@ template <class S> struct attn_block {
                                 float (&acc)[N]) {
         const uint32_t v = threadIdx.x / 16, d = threadIdx.x % 16 * 4;
         *total = {0.0f, 0.0f, 1.0f};
+#pragma unroll
+        for (int k = 0; k < N; k++) acc[k] = 0.0f; /* not what is there: it may be infinite */
         if (v >= n_vec) return;
 #pragma unroll 4
         for (uint32_t c = 0; c < n; c++, at += PART_FLOATS) {

@@ -28,6 +28,17 @@ OCT_DEVICE float oct_nan() { return oct_float(0x7fc00000u); }
 /* Magnitude as an ordered integer: NaN above infinity above every number. */
 OCT_DEVICE uint32_t oct_abs_bits(float v) { return oct_bits(v) & 0x7fffffffu; }
 
+/* The larger one; NaN if either is. */
+OCT_DEVICE float oct_max_nan(float a, float b) {
+#if OCT_EMU
+    return a != a || b != b ? oct_nan() : a > b ? a : b;
+#else
+    float c;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
+    return c;
+#endif
+}
+
 /* ---- bfloat16 -------------------------------------------------------------------------------- */
 
 OCT_DEVICE float oct_bf16_f32(uint16_t h) { return oct_float(static_cast<uint32_t>(h) << 16); }
@@ -79,6 +90,22 @@ OCT_DEVICE uint16_t oct_f32_f16(float v) {
 #endif
 }
 
+OCT_DEVICE uint32_t oct_f32_f16x2(float low, float high) {
+#if OCT_EMU
+    return emu_f32_f16(low) | static_cast<uint32_t>(emu_f32_f16(high)) << 16;
+#else
+    uint32_t pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#endif
+}
+
+/* The two of a register. */
+OCT_DEVICE float oct_f16_low(uint32_t pair) { return oct_f16_f32(static_cast<uint16_t>(pair)); }
+OCT_DEVICE float oct_f16_high(uint32_t pair) {
+    return oct_f16_f32(static_cast<uint16_t>(pair >> 16));
+}
+
 /* ---- E4M3: sign, 4 bits of exponent (bias 7), 3 bits; 0x7f and 0xff are NaN ---------------------
  */
 
@@ -87,6 +114,18 @@ OCT_DEVICE float oct_e4m3_f32(uint8_t b) {
     /* Moved to a float's place the bits are the value times 2^-120: exact, subnormals included. */
     const float v = m == 0x7f ? oct_nan() : oct_float(m << 20) * 0x1p120f;
     return oct_float(oct_bits(v) | sign);
+}
+
+/* Two of them, the lower first, as halves: exact. */
+OCT_DEVICE uint32_t oct_e4m3x2_f16x2(uint32_t pair) {
+#if !OCT_EMU && __CUDA_ARCH__ >= 890
+    uint32_t halves;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<uint16_t>(pair)));
+    return halves;
+#else
+    return oct_f32_f16x2(oct_e4m3_f32(static_cast<uint8_t>(pair)),
+                         oct_e4m3_f32(static_cast<uint8_t>(pair >> 8)));
+#endif
 }
 
 OCT_DEVICE uint8_t oct_f32_e4m3(float v) {

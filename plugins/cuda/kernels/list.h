@@ -16,7 +16,8 @@
 /* kernels/FILE.cu that are compiled and embedded; files.cmake names the same. */
 /* clang-format off */
 #define OCT_CUDA_FILES(X) X(rows) X(norm) X(pack) X(attn_input) X(attn_i8) X(attn_float) \
-    X(attn_prompt) X(linear_i8) X(linear_float) X(linear_sm90) X(linear_few_sm90) X(side_moe) \
+    X(attn_half) X(attn_half_prompt) X(attn_prompt) X(linear_i8) X(linear_float) X(linear_sm90) \
+    X(linear_few_sm90) X(side_moe) \
     X(side_sample) X(side_choose)
 
 /* FILE, NAME, PARAMS. Those of one NAME_C stay together, C ascending: they are chosen by adding. */
@@ -48,15 +49,24 @@
     X(attn_float, attn_f32_64, oct_attn_params) \
     X(attn_float, attn_f32_128, oct_attn_params) \
     X(attn_float, attn_f32_256, oct_attn_params) \
-    X(attn_float, attn_half_64, oct_attn_params) \
-    X(attn_float, attn_half_128, oct_attn_params) \
-    X(attn_float, attn_half_256, oct_attn_params) \
-    X(attn_float, attn_fp8_64, oct_attn_params) \
-    X(attn_float, attn_fp8_128, oct_attn_params) \
-    X(attn_float, attn_fp8_256, oct_attn_params) \
-    X(attn_float, attn_rows_64, oct_attn_params) \
-    X(attn_float, attn_rows_128, oct_attn_params) \
-    X(attn_float, attn_rows_256, oct_attn_params) \
+    X(attn_half, attn_bf16_64, oct_attn_params) \
+    X(attn_half, attn_bf16_128, oct_attn_params) \
+    X(attn_half, attn_bf16_256, oct_attn_params) \
+    X(attn_half, attn_f16_64, oct_attn_params) \
+    X(attn_half, attn_f16_128, oct_attn_params) \
+    X(attn_half, attn_f16_256, oct_attn_params) \
+    X(attn_half, attn_fp8_64, oct_attn_params) \
+    X(attn_half, attn_fp8_128, oct_attn_params) \
+    X(attn_half, attn_fp8_256, oct_attn_params) \
+    X(attn_half, attn_rows_256, oct_attn_params) \
+    X(attn_half_prompt, attn_prompt_bf16_64, oct_attn_params) \
+    X(attn_half_prompt, attn_prompt_bf16_128, oct_attn_params) \
+    X(attn_half_prompt, attn_prompt_f16_64, oct_attn_params) \
+    X(attn_half_prompt, attn_prompt_f16_128, oct_attn_params) \
+    X(attn_half_prompt, attn_prompt_fp8_64, oct_attn_params) \
+    X(attn_half_prompt, attn_prompt_fp8_128, oct_attn_params) \
+    X(attn_half_prompt, attn_prompt_rows_64, oct_attn_params) \
+    X(attn_half_prompt, attn_prompt_rows_128, oct_attn_params) \
     X(attn_prompt, attn_prompt_64, oct_attn_params) \
     X(attn_prompt, attn_prompt_128, oct_attn_params) \
     X(attn_prompt, attn_prompt_token_64, oct_attn_params) \

@@ -3,6 +3,7 @@
  * (nvcc) and, thread by thread, in the emulation that tests use (OCT_EMU, tests/cuda/emu).
  *
  *     OCT_KERNEL(NAME, PARAMS, MAX_THREADS) { ... p ... }   the kernel oct_NAME, arguments in p
+ *     OCT_KERNEL_BLOCKS(NAME, PARAMS, MAX_THREADS, BLOCKS)  the same, so many of them on an SM
  *     OCT_SHARED(float, sums, 32);                          static shared memory, float sums[32]
  *     OCT_SHARED_DYNAMIC(room);                             unsigned char *room, 1024-aligned
  *     OCT_DEVICE                                            before every function of a kernel
@@ -37,6 +38,9 @@
 #define OCT_UNROLL _Pragma("unroll")
 #define OCT_KERNEL(name, params_t, max_threads)               \
     extern "C" __global__ void __launch_bounds__(max_threads) \
+        oct_##name(const __grid_constant__ params_t p)
+#define OCT_KERNEL_BLOCKS(name, params_t, max_threads, blocks)        \
+    extern "C" __global__ void __launch_bounds__(max_threads, blocks) \
         oct_##name(const __grid_constant__ params_t p)
 #define OCT_SHARED(type, name, n) __shared__ type name[n]
 #define OCT_SHARED_DYNAMIC(name)                                          \

@@ -83,6 +83,8 @@ struct emu_kernel {
 
 void emu_register(emu_kernel *kernel);
 
+#define OCT_KERNEL_BLOCKS(name, params_t, max_threads, blocks) \
+    OCT_KERNEL(name, params_t, max_threads)
 #define OCT_KERNEL(name, params_t, max_threads)                                         \
     static void emu_body_##name(const params_t &p);                                     \
     static void emu_run_##name(const void *p) {                                         \
