@@ -57,6 +57,7 @@ oct_str oct_api_item_text(const oct_api_choice *c, uint32_t item);
 
 /* ---- the dialects' own ---- */
 
+extern const oct_api_voice oct_api_voice_responses, oct_api_voice_messages;
 /* From the body of job to that of a chat, which takes its place. */
 OCT_MUST_CHECK oct_status oct_api_responses_translate(oct_api_job *job, oct_api_error *e);
 OCT_MUST_CHECK oct_status oct_api_messages_translate(oct_api_job *job, oct_api_error *e);

@@ -181,12 +181,12 @@ static void fail(oct_api_job *job, const oct_api_error *e) {
     oct_api_end_named(job, true);
 }
 
-static const oct_api_voice voice = {.id_prefix = "msg_",
-                                    .output = output,
-                                    .end = end,
-                                    .error = fail,
-                                    .respond = respond,
-                                    .items = true};
+const oct_api_voice oct_api_voice_messages = {.id_prefix = "msg_",
+                                              .output = output,
+                                              .end = end,
+                                              .error = fail,
+                                              .respond = respond,
+                                              .items = true};
 
 /* ---- the routes ---- */
 
@@ -198,7 +198,7 @@ static oct_status read_message(oct_api_job *job, oct_api_error *e) {
 }
 
 void oct_api_route_messages(oct_api *api, oct_http_exchange *x) {
-    oct_api_start_as(api, x, OCT_API_CHAT, &voice, read_message);
+    oct_api_start_as(api, x, OCT_API_CHAT, &oct_api_voice_messages, read_message);
 }
 
 static oct_status count(oct_api_job *job, oct_str text, oct_buf *b, oct_api_error *e) {

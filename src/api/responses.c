@@ -255,12 +255,12 @@ static void fail(oct_api_job *job, const oct_api_error *e) {
     oct_api_end_named(job, true);
 }
 
-static const oct_api_voice voice = {.id_prefix = "resp_",
-                                    .output = output,
-                                    .end = end,
-                                    .error = fail,
-                                    .respond = respond,
-                                    .items = true};
+const oct_api_voice oct_api_voice_responses = {.id_prefix = "resp_",
+                                               .output = output,
+                                               .end = end,
+                                               .error = fail,
+                                               .respond = respond,
+                                               .items = true};
 
 /* ---- the route ---- */
 
@@ -284,5 +284,5 @@ static oct_status read_response(oct_api_job *job, oct_api_error *e) {
 }
 
 void oct_api_route_responses(oct_api *api, oct_http_exchange *x) {
-    oct_api_start_as(api, x, OCT_API_CHAT, &voice, read_response);
+    oct_api_start_as(api, x, OCT_API_CHAT, &oct_api_voice_responses, read_response);
 }
