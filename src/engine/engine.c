@@ -248,7 +248,7 @@ oct_status oct_engine_submit(oct_engine *e, const oct_request_spec *spec, oct_re
 
 /* ---- the engine thread ---- */
 
-static void leave_queue(oct_engine *e, oct_request *r) {
+void oct_engine_leave_queue(oct_engine *e, oct_request *r) {
     if (!r->queued) return;
     r->queued = false;
     atomic_fetch_sub(&e->n_queued, 1);
@@ -287,7 +287,7 @@ void oct_engine_forget(oct_engine *e, oct_request *r) {
         r->next->prev = r->prev;
     else
         e->live_tail = r->prev;
-    leave_queue(e, r);
+    oct_engine_leave_queue(e, r);
     oct_engine_leave_prompt(e, r);
     atomic_fetch_sub(&e->n_live, 1);
     oct_request_release(r);

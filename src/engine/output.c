@@ -67,6 +67,8 @@ static void send_output(oct_engine *e, oct_request *r, oct_output *out) {
     oct_step_forget(e, r);
     oct_sched_remove(e->sched, &r->seq);
     oct_engine_gauge(e);
+    oct_engine_leave_queue(e, r); /* whoever is told may send the next one at once */
+    oct_engine_leave_prompt(e, r);
     r->on_output(r->user, out);
     oct_engine_forget(e, r);
 }

@@ -385,6 +385,8 @@ struct oct_engine {
 
 /* The prompt is computed, or never will be: its tokens leave the count. */
 void oct_engine_leave_prompt(oct_engine *e, oct_request *r);
+/* It has ended, and no longer counts among those accepted. */
+void oct_engine_leave_queue(oct_engine *e, oct_request *r);
 /* Takes r out of everything and drops the engine's reference; the last output has been sent. */
 void oct_engine_forget(oct_engine *e, oct_request *r);
 

@@ -92,7 +92,7 @@ class Steps(unittest.TestCase):
                  "--additional-config: weight_prefetch_config: enabled: want true or false"),
                 (("--additional-config.x",), "--additional-config: missing value"),
                 (("--max-num-seqs.x", "1"), "--max-num-seqs: takes no keys (got --max-num-seqs.x)"),
-                (("--no-async-scheduling.x", "1"), "unknown flag (got --no-async-scheduling.x)"),
+                (("--no-async-scheduling.x", "1"), "unknown flag (got --no-async-scheduling.x"),
                 (tuple(f"-cc.k{i}=1" for i in range(65)), "--compilation-config: more than 64 keys")):
             r = run_serve(tiny_model(), *flags)
             self.assertEqual(r.returncode, 2, r.stderr)

@@ -489,6 +489,31 @@ static void KV3_a_full_queue_refuses_and_the_rest_goes_on(void **st) {
     harness_fini(&h);
 }
 
+static oct_request_spec next_spec;
+static oct_status next_status;
+
+static void submit_next(void *user, const oct_output *out) {
+    (void)user;
+    if (out->finish == OCT_FINISH_NONE) return;
+    next_status = oct_engine_submit(h.engine, &next_spec, NULL, NULL);
+}
+
+/* The last word of a request comes when its place is free. */
+static void KV3_the_next_one_may_come_with_the_end_of_the_last(void **st) {
+    (void)st;
+    harness_init(&h, 64, 8, 2,
+                 &(oct_engine_options){.max_num_queued_reqs = 1, .max_num_queued_tokens = 6});
+    oct_request_spec s = new_spec(&g[0], prompts[0], 6, 6, 1);
+    next_spec = new_spec(&g[1], prompts[1], 6, 6, 2);
+    s.on_output = submit_next;
+    next_status = OCT_E_FULL;
+    harness_submit(&h, &s);
+    harness_run(&h);
+    assert_int_equal(next_status, OCT_OK);
+    assert_expected(&h, &next_spec, &g[1]);
+    harness_fini(&h);
+}
+
 /* ---- cancellation ---- */
 
 static void cancel_from_hook(void *r) { oct_request_cancel(r); }
@@ -756,6 +781,7 @@ int main(void) {
         cmocka_unit_test(RQ_fields_out_of_range_are_refused),
         cmocka_unit_test(a_folder_without_tokenizer_gives_ids),
         cmocka_unit_test(KV3_a_full_queue_refuses_and_the_rest_goes_on),
+        cmocka_unit_test(KV3_the_next_one_may_come_with_the_end_of_the_last),
         cmocka_unit_test(SM6_cancel_in_every_state),
         cmocka_unit_test(a_callback_may_cancel_its_own_request),
         cmocka_unit_test(a_waiting_and_a_preempted_one_can_be_cancelled),
