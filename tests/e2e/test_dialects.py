@@ -54,6 +54,45 @@ class Dialects(Case):
         super().tearDown()
 
 
+class Chat(Dialects):
+    """Tools and reasoning of the chat itself, as the official client reads them."""
+    tools = [{"type": "function", "function": {k: TOOL[k] for k in ("name", "description",
+                                                                   "parameters")}}]
+
+    def ask(self, content, **more):
+        return self.openai.chat.completions.create(
+            model="tiny", messages=[{"role": "user", "content": content}], **more)
+
+    def test_calls(self):
+        r = self.ask("#", tools=self.tools).choices[0]
+        self.assertEqual((r.finish_reason, r.message.content), ("tool_calls", "Look:"))
+        self.assertEqual([(c.function.name, c.function.arguments) for c in r.message.tool_calls],
+                         [("f", '{"city": "Zürich"}'), ("g", "{}")])
+        with self.openai.chat.completions.stream(
+                model="tiny", messages=[{"role": "user", "content": "#"}],
+                tools=self.tools) as s:
+            m = s.get_final_completion().choices[0]
+        self.assertEqual((m.finish_reason, m.message.content), ("tool_calls", "Look:"))
+        self.assertEqual([(c.function.name, c.function.arguments) for c in m.message.tool_calls],
+                         [(c.function.name, c.function.arguments) for c in r.message.tool_calls])
+
+    def test_the_answer_goes_back_as_it_came(self):
+        first = self.ask("#", tools=self.tools).choices[0].message
+        r = self.openai.chat.completions.create(
+            model="tiny", tools=self.tools,
+            messages=[{"role": "user", "content": "Where"}, first.model_dump(exclude_none=True),
+                      *[{"role": "tool", "tool_call_id": c.id, "content": "@"}
+                        for c in first.tool_calls]])
+        self.assertEqual(r.choices[0].message.content, "So be it")
+
+    def test_reasoning(self):
+        chunks = list(self.ask("@", stream=True))
+        deltas = [c.choices[0].delta for c in chunks]
+        self.assertEqual("".join(getattr(d, "reasoning_content", None) or "" for d in deltas),
+                         "Let me see.")
+        self.assertEqual("".join(d.content or "" for d in deltas), "So be it")
+
+
 class Responses(Dialects):
     def ask(self, **more):
         return self.openai.responses.create(model="tiny", **more)
