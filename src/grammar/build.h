@@ -98,7 +98,7 @@ oct_piece oct_build_cat(oct_build *b, oct_piece x, oct_piece y);
 oct_piece oct_build_or(oct_build *b, oct_piece x, oct_piece y);
 /* Makes x one of the ways from all.from to all.to, which began as oct_build_nothing. */
 void oct_build_join(oct_build *b, oct_piece all, oct_piece x);
-enum { OCT_BUILD_NO_LIMIT = UINT32_MAX };
+#define OCT_BUILD_NO_LIMIT UINT32_MAX
 /* x, min to max times; x is what was made last. what: names it in a refusal. */
 oct_piece oct_build_repeat(oct_build *b, oct_piece x, uint32_t min, uint32_t max);
 

@@ -88,7 +88,7 @@ typedef struct emit {
     uint32_t behind[OCT_JSON_FRACTION_DIGITS + 1][2][2]; /* so many digits of the fraction */
 } emit;
 
-enum { NOT_MADE = UINT32_MAX };
+#define NOT_MADE UINT32_MAX
 
 static char digit_at(const char *digits, uint32_t n, uint32_t i) { return i < n ? digits[i] : '0'; }
 
