@@ -65,10 +65,11 @@ typedef struct oct_speak_calls {
     oct_speak_fn *fn;
     void *ctx;
 
-    oct_buf text;   /* held back, or the block that was begun */
+    oct_buf text;   /* from past_at on: held back, or the block that was begun */
+    size_t past_at; /* what is before has been told; it goes when the feed is over */
     oct_buf blanks; /* at the beginning or behind a call: told with what follows, or not at all */
     int opening;    /* of the block; -1: outside */
-    size_t body_at; /* where it begins in text */
+    size_t body_at; /* where it begins, behind past_at */
     size_t seen;    /* for a closing tag: bytes that were looked at */
     oct_speak_balance balance;
     bool told_text; /* content that was not blank */

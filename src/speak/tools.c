@@ -155,14 +155,19 @@ static void tell_calls(oct_speak_calls *c) {
 
 /* ---- blocks ---- */
 
+/* The text that is not told. */
+static oct_str rest(const oct_speak_calls *c) {
+    return (oct_str){oct_buf_cs(&c->text) + c->past_at, c->text.len - c->past_at};
+}
+
 static void drop(oct_speak_calls *c, size_t n) {
-    oct_buf_consume(&c->text, n);
+    c->past_at += n;
     c->opening = -1;
 }
 
 /* The block in text[0..end) is whole, its body ends at body_end. */
 static void close_block(oct_speak_calls *c, size_t body_end, size_t end) {
-    const char *text = oct_buf_cs(&c->text);
+    const char *text = rest(c).ptr;
     c->n_pending = 0;
     oct_buf_clear(&c->spoken);
     const oct_str body = {text + c->body_at, body_end - c->body_at};
@@ -178,7 +183,7 @@ static void close_block(oct_speak_calls *c, size_t body_end, size_t end) {
 /* Whether the block's end is there; everything up to it is then gone. */
 static bool end_block(oct_speak_calls *c) {
     const opening *o = &c->parser->openings[c->opening];
-    const oct_str text = oct_buf_view(&c->text);
+    const oct_str text = rest(c);
     if (!o->close) {
         if (!oct_speak_balanced(&c->balance,
                                 (oct_str){text.ptr + c->body_at, text.len - c->body_at}))
@@ -216,7 +221,7 @@ static bool find_block(oct_speak_calls *c) {
     const int n_openings = n;
     if (p->skip && c->n_calls > 0 && !c->told_text) tags[skip = n++] = oct_str_of(p->skip);
 
-    oct_str text = oct_buf_view(&c->text);
+    const oct_str text = rest(c);
     if (p->at_start) { /* here, or not at all */
         const size_t blanks = gap(c, text);
         if (!c->told_text && blanks > 0) {
@@ -255,11 +260,11 @@ static void tell_named(oct_speak_calls *c, oct_str text, bool last) {
 /* The text is over: a block without its end may still be a call. */
 static void finish(oct_speak_calls *c) {
     if (c->opening >= 0) {
-        const size_t end = c->text.len;
+        const size_t end = rest(c).len;
         close_block(c, end, end);
     }
-    tell_text(c, oct_buf_view(&c->text)); /* a tail that could have begun a tag */
-    oct_buf_clear(&c->text);
+    tell_text(c, rest(c)); /* a tail that could have begun a tag */
+    c->past_at = c->text.len;
     if (c->n_calls == 0 && c->blanks.len > 0) tell(c, OCT_SPEAK_CONTENT, oct_buf_view(&c->blanks));
 }
 
@@ -275,9 +280,11 @@ void oct_speak_calls_feed(oct_speak_calls *c, oct_str text, bool last) {
     }
     oct_buf_str(&c->text, text);
     if (c->text.failed) c->failed = true;
-    while (!c->failed && c->text.len > 0)
+    while (!c->failed && rest(c).len > 0)
         if (!(c->opening >= 0 ? end_block(c) : find_block(c))) break;
     if (last && !c->failed) finish(c);
+    oct_buf_consume(&c->text, c->past_at);
+    c->past_at = 0;
 }
 
 /* ---- pending calls ---- */

@@ -259,6 +259,74 @@ static void reasoning_then_calls(void **state) {
     check(&s, "a<tool_call>{\"name\": \"f\"}</tool_call>", "R(a)F(f)({})");
 }
 
+typedef struct counts {
+    size_t content, arguments, calls;
+} counts;
+
+static void count(void *ctx, oct_speak_kind kind, oct_str text) {
+    counts *n = ctx;
+    n->content += kind == OCT_SPEAK_CONTENT ? text.len : 0;
+    n->arguments += kind == OCT_SPEAK_ARGUMENTS ? text.len : 0;
+    n->calls += kind == OCT_SPEAK_CALL;
+}
+
+/* head, n times part, tail, in pieces of step bytes. */
+static counts speak_much(const char *parser, const char *head, const char *part, size_t n,
+                         const char *tail, size_t step) {
+    const oct_speak_setup setup = {.thinking = -1, .tools = oct_speak_find_tools(parser)};
+    counts seen = {0};
+    oct_speak *s;
+    oct_buf text;
+    oct_buf_init(&text, oct_system_allocator(), 0);
+    oct_buf_cstr(&text, head);
+    for (size_t i = 0; i < n; i++) oct_buf_cstr(&text, part);
+    oct_buf_cstr(&text, tail);
+    assert_int_equal(oct_speak_create(oct_system_allocator(), &setup, count, &seen, &s), OCT_OK);
+    for (size_t at = 0; at < text.len; at += step) {
+        const size_t len = text.len - at < step ? text.len - at : step;
+        assert_int_equal(oct_speak_feed(s, (oct_str){text.data + at, len}), OCT_OK);
+    }
+    assert_int_equal(oct_speak_end(s), OCT_OK);
+    if (seen.calls == 0) assert_int_equal(seen.content, text.len);
+    oct_speak_destroy(s);
+    oct_buf_fini(&text);
+    return seen;
+}
+
+/* What only looks like a call is text; all of it takes time in proportion to its length, or this
+ * test would take hours. */
+static void SO7_output_like_a_call(void **state) {
+    static const char *const parsers[] = {"hermes",     "qwen3_coder", "llama3_json", "mistral",
+                                          "minimax_m2", "deepseek_v3", "pythonic"};
+    const size_t many = 100000, steps[] = {3, SIZE_MAX};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        const size_t step = steps[i];
+        for (size_t p = 0; p < OCT_COUNT(parsers); p++) {
+            assert_int_equal(speak_much(parsers[p], "", "[{\"", many, "", step).calls, 0);
+            assert_int_equal(speak_much(parsers[p], "<tool_call>[", "[", many, "", step).calls, 0);
+            assert_int_equal(speak_much(parsers[p], "", "<tool_call>", many, "", step).calls, 0);
+            assert_int_equal(
+                speak_much(parsers[p], "", "<tool_call></tool_call>", many, "", step).calls, 0);
+            assert_int_equal(
+                speak_much(parsers[p], "[TOOL_CALLS]f{\"a\": ", "[", many, "", step).calls, 0);
+            assert_int_equal(
+                speak_much(parsers[p], "import os\n", "os.remove('x')\n", many, "", step).calls, 0);
+        }
+        const counts big =
+            speak_much("hermes", "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"",
+                       "0123456789", many, "\"}}</tool_call>", step);
+        assert_int_equal(big.calls, 1);
+        assert_int_equal(big.arguments, 10 * many + strlen("{\"a\": \"\"}"));
+        assert_int_equal(
+            speak_much("mistral", "[TOOL_CALLS]f{\"a\": \"", "0123456789", many, "\"}", step).calls,
+            1);
+        const counts calls = speak_much("hermes", "", "<tool_call>{\"name\": \"f\"}</tool_call>",
+                                        many / 10, "", step);
+        assert_int_equal(calls.calls, many / 10);
+    }
+}
+
 /* Whichever request for memory is refused: a status, and nothing is lost. */
 static void OS5_refused_memory(void **state) {
     const oct_speak_setup s = {.reasoning = oct_speak_find_reasoning("qwen3"),
@@ -309,6 +377,7 @@ int main(void) {
         cmocka_unit_test(one_call_only),
         cmocka_unit_test(required_and_named),
         cmocka_unit_test(reasoning_then_calls),
+        cmocka_unit_test(SO7_output_like_a_call),
         cmocka_unit_test(OS5_refused_memory),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
