@@ -5,7 +5,7 @@
 #include "base/num.h"
 #include "serve.h"
 
-enum { MAX_FLAGS = 24 }; /* of one group */
+enum { MAX_FLAGS = 32 }; /* of one group */
 _Static_assert((int)MAX_FLAGS >= (int)SERVE_N_LIMIT_FLAGS, "room for every group");
 
 /* ---- checks ---- */
@@ -50,6 +50,12 @@ static int check_flags(serve_options *o) {
     for (unsigned i = 0; i < o->names.n; i++)
         if (is_blank(o->names.at[i]))
             return cli_fail(EXIT_USAGE, "--served-model-name: the name is empty");
+    if (!o->tls.certfile && (o->tls.keyfile || o->tls.ca_certs || o->tls_cert_reqs > 0))
+        return cli_fail(EXIT_USAGE, "--%s: wants --ssl-certfile beside it",
+                        o->tls.keyfile    ? "ssl-keyfile"
+                        : o->tls.ca_certs ? "ssl-ca-certs"
+                                          : "ssl-cert-reqs");
+    o->tls.cert_reqs = (uint32_t)o->tls_cert_reqs;
     if (strcmp(o->fingerprint_mode, "custom") == 0 && !o->fingerprint_value)
         return cli_fail(EXIT_USAGE, "--fingerprint-mode: custom wants --fingerprint-value");
     if (o->root_path && (o->root_path[0] != '/' || is_blank(o->root_path + 1)))
@@ -69,6 +75,15 @@ static unsigned server_flags(serve_options *o, cli_flag *out) {
         cli_string("host", &o->host, "HOST", "name or address; all interfaces unless given"),
         cli_count("port", &o->port, 0, 65535, "0: one that is free"),
         cli_string("uds", &o->uds, "PATH", "a UNIX socket instead of host and port"),
+        cli_string("ssl-certfile", &o->tls.certfile, "FILE",
+                   "HTTPS with this certificate (PEM, the chain behind it)"),
+        cli_string("ssl-keyfile", &o->tls.keyfile, "FILE",
+                   "its key (PEM, no password); in the certificate's file unless given"),
+        cli_string("ssl-ca-certs", &o->tls.ca_certs, "FILE",
+                   "whom certificates of clients are from (PEM)"),
+        cli_count("ssl-cert-reqs", &o->tls_cert_reqs, 0, 2,
+                  "certificates of clients: 0 none, 1 if they have one, 2 wanted"),
+        cli_string("ssl-ciphers", &o->tls.ciphers, "LIST", "for TLS 1.2, as OpenSSL names them"),
         cli_many("api-key", &o->keys, "KEY",
                  "wanted from clients, except for health, ping, version and metrics;\nmay be given "
                  "several times; VLLM_API_KEY when absent"),

@@ -84,6 +84,7 @@ static int bind_socket(server *s) {
     oct_http_config c = {.host = o->host,
                          .port = (uint32_t)o->port,
                          .uds_path = o->uds,
+                         .tls = o->tls.certfile ? &o->tls : NULL,
                          .limits = serve_http_limits(o),
                          .n_workers = (uint32_t)o->http_workers,
                          .ctx = &s->slot,
@@ -94,7 +95,8 @@ static int bind_socket(server *s) {
     oct_err err = {0};
     uint32_t port;
     const oct_status st = oct_http_server_bind(oct_system_allocator(), &c, &s->http, &port, &err);
-    oct_err_prefix(&err, "%s", o->uds ? "--uds" : "--host, --port");
+    if (strncmp(err.text, "--ssl", 5) != 0)
+        oct_err_prefix(&err, "%s", o->uds ? "--uds" : "--host, --port");
     if (st != OCT_OK)
         return cli_fail(st == OCT_E_INVALID ? EXIT_USAGE : EXIT_SYSTEM, "%s", err.text);
     if (!o->uds && o->keys.n == 0 && !is_loopback(o->host))
@@ -300,6 +302,7 @@ static bool finish_jobs(server *s, double seconds) {
 }
 
 void serve_go_down(server *s) {
+    serve_notify("STOPPING=1");
     const bool lost = atomic_load(&s->lost);
     if (s->slot.api) oct_api_begin_drain(s->slot.api);
     if (s->http) oct_http_server_begin_drain(s->http);
@@ -333,6 +336,7 @@ int serve_watch(server *s, const atomic_bool *done) {
             return EXIT_CLEAN;
         }
         if (is_stuck(s, s->o.device_s)) give_up(s);
+        serve_notify_alive(s);
     }
 }
 
@@ -345,6 +349,7 @@ static int serve(server *s) {
                s->o.names.n ? s->o.names.at[0] : s->o.model, oct_http_server_address(s->http),
                (double)(oct_now_ns() - begun) / 1e9);
         fflush(stdout);
+        serve_notify("READY=1");
         status = serve_watch(s, NULL);
     }
     serve_go_down(s);

@@ -20,6 +20,8 @@ typedef struct serve_options {
     const char *host, *uds;
     uint64_t port, http_workers;
     cli_strings names, keys, origins;
+    oct_http_tls tls; /* certfile NULL: plain */
+    uint64_t tls_cert_reqs;
     const char *root_path, *allowed_methods, *allowed_headers;
     bool allow_credentials, dev_mode, request_metrics;
     uint64_t stream_interval;
@@ -138,6 +140,13 @@ void serve_signals_ready(void);
  * or serve_signals_wake was called, which any thread may. */
 int serve_signals_wait(uint32_t ms);
 void serve_signals_wake(void);
+
+/* ---- notify.c ---- */
+
+/* A line for systemd (or who else set NOTIFY_SOCKET): "READY=1". */
+void serve_notify(const char *words);
+/* "WATCHDOG=1" when it is due and the engine makes progress; call it every half second. */
+void serve_notify_alive(const server *s);
 
 /* ---- crash.c ---- */
 

@@ -40,7 +40,8 @@ void oct_http_accept_stop(oct_http_server *s) {
 static void turn_away_now(oct_http_server *s, int fd) {
     oct_buf out;
     oct_buf_init(&out, s->mem, 0);
-    oct_http_error_bytes(&out, 503, "too many connections");
+    /* Within TLS it cannot be said without a handshake. */
+    if (!s->tls) oct_http_error_bytes(&out, 503, "too many connections");
     if (out.len > 0) (void)!send(fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
     oct_buf_fini(&out);
     (void)shutdown(fd, SHUT_WR);
@@ -74,7 +75,7 @@ static void take(oct_http_server *s, int fd, const struct sockaddr_storage *addr
     oct_http_shared *shared = s->shared;
     const uint64_t n_open = atomic_load(&shared->connections_open);
     const bool refused = n_open >= shared->limits.connections;
-    if (refused && n_open >= (uint64_t)shared->limits.connections + TURNED_AWAY_MAX) {
+    if (refused && (s->tls || n_open >= (uint64_t)shared->limits.connections + TURNED_AWAY_MAX)) {
         turn_away_now(s, fd);
         return;
     }

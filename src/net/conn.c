@@ -38,7 +38,9 @@ oct_http_conn *oct_http_conn_create(oct_http_loop *l, int fd, const char *peer, 
     c->readable = event_new(l->base, fd, EV_READ | EV_PERSIST, on_readable, c);
     c->writable = event_new(l->base, fd, EV_WRITE | EV_PERSIST, on_writable, c);
     c->hung_up = event_new(l->base, fd, EV_CLOSED | EV_PERSIST, on_hung_up, c);
-    if (!c->readable || !c->writable || !c->hung_up) {
+    if (l->server->tls) c->tls = oct_tls_session_create(l->server->tls, fd);
+    if (!c->readable || !c->writable || !c->hung_up || (l->server->tls && !c->tls)) {
+        oct_tls_session_destroy(c->tls);
         if (c->readable) event_free(c->readable);
         if (c->writable) event_free(c->writable);
         if (c->hung_up) event_free(c->hung_up);
@@ -100,6 +102,8 @@ void oct_http_conn_free(oct_http_conn *c) {
     event_free(c->readable);
     event_free(c->writable);
     event_free(c->hung_up);
+    if (c->tls && !c->dead && c->state != CONN_LINGER) oct_tls_bye(c->tls);
+    oct_tls_session_destroy(c->tls);
     close(c->fd);
     oct_buf_fini(&c->in);
     oct_buf_fini(&c->out);
@@ -109,6 +113,18 @@ void oct_http_conn_free(oct_http_conn *c) {
 
 /* --- writing --- */
 
+static ssize_t put_bytes(const oct_http_conn *c, const char *bytes, size_t n) {
+    return c->tls ? oct_tls_write(c->tls, bytes, n) : send(c->fd, bytes, n, MSG_NOSIGNAL);
+}
+
+/* In CONN_LINGER what comes is thrown away and may as well stay enciphered. */
+static ssize_t take_bytes(oct_http_conn *c, char *bytes, size_t n) {
+    if (!c->tls || c->state == CONN_LINGER) return recv(c->fd, bytes, n, 0);
+    const ssize_t got = oct_tls_read(c->tls, bytes, n, &c->tls_wants_write);
+    if (got < 0 && c->tls_wants_write) want_write(c, true);
+    return got;
+}
+
 /* Sends what is in out. True when all of it left; false when the socket is full or broken. */
 static bool flush(oct_http_conn *c) {
     while (c->sent < c->out.len) {
@@ -116,7 +132,7 @@ static bool flush(oct_http_conn *c) {
             c->dead = true;
             return false;
         }
-        const ssize_t n = send(c->fd, c->out.data + c->sent, c->out.len - c->sent, MSG_NOSIGNAL);
+        const ssize_t n = put_bytes(c, c->out.data + c->sent, c->out.len - c->sent);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
             if (!c->writing) c->progress_ms = c->loop->now_ms;
@@ -165,6 +181,7 @@ static void start_linger(oct_http_conn *c) {
     c->since_ms = c->loop->now_ms;
     c->n_thrown = c->in.len;
     oct_buf_fini(&c->in);
+    if (c->tls) oct_tls_bye(c->tls);
     if (shutdown(c->fd, SHUT_WR) != 0) c->dead = true;
     want_read(c, true);
 }
@@ -382,7 +399,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
     (void)fd, (void)what;
     oct_http_conn *c = arg;
     char *scratch = c->loop->scratch;
-    const ssize_t n = recv(c->fd, scratch, OCT_HTTP_SCRATCH_BYTES, 0);
+    const ssize_t n = take_bytes(c, scratch, OCT_HTTP_SCRATCH_BYTES);
     if (n < 0 && (errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK)) return;
     if (n <= 0 || OCT_FAULT(NET_RECEIVE, 0)) {
         oct_http_conn_free(c); /* a half-closed client counts as gone */
@@ -403,6 +420,11 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
 static void on_writable(evutil_socket_t fd, short what, void *arg) {
     (void)fd, (void)what;
     oct_http_conn *c = arg;
+    if (c->tls_wants_write) {
+        want_write(c, c->sent < c->out.len);
+        on_readable(fd, what, arg);
+        return;
+    }
     if (c->state == CONN_BODY) (void)flush(c); /* a late 100 */
     oct_http_conn_run(c);
 }

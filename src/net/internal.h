@@ -20,6 +20,7 @@
 #include "base/queue.h"
 #include "base/thread.h"
 #include "net/http.h"
+#include "net/tls.h"
 
 typedef struct oct_http_conn oct_http_conn;
 typedef struct oct_http_loop oct_http_loop;
@@ -83,6 +84,8 @@ struct oct_http_conn {
     oct_http_loop *loop;
     oct_http_conn *prev, *next;
     int fd;
+    oct_tls_session *tls; /* NULL: plain */
+    bool tls_wants_write; /* reading goes on when the socket takes bytes */
     struct event *readable, *writable, *hung_up;
     bool reading, writing, dead;
     oct_http_conn_state state;
@@ -122,6 +125,7 @@ enum { OCT_HTTP_SCRATCH_BYTES = 64 << 10 };
 
 struct oct_http_server {
     const oct_allocator *mem;
+    oct_tls_context *tls; /* NULL: plain */
     oct_http_shared *shared;
     void *ctx;
     void (*guard)(void *ctx, oct_http_exchange *x);
@@ -165,8 +169,8 @@ void oct_http_loop_post_conn(oct_http_loop *l, oct_http_conn *c);
 void oct_http_loop_command(oct_http_loop *l, bool *flag);
 
 /* conn.c */
-/* fd becomes the connection's; refused: it gets 503 and is closed. NULL when memory is refused (fd
- * stays the caller's). Call attach on the loop's thread. */
+/* fd becomes the connection's; refused: it gets 503 and is closed (plain connections only). NULL
+ * when memory is refused (fd stays the caller's). Call attach on the loop's thread. */
 oct_http_conn *oct_http_conn_create(oct_http_loop *l, int fd, const char *peer, bool refused);
 void oct_http_conn_attach(oct_http_conn *c);
 /* Goes on as far as it can without waiting; c may be freed. */

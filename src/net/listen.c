@@ -190,8 +190,8 @@ static oct_status listen_tcp(oct_http_server *s, const oct_http_config *config, 
     oct_status status = bind_all(s, list, where, any_host, port, err);
     freeaddrinfo(list);
     if (status == OCT_OK)
-        snprintf(s->address, sizeof s->address, "http://%s%s%s:%u", literal6 ? "[" : "",
-                 any_host ? "0.0.0.0" : host, literal6 ? "]" : "", *port);
+        snprintf(s->address, sizeof s->address, "http%s://%s%s%s:%u", s->tls ? "s" : "",
+                 literal6 ? "[" : "", any_host ? "0.0.0.0" : host, literal6 ? "]" : "", *port);
     return status;
 }
 

@@ -69,6 +69,7 @@ oct_status oct_http_server_bind(const oct_allocator *mem, const oct_http_config 
     s->mem = mem;
     s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     oct_status status = fill(s, config, err);
+    if (status == OCT_OK && config->tls) status = oct_tls_context_create(config->tls, &s->tls, err);
     if (status == OCT_OK) status = oct_http_listen(s, config, port, err);
     if (status != OCT_OK) {
         oct_http_server_destroy(s);
@@ -142,6 +143,7 @@ void oct_http_server_destroy(oct_http_server *s) {
     oct_free(s->mem, s->loops, s->n_loops, sizeof *s->loops);
     oct_free(s->mem, s->workers, s->n_workers, sizeof *s->workers);
     if (s->reserve_fd >= 0) close(s->reserve_fd);
+    oct_tls_context_destroy(s->tls);
     if (s->shared) oct_http_shared_unref(s->shared);
     oct_free(s->mem, s, 1, sizeof *s);
 }

@@ -62,6 +62,15 @@ typedef struct oct_http_limits {
 
 extern const oct_http_limits oct_http_limits_default;
 
+/* Files in PEM form. */
+typedef struct oct_http_tls {
+    const char *certfile; /* the server's certificate and what it was signed with */
+    const char *keyfile;  /* NULL: the key is in certfile */
+    const char *ca_certs; /* whom clients' certificates are from; NULL: none are asked for */
+    uint32_t cert_reqs;   /* of clients: 0 none, 1 if they have one, 2 wanted */
+    const char *ciphers;  /* for TLS 1.2; NULL: OpenSSL's own choice */
+} oct_http_tls;
+
 /* What became of an exchange. */
 typedef struct oct_http_outcome {
     int status;           /* of the answer; 0: none was begun */
@@ -71,9 +80,10 @@ typedef struct oct_http_outcome {
 } oct_http_outcome;
 
 typedef struct oct_http_config {
-    const char *host;     /* name or literal, IPv6 too; NULL or "": all interfaces */
-    uint32_t port;        /* 0: chosen by the system */
-    const char *uds_path; /* not NULL: a UNIX socket instead of host and port */
+    const char *host;        /* name or literal, IPv6 too; NULL or "": all interfaces */
+    uint32_t port;           /* 0: chosen by the system */
+    const char *uds_path;    /* not NULL: a UNIX socket instead of host and port */
+    const oct_http_tls *tls; /* NULL: plain HTTP; read by bind */
     oct_http_limits limits;
     uint32_t n_loops;   /* event loop threads; 0: 1 */
     uint32_t n_workers; /* threads that call handle; 0: 2 */
@@ -103,7 +113,7 @@ typedef struct oct_http_config {
 OCT_MUST_CHECK oct_status oct_http_server_bind(const oct_allocator *mem,
                                                const oct_http_config *config, oct_http_server **out,
                                                uint32_t *port, oct_err *err);
-/* "http://127.0.0.1:8000" or "unix:PATH": for the log. Valid until destroy. */
+/* "http://127.0.0.1:8000", "https://..." or "unix:PATH": for the log. Valid until destroy. */
 const char *oct_http_server_address(const oct_http_server *s);
 /* Starts the threads. Until then connections wait in the backlog. */
 OCT_MUST_CHECK oct_status oct_http_server_start(oct_http_server *s, oct_err *err);

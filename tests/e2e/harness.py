@@ -92,7 +92,8 @@ class Server:
     """A running server. Its log goes to a file."""
 
     def __init__(self, *flags, model=None, env=None, host="127.0.0.1", uds=None, stderr=None,
-                 preexec=None, dev=False):
+                 preexec=None, dev=False, tls=None):
+        self.tls = tls  # an ssl.SSLContext for clients
         self.log = tempfile.NamedTemporaryFile("w+", dir=FOLDER, suffix=".log", delete=False)
         full = dict(os.environ)
         full.pop("VLLM_API_KEY", None)
@@ -107,7 +108,7 @@ class Server:
             env=full, stdout=subprocess.PIPE, stderr=stderr or self.log, text=True,
             preexec_fn=preexec)
         line = self.process.stdout.readline()
-        found = re.search(r"serving tiny on (?:http://.*:(\d+)|unix:)", line)
+        found = re.search(r"serving tiny on (?:https?://.*:(\d+)|unix:)", line)
         if not found:
             self.process.kill()
             raise AssertionError(f"no server: {line!r} {self.log_text()}")
@@ -130,6 +131,8 @@ class Server:
     # ---- requests ----
 
     def connect(self):
+        if self.tls:
+            return http.client.HTTPSConnection("localhost", self.port, timeout=PATIENCE, context=self.tls)
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
 
     def request(self, method, path, body=None, headers=None):

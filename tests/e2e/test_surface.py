@@ -1,7 +1,7 @@
 """Routes for operators and development, the settings of every answer, readiness."""
 import http.client
 import json
-import re
+import os
 import socket
 import subprocess
 import threading
@@ -214,7 +214,7 @@ class Settings(Case):
         s = self.server
         for path in ("/health", "/octet/health", "/octet/v1/models"):
             self.assertEqual(s.request("GET", path)[0], 200, path)
-        for path in ("/octetx/health", "/octet", "/octet/octet/health"):
+        for path in ("/octetx/health", "/octet/octet/health"):
             self.assertEqual(s.request("GET", path)[0], 404, path)
         self.assertEqual(s.post("/octet/v1/completions", {"prompt": "a", "max_tokens": 2, "temperature": 0})[1]
                          ["choices"][0]["text"], story_from("a", 2))
@@ -296,6 +296,28 @@ class Readiness(unittest.TestCase):
         self.assertEqual(server.process.wait(PATIENCE), 0)
         server.stop()
         self.assertIn(503, seen)
+
+
+class ServiceManager(unittest.TestCase):
+    def test_it_is_told(self):
+        """READY when requests are answered, WATCHDOG while the engine makes progress, STOPPING at the end."""
+        for name in (os.path.join(FOLDER, "notify"), "@octet-notify-%d" % os.getpid()):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+                s.bind("\0" + name[1:] if name[0] == "@" else name)
+                s.settimeout(PATIENCE)
+                server = Server(env={"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "600000"})
+                self.assertEqual(s.recv(100), b"READY=1")
+                self.assertEqual(s.recv(100), b"WATCHDOG=1")
+                self.assertEqual(s.recv(100), b"WATCHDOG=1")
+                self.assertEqual(server.stop(), 0)
+                words = {s.recv(100)}
+                while b"STOPPING=1" not in words:
+                    words.add(s.recv(100))
+                self.assertLessEqual(words, {b"WATCHDOG=1", b"STOPPING=1"})
+
+    def test_whatever_the_variable_holds(self):
+        for name in ("", "x", "/nonexistent/socket", "/" + "x" * 200):
+            self.assertEqual(Server(env={"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "soon"}).stop(), 0)
 
 
 if __name__ == "__main__":
