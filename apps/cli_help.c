@@ -109,6 +109,8 @@ static void put_troff(const char *s) {
             fputs("\\e", stdout);
         else if (*s == '-')
             fputs("\\-", stdout);
+        else if (*s == '|' || *s == ',' || *s == '/') /* a line may end here */
+            printf("%c\\:", *s);
         else if (*s == '\n')
             putchar('\n');
         else
@@ -164,7 +166,8 @@ static int print_man(const cli_parser *p) {
     for (; c->name[n] && n + 1 < sizeof title; n++)
         title[n] = c->name[n] == ' ' ? '-' : (char)toupper((unsigned char)c->name[n]);
     title[n] = '\0';
-    printf(".TH OCTET\\-%s 1 \"\" \"octet " OCT_VERSION "\" \"octet\"\n.SH NAME\noctet\\-%s \\- ",
+    printf(".TH OCTET\\-%s 1 \"\" \"octet " OCT_VERSION
+           "\" \"octet\"\n.ad l\n.SH NAME\noctet\\-%s \\- ",
            title, c->name);
     put_troff(c->summary);
     printf("\n.SH SYNOPSIS\n.B octet %s\n", c->name);

@@ -31,6 +31,27 @@ static int print_commands(FILE *to) {
     return EXIT_CLEAN;
 }
 
+/* octet(1), and the commands for what packaging/pages.sh makes. */
+static int print_page(bool man) {
+    if (!man)
+        for (size_t i = 0; i < OCT_COUNT(commands); i++) puts(commands[i]->name);
+    if (!man) return EXIT_CLEAN;
+    fputs(".TH OCTET 1 \"\" \"octet " OCT_VERSION "\" \"octet\"\n.SH NAME\noctet \\- serves "
+          "INT8-quantised language models over the OpenAI API\n.SH SYNOPSIS\n.B octet\n"
+          ".I COMMAND\n[arguments]\n.SH COMMANDS\n",
+          stdout);
+    for (size_t i = 0; i < OCT_COUNT(commands); i++)
+        printf(".TP\n.BR octet\\-%s (1)\n%s\n", commands[i]->name, commands[i]->summary);
+    fputs(
+        ".SH EXIT STATUS\n0 clean, 1 internal failure, 2 command line, 3 model files, 4 operating "
+        "system, 5 device.\n.SH ENVIRONMENT\n.TP\n.B OCTET_CPU_MASK\nbounds the instruction "
+        "sets: a number, or ref, avx2, vnni, amx\n.TP\n.B OMP_NUM_THREADS\nbounds the threads "
+        "unless \\-\\-threads is given\n.TP\n.B VLLM_API_KEY\nthe key of clients unless "
+        "\\-\\-api\\-key is given\n.TP\n.B VLLM_SERVER_DEV_MODE\n1: routes for development\n",
+        stdout);
+    return EXIT_CLEAN;
+}
+
 /* A closed stdin, stdout or stderr: the next file or socket must not take its number (CL7). */
 static void hold_standard_fds(void) {
     for (int fd; (fd = open("/dev/null", O_RDWR)) >= 0;)
@@ -50,6 +71,8 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0)
         return print_commands(stdout);
+    if (strcmp(argv[1], "--help=man") == 0 || strcmp(argv[1], "--help=words") == 0)
+        return print_page(argv[1][7] == 'm');
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0)
         return printf("octet %s\n", OCT_VERSION), EXIT_CLEAN;
     for (size_t i = 0; i < OCT_COUNT(commands); i++)
