@@ -40,7 +40,7 @@ oct_status oct_api_read_chat(oct_api_job *job, oct_api_error *e) {
     OCT_TRY(oct_api_read_fields(api, OCT_API_CHAT, job->body, &job->arena, &job->fields, e));
     OCT_TRY(oct_api_job_set_prompts(job, 1, e));
     OCT_TRY(oct_api_read_messages(job, job->body, &job->prompts[0], e));
-    OCT_TRY(oct_api_read_structured(job, e));
+    OCT_TRY(oct_api_read_structured(job, job->body, e));
     OCT_TRY(read_echo(job, e));
     OCT_TRY(oct_api_job_set_choices(job, e));
     return oct_api_speech_begin(job, e);
@@ -105,7 +105,7 @@ static oct_status read_batch(oct_api_job *job, oct_api_error *e) {
     for (size_t i = 0; st == OCT_OK && i < n; i++) st = read_conversation(job, body, i, e);
     json_decref(body);
     OCT_TRY(st);
-    OCT_TRY(oct_api_read_structured(job, e));
+    OCT_TRY(oct_api_read_structured(job, job->body, e));
     OCT_TRY(oct_api_job_set_choices(job, e));
     return oct_api_speech_begin(job, e);
 }

@@ -91,7 +91,7 @@ oct_status oct_api_read_completion(oct_api_job *job, oct_api_error *e) {
         return oct_api_refuse(e, OCT_API_REFUSED, "suffix", "suffix: not supported");
     OCT_TRY(oct_api_read_fields(api, OCT_API_COMPLETION, job->body, &job->arena, f, e));
     OCT_TRY(read_prompts(job, e));
-    OCT_TRY(oct_api_read_structured(job, e));
+    OCT_TRY(oct_api_read_structured(job, job->body, e));
     for (uint32_t i = 0; i < job->n_prompts; i++) {
         oct_api_prompt *p = &job->prompts[i];
         OCT_TRY(oct_api_fit(api, f, &p->ids, DEFAULT_TOKENS, "prompt", &p->max_tokens, e));

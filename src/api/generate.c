@@ -52,6 +52,7 @@ static oct_status read_generate(oct_api_job *job, oct_api_error *e) {
     oct_status st = oct_api_check_model(job->api, flat, e);
     if (st == OCT_OK)
         st = oct_api_read_fields(job->api, OCT_API_COMPLETION, flat, &job->arena, f, e);
+    if (st == OCT_OK) st = oct_api_read_structured(job, flat, e);
     /* Fields' strings are borrowed from flat, whose values are the body's own. */
     json_decref(flat);
     OCT_TRY(st);

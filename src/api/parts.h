@@ -246,7 +246,8 @@ typedef struct oct_api_job oct_api_job;
 
 /* structured.c: response_format, structured_outputs and their older names, calls that tool_choice
  * demands; compiled into job->grammar. Of a body that has been read, its tools too. */
-OCT_MUST_CHECK oct_status oct_api_read_structured(oct_api_job *job, oct_api_error *e);
+OCT_MUST_CHECK oct_status oct_api_read_structured(oct_api_job *job, const json_t *body,
+                                                  oct_api_error *e);
 
 /* ---- prompt.c ---- */
 

@@ -325,11 +325,11 @@ static oct_status demand_calls(oct_api_job *job, oct_api_error *e) {
     return st;
 }
 
-oct_status oct_api_read_structured(oct_api_job *job, oct_api_error *e) {
+oct_status oct_api_read_structured(oct_api_job *job, const json_t *body, oct_api_error *e) {
     wish first = {0}, second = {0}, third = {0};
-    OCT_TRY(read_response_format(job->body, &first, e));
-    OCT_TRY(read_structured(job->body, &second, e));
-    OCT_TRY(read_older(job->body, &third, e));
+    OCT_TRY(read_response_format(body, &first, e));
+    OCT_TRY(read_structured(body, &second, e));
+    OCT_TRY(read_older(body, &third, e));
     const bool any = first.kind || second.kind || third.kind;
     if (job->how.mode != OCT_SPEAK_AUTO) {
         if (any)
