@@ -78,44 +78,50 @@ template <class T, int PAD_> struct attn_span_half {
         const int first = static_cast<int>(start), end = first + static_cast<int>(OCT_ATTN_SPAN);
         attn_part part = {0.0f, 0.0f, 1.0f};
         if (n_subs > 0) {
-            float s[32], o[PAD / 8][4];
-            uint32_t w[1][T::P][16], i = 0, strange[4] = {0, 0, 0, 0}, any = 0;
+            float s[32] = {0.0f}, o[PAD / 8][4];
+            uint32_t w[1][T::P][16], i = 0, strange = 0, any = 0;
             const uint32_t visible[1] = {attn_seen_bits(seen, first)};
-#pragma unroll
+            /* Sub-blocks pass through the same registers: a quarter of the instructions. */
+#pragma unroll 1
             for (uint32_t sub = 0; sub < 4; sub++) {
+                float c[4][4] = {{0.0f}};
+                if (sub >= sub0 && sub < sub0 + n_subs) {
+                    oct_cp_wait<STAGES - 1>();
+                    __syncwarp();
+                    attn_scores<T, PAD, 1>(room + i % STAGES * SUB_BYTES, p.kv.head_dim, q, c);
+                    __syncwarp();
+                    issue(p, room, i + STAGES, first);
+                    i++;
+                }
 #pragma unroll
-                for (int k = 0; k < 8; k++) s[8 * sub + k] = 0.0f;
-                if (sub < sub0 || sub >= sub0 + n_subs) continue;
-                float c[4][4];
-                oct_cp_wait<STAGES - 1>();
-                __syncwarp();
-                attn_scores<T, PAD, 1>(room + i % STAGES * SUB_BYTES, p.kv.head_dim, q, c);
+                for (int k = 0; k < 24; k++) s[k] = s[k + 8];
 #pragma unroll
-                for (int k = 0; k < 8; k++) s[8 * sub + k] = c[k / 2][k % 2];
-                __syncwarp();
-                issue(p, room, i + STAGES, first);
-                i++;
+                for (int k = 0; k < 8; k++) s[24 + k] = c[k / 2][k % 2];
             }
             part = attn_weights_half<T>(p, s, visible[0], factor, w[0]);
             if (seen.lo >= end || seen.hi <= first || seen.lo >= seen.hi) part.l = 0.0f;
 #pragma unroll
             for (int n = 0; n < PAD / 8; n++)
                 for (int k = 0; k < 4; k++) o[n][k] = 0.0f;
-#pragma unroll
+#pragma unroll 1
             for (uint32_t sub = 0; sub < 4; sub++) {
-                if (sub < sub0 || sub >= sub0 + n_subs) continue;
-                unsigned char *const stage = room + i % STAGES * SUB_BYTES;
-                oct_cp_wait<STAGES - 1>();
-                __syncwarp();
-                if (warp.edge(first + 32 * static_cast<int>(sub), 32)) {
-                    any |= strange[sub] = attn_take_strange<T, PAD>(stage);
+                if (sub >= sub0 && sub < sub0 + n_subs) {
+                    unsigned char *const stage = room + i % STAGES * SUB_BYTES;
+                    oct_cp_wait<STAGES - 1>();
                     __syncwarp();
-                }
+                    if (warp.edge(first + 32 * static_cast<int>(sub), 32)) {
+                        const uint32_t found = attn_take_strange<T, PAD>(stage);
+                        if (lane == sub) strange = found;
+                        any |= found;
+                        __syncwarp();
+                    }
 #pragma unroll
-                for (int n = 0; n < PAD / 8; n++) attn_values<T, PAD, 1>(stage, sub, n, w, o[n]);
-                __syncwarp();
-                issue(p, room, i + STAGES, first);
-                i++;
+                    for (int n = 0; n < PAD / 8; n++) attn_values<T, PAD, 1>(stage, 0, n, w, o[n]);
+                    __syncwarp();
+                    issue(p, room, i + STAGES, first);
+                    i++;
+                }
+                attn_turn<T>(w[0]);
             }
             if (any) {
                 const float one[1] = {1.0f};

@@ -48,16 +48,16 @@ template <class T, int PAD> struct attn_half_prompt {
 
     OCT_MEMBER void scores(const oct_attn_params &p, const unsigned char *k, int start, float *a,
                            float *b) {
-#pragma unroll
-        for (int sub = 0; sub < 4; sub++) {
+#pragma unroll 1
+        for (int sub = 0; sub < 4; sub++) { /* through the same registers */
             float c[4][4] = {{0.0f}};
             if (warp.sees(start + 32 * sub))
                 attn_scores<T, PAD, 2>(k + sub * SUB_BYTES, p.kv.head_dim, q, c);
 #pragma unroll
-            for (int i = 0; i < 8; i++) {
-                a[8 * sub + i] = c[i / 2][i % 2];
-                b[8 * sub + i] = c[i / 2][2 + i % 2];
-            }
+            for (int i = 0; i < 24; i++) a[i] = a[i + 8], b[i] = b[i + 8];
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                a[24 + i] = c[i / 2][i % 2], b[24 + i] = c[i / 2][2 + i % 2];
         }
     }
 
@@ -184,7 +184,7 @@ template <class T, int PAD> struct attn_half_prompt {
         for (; span < end; span++) {
             const int start = static_cast<int>(span * OCT_ATTN_SPAN);
             const bool edge = warp.edge(start, OCT_ATTN_SPAN);
-            float a[32], b[32], fa[2], fo[2];
+            float a[32] = {0.0f}, b[32] = {0.0f}, fa[2], fo[2];
             uint32_t w[2][T::P][16], visible[2] = {~0u, ~0u};
             oct_cp_wait<1>();
             __syncthreads();
@@ -205,9 +205,8 @@ template <class T, int PAD> struct attn_half_prompt {
             if (block.edge(start, OCT_ATTN_SPAN)) any = take_strange(vals, start);
             values(vals, start, w, fa, fo);
             if (any) {
-                const uint32_t tokens[4] = {strange[0], strange[1], strange[2], strange[3]};
-                attn_strange<T, PAD, 2>(p, place_of(p, t, span, threadIdx.x % 4), tokens, visible,
-                                        w, fo, acc);
+                attn_strange<T, PAD, 2>(p, place_of(p, t, span, threadIdx.x % 4),
+                                        strange[threadIdx.x % 4], visible, w, fo, acc);
             }
             __syncthreads();
             copy(p, t, vals, next, true, span + 1);

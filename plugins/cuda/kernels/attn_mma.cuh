@@ -287,6 +287,20 @@ OCT_DEVICE void attn_values(const unsigned char *v, int sub, int n,
         }
 }
 
+/* The weights of the next sub-block come first; after four turns all are where they were. */
+template <class T> OCT_DEVICE void attn_turn(uint32_t (&w)[T::P][16]) {
+#pragma unroll
+    for (int part = 0; part < T::P; part++) {
+        uint32_t x[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++) x[k] = w[part][k];
+#pragma unroll
+        for (int k = 0; k < 12; k++) w[part][k] = w[part][k + 4];
+#pragma unroll
+        for (int k = 0; k < 4; k++) w[part][12 + k] = x[k];
+    }
+}
+
 /* ---- where K and V come from ------------------------------------------------------------------
  */
 
@@ -395,19 +409,18 @@ template <int N> OCT_DEVICE uint32_t attn_pick(const uint32_t (&w)[N], int n) {
 
 /*
  * Adds what was taken out of V in a span: o[n][2 r + i] is channel 8 n + 2 (lane % 4) + i of query
- * r, strange[s] the tokens of sub-block s, sub_at its place, as in lanes 0 .. 3 of the warp.
+ * r; lane s has the tokens of sub-block s (strange) and its place (sub_at).
  */
 template <class T, int PAD, int R>
-OCT_DEVICE void attn_strange(const oct_attn_params &p, uint64_t sub_at,
-                             const uint32_t (&strange)[4], const uint32_t (&visible)[R],
-                             const uint32_t (&w)[R][T::P][16], const float (&fo)[R],
-                             float (&o)[PAD / 8][4]) {
+OCT_DEVICE void attn_strange(const oct_attn_params &p, uint64_t sub_at, uint32_t strange,
+                             const uint32_t (&visible)[R], const uint32_t (&w)[R][T::P][16],
+                             const float (&fo)[R], float (&o)[PAD / 8][4]) {
     const uint32_t quad = threadIdx.x % 4;
 #pragma unroll 1
     for (int k = 0; k < 128; k++) {
         const int n = k / 8, from = static_cast<int>(threadIdx.x % 32 - quad) + k % 8 / 2;
         const uint64_t at = attn_shfl(sub_at, k / 32);
-        if (!(attn_pick(strange, k / 32) >> k % 32 & 1)) continue;
+        if (!(__shfl_sync(~0u, strange, k / 32) >> k % 32 & 1)) continue;
         float a[R][T::P];
         bool sees[R], any = false;
 #pragma unroll
