@@ -235,7 +235,9 @@ static void compare(const golden_case *gc, const expected *e, const float *want,
            n_certain);
     if (!(rms < bound_of(gc, got)))
         fail_msg("%s %s: relative RMS %g, bound %g", gc->name, what, rms, bound_of(gc, got));
-    if (!(top1 >= 0.95)) fail_msg("%s %s: top-1 %g", gc->name, what, top1);
+    /* A row whose experts were swapped (oct_tolerance_model) may have any order. */
+    const double least = got->n_experts && got->act_dtype == OCTET_BF16 ? 0.9 : 0.95;
+    if (!(top1 >= least)) fail_msg("%s %s: top-1 %g", gc->name, what, top1);
 }
 
 static void check_case(const char *root, const golden_case *gc) {
