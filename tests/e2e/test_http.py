@@ -27,7 +27,7 @@ class Http(Case):
 
     def test_HT1_paths_and_methods(self):
         s = self.server
-        for path in ("/", "/v2/models", "/v1", "/v1/chat", "/reload", "/sleep", "/x" * 500):
+        for path in ("/index.html", "/v2/models", "/v1", "/v1/chat", "/reload", "/sleep", "/x" * 500):
             self.check_error(s.post(path, {}), 404, "NotFoundError")
         status, headers, _ = s.request("GET", "/v1/chat/completions")
         self.assertEqual((status, headers["allow"]), (405, "OPTIONS, POST"))
@@ -282,9 +282,10 @@ class Keys(Case):
 
     def test_AU2_open_list(self):
         s = self.server
-        for path in ("/health", "/ping", "/version", "/metrics"):
+        page = ("/", "/page.css", "/page.js", "/page_markdown.js")  # the same for everybody; it asks for the key itself
+        for path in ("/health", "/ping", "/version", "/metrics") + page:
             self.assertEqual(s.request("GET", path)[0], 200, path)
-        for path in ("/", "/v1/models", "//v1/models", "/v1/%6dodels", "/load", "/reload",
+        for path in ("/index.html", "/page", "/v1/models", "//v1/models", "/v1/%6dodels", "/load", "/reload",
                      "/sleep", "/abort_requests", "/collective_rpc", "/nothing", "/healthx",
                      "/health/x"):
             self.assertEqual(s.request("GET", path)[0], 401, path)
