@@ -371,6 +371,11 @@ void oct_api_job_spec(const oct_api_choice *c, oct_request_spec *out) {
     out->cache_salt = f->salt;
     out->priority = f->priority;
     out->grammar = c->job->grammar;
+    if (f->thinking_budget >= 0 && oct_api_speech_after(c->job, &c->prompt->ids).len > 0) {
+        out->close_ids = c->job->api->close_tag.data;
+        out->n_close_ids = (uint32_t)c->job->api->close_tag.len;
+        out->close_by = f->thinking_budget < UINT32_MAX ? (uint32_t)f->thinking_budget : UINT32_MAX;
+    }
     if (out->grammar) out->grammar_after = oct_api_speech_after(c->job, &c->prompt->ids);
     out->group = c->prompt->group;
     if (c->job->api->cfg.request_timeout_ns > 0)

@@ -206,6 +206,7 @@ typedef struct oct_api_fields {
     bool add_special_tokens;
     bool add_generation_prompt, continue_final_message;
     bool include_reasoning, parallel_calls;
+    int64_t thinking_budget; /* tokens of reasoning; -1: any */
     bool truncate_right;
     int64_t stream_interval; /* tokens of an event, but for the first and the last */
 

@@ -256,15 +256,17 @@ static oct_status read_priority(const oct_api *api, const json_t *body, oct_api_
         (long long)f->priority);
 }
 
-/* -1 is "no budget", which is what there is. */
-static oct_status check_budget(const json_t *body, oct_api_error *e) {
+static oct_status read_budget(const oct_api *api, const json_t *body, oct_api_fields *f,
+                              oct_api_error *e) {
     static const char name[] = "thinking_token_budget";
     const json_t *v = given(body, name);
+    f->thinking_budget = -1;
     if (!v) return OCT_OK;
     if (!json_is_integer(v)) return bad_type(name, "a whole number", v, e);
-    if (json_integer_value(v) < -1) return bad_value(name, "-1, or 0 or more", v, e);
-    if (json_integer_value(v) == -1) return OCT_OK;
-    return oct_api_refuse(e, OCT_API_REFUSED, name, "%s: not supported by this build", name);
+    f->thinking_budget = json_integer_value(v);
+    if (f->thinking_budget < -1) return bad_value(name, "-1, or 0 or more", v, e);
+    if (f->thinking_budget < 0 || api->cfg.reasoning_parser) return OCT_OK;
+    return oct_api_refuse(e, OCT_API_REFUSED, name, "%s: needs --reasoning-parser", name);
 }
 
 static oct_status check_unsupported(const json_t *body, oct_api_error *e) {
@@ -279,7 +281,6 @@ static oct_status check_unsupported(const json_t *body, oct_api_error *e) {
                               "use_beam_search: not supported by this build");
     const json_t *v = given(body, "request_id");
     if (v && !json_is_string(v)) return bad_type("request_id", "a string", v, e);
-    OCT_TRY(check_budget(body, e));
     return OCT_OK;
 }
 
@@ -324,6 +325,7 @@ oct_status oct_api_read_fields(oct_api *api, oct_api_shape shape, const json_t *
     OCT_TRY(read_n(api, body, f, e));
     OCT_TRY(check_unsupported(body, e));
     OCT_TRY(read_priority(api, body, f, e));
+    OCT_TRY(read_budget(api, body, f, e));
     OCT_TRY(read_seed(body, f, e));
     OCT_TRY(read_max_tokens(api, shape, body, f, e));
     OCT_TRY(read_stream_options(api, body, f, e));

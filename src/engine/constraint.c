@@ -6,6 +6,9 @@
  * such a request while a token of it is on its way, and while one decodes no step is planned beside
  * another (oct_constraint_waits): the others then lose some overlap and nothing else. What was
  * drawn stays drawn when a request is preempted, so the run needs no repetition.
+ *
+ * And one whose reasoning has a budget: the closing tag's ids are forced when it is used up. Each
+ * depends on the token before, so that such a request, too, goes one by one.
  */
 #include <string.h>
 
@@ -99,4 +102,42 @@ bool oct_constraint_waits(const oct_engine *e) {
             r->seq.n_computed + 1 >= r->seq.n_prompt)
             return true;
     return false;
+}
+
+/* ---- a sequence that must come ---- */
+
+oct_status oct_closing_copy(oct_request *r, const oct_engine *e, const oct_request_spec *s,
+                            oct_err *err) {
+    oct_closing *c = &r->closing;
+    if (s->n_close_ids == 0) return OCT_OK;
+    for (uint32_t i = 0; i < s->n_close_ids; i++)
+        if (s->close_ids[i] < 0 || (uint32_t)s->close_ids[i] >= e->info.n_vocab)
+            return OCT_FAIL(err, OCT_E_INVALID, "close_ids[%u]: no such token (got %d)", i,
+                            s->close_ids[i]);
+    c->ids = oct_arena_alloc(&r->arena, s->n_close_ids, sizeof *c->ids);
+    if (!c->ids) return OCT_FAIL(err, OCT_E_NOMEM, "engine: no memory for a request");
+    memcpy(c->ids, s->close_ids, s->n_close_ids * sizeof *c->ids);
+    c->n = s->n_close_ids;
+    c->by = s->close_by;
+    r->one_by_one = true;
+    return OCT_OK;
+}
+
+/* As follow, of ids. */
+void oct_closing_take(oct_request *r, int32_t id) {
+    oct_closing *c = &r->closing;
+    if (c->n_seen == c->n) return;
+    c->n_drawn++;
+    for (uint32_t k = c->n_seen + 1; k > 0; k--) {
+        if (c->ids[k - 1] != id) continue;
+        if (memcmp(c->ids, c->ids + (c->n_seen + 1 - k), (k - 1) * sizeof *c->ids) != 0) continue;
+        c->n_seen = k;
+        return;
+    }
+    c->n_seen = 0;
+}
+
+int32_t oct_closing_due(const oct_request *r) {
+    const oct_closing *c = &r->closing;
+    return c->n_seen == c->n || c->n_drawn < c->by ? -1 : c->ids[c->n_seen];
 }

@@ -183,6 +183,11 @@ typedef struct oct_request_spec {
         grammar_after; /* the grammar begins behind this text of the answer (a token's text is
                           one: "</think>"); at most OCT_MAX_GRAMMAR_AFTER bytes; empty: at once */
 
+    /* Reasoning with a budget: unless the answer's first close_by tokens hold these ids one after
+     * the other, they are drawn then, whatever the model would have said. 0 of them: no budget. */
+    const int32_t *close_ids; /* [n_close_ids] */
+    uint32_t n_close_ids, close_by;
+
     int64_t priority; /* lower goes first; 0 unless the engine goes by priority */
     uint64_t group;   /* requests with one prompt may have a number in common: one computes it, the
                          others wait for that; 0: none. Of oct_engine_new_group */

@@ -224,6 +224,7 @@ bool oct_request_take_token(oct_engine *e, oct_request *r, const oct_model_resul
     oct_token_logprob logprob;
     oct_output out = {.tokens = &id, .n_tokens = 1};
     note_token(e, r, id);
+    oct_closing_take(r, id);
     check_ids(e, r, id, &out);
     if (!check_constraint(e, r, id, &out)) return false;
     oct_buf_clear(&e->text);

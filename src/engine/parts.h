@@ -31,6 +31,14 @@ typedef struct oct_constraint {
     bool open;            /* the grammar has begun */
 } oct_constraint;
 
+/* A sequence that must be drawn by some token (constraint.c). */
+typedef struct oct_closing {
+    int32_t *ids; /* [n] */
+    uint32_t n, by;
+    uint32_t n_drawn; /* tokens of the answer so far */
+    uint32_t n_seen;  /* of ids, which the answer ends with; n: it is closed */
+} oct_closing;
+
 /* A list stands beside its length, whatever padding that costs. */
 /* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 struct oct_request {
@@ -86,6 +94,7 @@ struct oct_request {
     uint32_t n_seen;
     oct_token_logprob *prompt_lp; /* [n_prompt]; NULL: not wanted or delivered */
     oct_constraint constraint;
+    oct_closing closing;
     oct_detokenizer detok;
     oct_stop stop;
     oct_request_times times;
@@ -121,6 +130,12 @@ OCT_MUST_CHECK oct_status oct_constraint_mask(const oct_engine *e, const oct_req
 OCT_MUST_CHECK oct_status oct_constraint_take(const oct_engine *e, oct_request *r, int32_t id,
                                               bool *fits);
 bool oct_constraint_complete(const oct_request *r);
+/* The ids that must be drawn by some token: copied, noted as they are drawn, and the one that has
+ * to come now, or -1. */
+OCT_MUST_CHECK oct_status oct_closing_copy(oct_request *r, const oct_engine *e,
+                                           const oct_request_spec *s, oct_err *err);
+void oct_closing_take(oct_request *r, int32_t id);
+int32_t oct_closing_due(const oct_request *r);
 bool oct_constraint_may_end(const oct_request *r);
 /* Whether some request decodes under a constraint: then a step is planned when the one before it
  * has been collected. */

@@ -302,6 +302,7 @@ static oct_status copy_spec(oct_request *r, const oct_engine *e, const oct_reque
         OCT_TRY(
             oct_stop_set_create(r->mem, s->stop, s->n_stop, s->include_stop, &r->stop_set, err));
     OCT_TRY(oct_constraint_copy(r, e, s, err));
+    OCT_TRY(oct_closing_copy(r, e, s, err));
     if (!copy_big(r, e, s) || !copy_stops(r, e, s) || !copy_stop_strings(r, s) ||
         !copy_bias(r, s) || !copy_bad_words(r, s) || !copy_mask(r, e, s) || !copy_salt(r, s) ||
         !copy_prompt_logprobs(r, s))

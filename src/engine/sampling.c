@@ -106,6 +106,7 @@ oct_status oct_sample_row_fill(oct_engine *e, oct_row_lists *l, const oct_reques
                                uint32_t n_ahead, octet_sample_row *row) {
     if (!reserve_row(e, l, r)) return OCT_E_NOMEM;
     const oct_sampling *s = &r->sampling;
+    const int32_t due = oct_closing_due(r);
     *row = (octet_sample_row){
         .temperature = s->temperature,
         .top_p = s->top_p,
@@ -114,12 +115,13 @@ oct_status oct_sample_row_fill(oct_engine *e, oct_row_lists *l, const oct_reques
         .frequency_penalty = s->frequency_penalty,
         .presence_penalty = s->presence_penalty,
         .top_k = s->top_k,
-        .flags = (r->greedy ? OCTET_SAMPLE_GREEDY : 0) | logprob_flags(e),
+        .flags = (r->greedy ? OCTET_SAMPLE_GREEDY : 0) | logprob_flags(e) |
+                 (due >= 0 ? OCTET_SAMPLE_FORCED : 0),
         .seed = s->seed,
         .choice = s->choice,
         .position = r->seq.n_tokens + n_ahead, /* of the token to be drawn */
         .n_top = r->n_logprobs > 0 ? (uint32_t)r->n_logprobs : 0,
-        .forced = -1,
+        .forced = due,
         .seen_begin = (uint32_t)l->n_seen,
         .bias_begin = (uint32_t)l->n_bias,
         .mask = -1,

@@ -121,6 +121,22 @@ class Speaking(Case):
 
     def test_thinking_token_budget(self):
         self.both("@", thinking_token_budget=-1)
+        self.assertEqual(self.both("@", thinking_token_budget=3)["message"]["reasoning"],
+                         "Let me see.")
+        # The tag is made by force, and the model goes on from its last byte.
+        for budget, text in ((1, "Let me"), (2, "Let me see.</th")):
+            c = self.both("@", thinking_token_budget=budget, max_tokens=20, return_token_ids=True,
+                          logprobs=True)
+            self.assertEqual(c["message"]["reasoning"], text)
+            self.assertTrue(c["message"]["content"])
+            _, r = self.server.post("/detokenize", {"tokens": c["token_ids"][budget:]})
+            self.assertTrue(r["prompt"].startswith("</think>"), r)
+            self.assertEqual(len(c["logprobs"]["content"]), 20)
+        c = self.both("@", thinking_token_budget=0, max_tokens=10)
+        self.assertIsNone(c["message"]["reasoning"])
+        # Where there is no reasoning there is nothing to end.
+        c = self.both("<think></think>#", thinking_token_budget=0, tools=TOOLS)
+        self.assertEqual(len(c["message"]["tool_calls"]), 2)
         self.refused(self.server.chat(thinking_token_budget=-2), "thinking_token_budget")
         for v in (1.0, True, "3"):
             self.malformed(self.server.chat(thinking_token_budget=v), "thinking_token_budget")
@@ -240,6 +256,10 @@ class WithoutParsers(Case):
     def test_auto_needs_both_flags(self):
         self.refused(self.server.chat(tools=TOOLS), "tool_choice", "--enable-auto-tool-choice",
                      "--tool-call-parser")
+
+    def test_a_budget_needs_a_parser(self):
+        self.refused(self.server.chat(thinking_token_budget=5), "thinking_token_budget",
+                     "--reasoning-parser")
 
 
 if __name__ == "__main__":

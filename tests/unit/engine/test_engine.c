@@ -382,6 +382,43 @@ static void RQ10_no_token_allowed(void **st) {
     harness_fini(&h);
 }
 
+/* ---- a sequence that must come ---- */
+
+/* It comes where it is due, what is before it is what it would have been, and one that came by
+ * itself is not made again. */
+static void closing_ids_are_drawn_by_their_token(void **st) {
+    (void)st;
+    const int32_t close[] = {7, 8, 7};
+    harness_init(&h, 64, 64, 8, NULL);
+    oct_request_spec s = new_spec(&g[0], prompts[0], 5, 12, 1);
+    harness_submit(&h, &s);
+    harness_run(&h);
+    assert_int_equal(g[0].n_tokens, 12);
+    s.close_ids = close;
+    s.n_close_ids = 3;
+    for (uint32_t by = 0; by < 3; by++) {
+        memset(&g[1], 0, sizeof g[1]);
+        s.user = &g[1];
+        s.close_by = 4 * by;
+        harness_submit(&h, &s);
+        harness_run(&h);
+        assert_int_equal(g[1].n_tokens, 12);
+        assert_memory_equal(g[1].tokens, g[0].tokens, s.close_by * sizeof(int32_t));
+        assert_memory_equal(g[1].tokens + s.close_by, close, sizeof close);
+    }
+    memset(&g[1], 0, sizeof g[1]);
+    s.close_ids = g[0].tokens + 2;
+    s.close_by = 5;
+    harness_submit(&h, &s);
+    harness_run(&h);
+    assert_memory_equal(g[1].tokens, g[0].tokens, 12 * sizeof(int32_t));
+    const int32_t wrong[] = {-1};
+    s.close_ids = wrong;
+    s.n_close_ids = 1;
+    refused(&s, "close_ids[0]: no such token (got -1)");
+    harness_fini(&h);
+}
+
 /* ---- refusals ---- */
 
 static void KV1_what_can_never_fit_is_refused_at_the_door(void **st) {
@@ -777,6 +814,7 @@ int main(void) {
         cmocka_unit_test(SM1_characters_split_over_tokens),
         cmocka_unit_test(text_is_left_out_when_declined),
         cmocka_unit_test(RQ10_no_token_allowed),
+        cmocka_unit_test(closing_ids_are_drawn_by_their_token),
         cmocka_unit_test(KV1_what_can_never_fit_is_refused_at_the_door),
         cmocka_unit_test(RQ_fields_out_of_range_are_refused),
         cmocka_unit_test(a_folder_without_tokenizer_gives_ids),
