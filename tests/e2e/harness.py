@@ -91,9 +91,11 @@ def preloaded(**faults):
 class Server:
     """A running server. Its log goes to a file."""
 
+    tls = None  # an ssl.SSLContext for clients
+
     def __init__(self, *flags, model=None, env=None, host="127.0.0.1", uds=None, stderr=None,
                  preexec=None, dev=False, tls=None):
-        self.tls = tls  # an ssl.SSLContext for clients
+        self.tls = tls
         self.log = tempfile.NamedTemporaryFile("w+", dir=FOLDER, suffix=".log", delete=False)
         full = dict(os.environ)
         full.pop("VLLM_API_KEY", None)

@@ -9,7 +9,7 @@ import time
 import unittest
 
 import make_tiny
-from harness import FOLDER, OCTET, PATIENCE, Case, Server, in_parallel, main, run_serve, story_from, tiny_model
+from harness import FOLDER, OCTET, PATIENCE, SANITIZED, Case, Server, in_parallel, main, run_serve, story_from, tiny_model
 
 DEV = (("POST", "/reset_prefix_cache"), ("POST", "/pause"), ("POST", "/resume"), ("GET", "/is_paused"),
        ("POST", "/abort_requests"), ("GET", "/server_info"))
@@ -81,7 +81,7 @@ class Dev(Case):
         self.assertEqual(self.call("GET", "/is_paused"), {"is_paused": False})
 
     def test_pause_keep_and_wait(self):
-        finish = self.begin(2, 3000)
+        finish = self.begin(2, 400 if SANITIZED else 3000)
         self.call("POST", "/pause?mode=keep&clear_cache=false")
         self.assertEqual(self.server.metric("vllm:num_requests_running"), 2)
         drawn = self.server.metric("vllm:generation_tokens_total")

@@ -1,6 +1,7 @@
 /* test_engine_pause.c - an engine that stands still: what becomes of requests in each mode. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 static harness h;
 static got g[16];
 static int32_t prompts[16][FAKE_MAX_LEN];
-static int n_told, last_told;
+static atomic_int n_told, last_told;
 
 static void on_paused(void *user, bool paused) {
     (void)user;
@@ -168,8 +169,8 @@ static void a_sleeping_engine_pauses_and_a_paused_one_stops(void **st) {
     harness_init(&h, 60, 48, 4, &(oct_engine_options){0});
     assert_int_equal(oct_engine_start(h.engine, &err), OCT_OK);
     assert_int_equal(oct_engine_pause(h.engine, OCT_PAUSE_WAIT, on_paused, NULL), OCT_OK);
-    for (int i = 0; i < 5000 && !*(volatile int *)&n_told; i++) oct_sleep_ns(1000000);
-    assert_int_equal(*(volatile int *)&n_told, 1);
+    for (int i = 0; i < 5000 && !atomic_load(&n_told); i++) oct_sleep_ns(1000000);
+    assert_int_equal(atomic_load(&n_told), 1);
     s[0] = spec(0, 10);
     harness_submit(&h, &s[0]);
     oct_sleep_ns(5000000);
