@@ -138,6 +138,12 @@ static oct_cuda_choice choice_of(const char *settings, const char *key) {
     return at[strlen(key)] == '0' ? OCT_CUDA_NEVER : OCT_CUDA_ALWAYS;
 }
 
+/* "key=N"; 0: not said. */
+static int number_of(const char *settings, const char *key) {
+    const char *at = settings ? strstr(settings, key) : NULL;
+    return at ? atoi(at + strlen(key)) : 0;
+}
+
 int32_t oct_cuda_open(const octet_host *host, const octet_open_options *options,
                       octet_device **out) {
     *out = NULL;
@@ -145,6 +151,8 @@ int32_t oct_cuda_open(const octet_host *host, const octet_open_options *options,
     if (!dev) return oct_cuda_fail(NULL, OCTET_E_NOMEM, "no memory");
     memcpy(&dev->host, host, host->struct_bytes < sizeof *host ? host->struct_bytes : sizeof *host);
     dev->wgmma = choice_of(options->settings, "wgmma=");
+    dev->few_ranks = number_of(options->settings, "ranks=");
+    dev->few_room = number_of(options->settings, "room=") << 10;
     const int32_t code = open_device(dev, options->ordinal);
     if (choice_of(options->settings, "overlap=") == OCT_CUDA_NEVER) dev->dependent = 0;
     if (code != OCTET_OK) {

@@ -144,7 +144,8 @@ typedef struct part {
     oct_attn_params p;
 } part;
 
-/* Sequences of at most `most` rows, a block a chunk. Returns 0 where that is of no use. */
+/* Sequences of at most `most` rows, a block a chunk. Returns 0 where it would take too much
+ * memory. */
 static int split_part(const octet_batch *b, uint32_t most, part *out) {
     oct_attn_params *p = &out->p;
     const uint32_t rows = b->max_seq_rows < most ? b->max_seq_rows : most;
@@ -153,8 +154,9 @@ static int split_part(const octet_batch *b, uint32_t most, part *out) {
     out->tiles = (uint64_t)b->n_seqs * p->seq_tiles;
     const double bytes = (double)out->tiles * (double)out->heads_y * p->max_chunks *
                          OCT_ATTN_PART_FLOATS(p->kv.pad) * sizeof(float);
-    if (p->max_chunks > 1 && bytes <= (double)PARTIALS_MAX) {
+    if (bytes <= (double)PARTIALS_MAX) {
         p->max_rows = most;
+        p->join_rows = rows;
         return 1;
     }
     p->seq_tiles = 0;
@@ -194,24 +196,32 @@ static int32_t launch_one(octet_stream *s, const part *l) {
                            l->shared, &l->p);
 }
 
-/* The counters of rows stand before those of chunks. */
 static int32_t give_scratch(octet_stream *s, part *parts, int n) {
+    const uint64_t items = parts[0].tiles * parts[0].heads_y;
+    const uint64_t bytes =
+        items * parts[0].p.max_chunks * OCT_ATTN_PART_FLOATS(parts[0].p.kv.pad) * sizeof(float);
     uint64_t tiles = 0;
+    oct_addr counters = 0, partials = 0;
     for (int i = 0; i < n; i++)
         if (parts[i].tiles > tiles) tiles = parts[i].tiles;
-    const uint64_t done = parts[0].tiles * parts[0].heads_y;
-    const uint64_t bytes =
-        done * parts[0].p.max_chunks * OCT_ATTN_PART_FLOATS(parts[0].p.kv.pad) * sizeof(float);
-    oct_addr counters = 0, partials = 0;
-    CUDA_TRY(oct_cuda_scratch(s, OCT_CUDA_SCRATCH_COUNTERS, (tiles + done) * sizeof(uint32_t),
-                              &counters));
+    CUDA_TRY(oct_cuda_scratch(s, OCT_CUDA_SCRATCH_COUNTERS, tiles * sizeof(uint32_t), &counters));
     if (bytes) CUDA_TRY(oct_cuda_scratch(s, OCT_CUDA_SCRATCH_ATTENTION, bytes, &partials));
     for (int i = 0; i < n; i++) {
         parts[i].p.out.counters = counters;
-        parts[i].p.chunks_done = counters + tiles * sizeof(uint32_t);
         parts[i].p.partials = partials;
     }
     return OCTET_OK;
+}
+
+/* Behind a split part: its rows from their chunks. Rows that nobody asked for are not stored. */
+static int32_t launch_join(octet_stream *s, const part *few, int store) {
+    const uint32_t width = few->p.n_heads * few->p.kv.head_dim;
+    oct_attn_params p = few->p;
+    oct_row_shape h = {32, 0, 128};
+    CUDA_TRY(oct_cuda_row_shape(s->dev, width, "attention", &h));
+    if (!store) p.out.rows.data = 0;
+    return oct_cuda_launch_row(s, OCT_K_attn_join_1, h, p.batch.n_seqs * p.join_rows, width,
+                               &p.join_threads, &p);
 }
 
 static int32_t launch_all(octet_stream *s, const octet_attention_op *op, oct_attn_params *p) {
@@ -239,7 +249,7 @@ static int32_t launch_all(octet_stream *s, const octet_attention_op *op, oct_att
     }
     CUDA_TRY(give_scratch(s, parts, n));
     for (int i = 0; i < n; i++) CUDA_TRY(launch_one(s, &parts[i]));
-    return OCTET_OK;
+    return parts[0].tiles ? launch_join(s, &parts[0], op->out.data.buffer != 0) : OCTET_OK;
 }
 
 int32_t oct_cuda_attention(octet_stream *s, const octet_attention_op *op) {

@@ -165,12 +165,17 @@ static int32_t run_sm90(octet_stream *s, const oct_linear_params *p) {
 /* ---- the kernel for few rows through wgmma ----------------------------------------------------
  */
 
-/* Shared memory of a block, of which a multiprocessor has room for two; blocks of a cluster that
- * share a tile at most, and steps that each of them is to have. */
-enum { FEW_ROOM = 110 << 10, FEW_MOST_RANKS = 4, FEW_STEPS = 4 };
+/* Rows of a tile, and shared memory of a block: of two on a multiprocessor, of the highest of one.
+ */
+enum { FEW_HEIGHTS = 7, FEW_ROWS = 256 };
+static const struct {
+    uint32_t rows, room, blocks, ranks; /* ranks: blocks of a cluster that share a tile, at most */
+} few_heights[FEW_HEIGHTS] = {{8, 110 << 10, 2, 4},  {16, 110 << 10, 2, 4},  {32, 110 << 10, 2, 4},
+                              {64, 110 << 10, 2, 4}, {128, 110 << 10, 2, 4}, {192, 204 << 10, 1, 2},
+                              {256, 204 << 10, 1, 2}};
 
-/* Memory bounds it up to so many rows. */
-enum { FEW_ROWS = 128 };
+/* Steps that a block is to have at least. */
+enum { FEW_STEPS = 4 };
 
 static int want_few(const octet_device *dev, const oct_linear_params *p) {
     return dev->sm == 90 && dev->wgmma != OCT_CUDA_NEVER && p->weight.dtype == OCTET_I8 &&
@@ -181,18 +186,24 @@ static int32_t run_few(octet_stream *s, const oct_linear_params *p) {
     oct_linear_few_params all = {.fault = p->fault, .linear = *p, .n_ranks = 1};
     const uint64_t n_tiles = up(p->weight.n, OCT_TILE_OUTPUTS), k_tiles = p->weight.k_tiles;
     int h = 0;
-    while (heights[h] < p->n_rows) h++;
-    /* Two blocks a multiprocessor, if there is work for them. */
-    while (all.n_ranks < FEW_MOST_RANKS && n_tiles * all.n_ranks <= (uint64_t)s->dev->n_sms &&
-           k_tiles >= (uint64_t)2 * all.n_ranks * FEW_STEPS)
-        all.n_ranks *= 2;
+    while (few_heights[h].rows < p->n_rows) h++;
+    const uint32_t rows = few_heights[h].rows;
+    const uint64_t most = (uint64_t)s->dev->n_sms * few_heights[h].blocks;
+    const uint64_t room = s->dev->few_room ? (uint64_t)s->dev->few_room : few_heights[h].room;
+    for (uint32_t n = 2; n <= few_heights[h].ranks && k_tiles >= (uint64_t)n * FEW_STEPS; n *= 2) {
+        const uint64_t now = up(n_tiles * all.n_ranks, most), then = up(n_tiles * n, most);
+        /* Of two blocks a multiprocessor one is enough to keep memory busy; one alone is to have
+         * even work: the fewest rounds, in steps. */
+        if (few_heights[h].blocks > 1 ? then == 1 : then * all.n_ranks < now * n) all.n_ranks = n;
+    }
+    if (s->dev->few_ranks) all.n_ranks = (uint32_t)s->dev->few_ranks;
     all.linear.n_stages = (uint32_t)up(k_tiles, all.n_ranks);
-    while (oct_linear_few_bytes(heights[h], all.linear.n_stages) > FEW_ROOM) all.linear.n_stages--;
-    CUDA_TRY(map_rows(s->dev, &all.linear, heights[h], all.x_map));
-    return oct_cuda_launch_clusters(s, (oct_cuda_kernel)(OCT_K_linear_few_8 + h),
-                                    (oct_grid){n_tiles * all.n_ranks, 1, 1}, OCT_LINEAR_FEW_THREADS,
-                                    oct_linear_few_bytes(heights[h], all.linear.n_stages),
-                                    all.n_ranks, &all);
+    while (oct_linear_few_bytes(rows, all.linear.n_stages) > room && all.linear.n_stages > 1)
+        all.linear.n_stages--;
+    CUDA_TRY(map_rows(s->dev, &all.linear, rows, all.x_map));
+    return oct_cuda_launch_clusters(
+        s, (oct_cuda_kernel)(OCT_K_linear_few_8 + h), (oct_grid){n_tiles * all.n_ranks, 1, 1},
+        OCT_LINEAR_FEW_THREADS, oct_linear_few_bytes(rows, all.linear.n_stages), all.n_ranks, &all);
 }
 
 static int32_t run(octet_stream *s, oct_linear_params *p) {

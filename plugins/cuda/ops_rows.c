@@ -30,7 +30,7 @@ int32_t oct_cuda_row_shape(octet_device *dev, uint32_t width, const char *what, 
 }
 
 /* A row that keeps one multiprocessor busy for long, among few, is shared by RANKS of them. */
-enum { RANKS = 8, SHARED_WIDTH = 2048, SHARED_ROWS = 128 };
+enum { RANKS = 8, SHARED_WIDTH = 2048, SHARED_ROWS = 256 };
 
 int32_t oct_cuda_launch_row(octet_stream *s, oct_cuda_kernel first, oct_row_shape h,
                             uint32_t n_rows, uint32_t width, uint32_t *group, const void *params) {

@@ -69,11 +69,12 @@ struct octet_device {
     CUcontext context;
     CUmodule modules[OCT_CUDA_MAX_FILES];
     CUfunction kernels[OCT_CUDA_MAX_KERNELS]; /* by oct_cuda_kernel of launch.h */
-    int sm;                /* 80, 86, 89, 90, 100, 120: which kernels are chosen */
-    int n_sms;             /* multiprocessors */
-    int shared_bytes;      /* dynamic shared memory a block may have */
-    oct_cuda_choice wgmma; /* for tests: settings "wgmma=0" and "wgmma=1" */
-    int dependent;         /* 1: kernels may begin while the one before drains ("overlap=0") */
+    int sm;                  /* 80, 86, 89, 90, 100, 120: which kernels are chosen */
+    int n_sms;               /* multiprocessors */
+    int shared_bytes;        /* dynamic shared memory a block may have */
+    oct_cuda_choice wgmma;   /* for tests: settings "wgmma=0" and "wgmma=1" */
+    int few_ranks, few_room; /* for tuning: settings "ranks=N", "room=KiB"; 0: by shape */
+    int dependent;           /* 1: kernels may begin while the one before drains ("overlap=0") */
     char name[96];
 
     oct_cuda_buffer *buffers; /* handle: generation << 32 | slot + 1 */

@@ -104,8 +104,7 @@ typedef struct oct_attn_params {
     oct_p_kv kv;
     oct_p_batch batch;
     oct_p_attn_out out;
-    oct_addr partials;    /* float: results of chunks, see attn_tile.cuh */
-    oct_addr chunks_done; /* [tiles * heads_y]: chunks that are done; zero between launches */
+    oct_addr partials; /* split: float results of chunks, attn_tile.cuh to attn_join.cu */
     uint32_t n_heads, group;
     uint32_t tile_heads; /* heads of the group in a tile: group, or 8 where it is wider */
     uint32_t head_tiles; /* tiles of a group */
@@ -115,7 +114,10 @@ typedef struct oct_attn_params {
     uint32_t min_rows, max_rows; /* sequences with fewer or more rows are not of this launch */
     uint32_t which;              /* OCT_ATTN_FRESH_..., or 0 */
     float scale, softcap, inv_cap;
-    uint32_t window, mask, reserved;
+    uint32_t window, mask;
+    uint32_t join_threads; /* attn_join: of a row */
+    uint32_t join_rows;    /* attn_join: that a sequence may have */
+    uint32_t reserved;
 } oct_attn_params;
 
 #endif

@@ -5,7 +5,6 @@ template <int PAD, bool TOKEN> OCT_DEVICE void attn_i8(const oct_attn_params &p)
     OCT_SHARED_DYNAMIC(room);
     attn_block<attn_span_i8<PAD, TOKEN>> block;
     oct_grid_launch_next();
-    oct_grid_wait();
     block.run(p, room);
 }
 

@@ -300,14 +300,14 @@ OCT_KERNEL(attn_input, oct_attn_input_params, 128) {
     lane_numbers weights = {};
     turn turn = {};
     oct_grid_launch_next();
-    if (there && !v && p.qk_norm) weights = norm_weights(p, k, of_kind);
-    oct_grid_wait();
-    if (!there) return;
-    /* All that is read is asked for before any of it is used. */
+    /* What is no kernel's result is read while the one before still runs. */
     const int pos = p.rotary_dim && !v ? oct_ptr<const int32_t>(p.row_pos)[row] : 0;
     const int slot = k || v ? oct_ptr<const int32_t>(p.row_slot)[row] : -1;
+    if (there && !v && p.qk_norm) weights = norm_weights(p, k, of_kind);
+    if (there && !v && p.rotary_dim) turn = turn_of(p, pos);
+    oct_grid_wait();
+    if (!there) return;
     load_head(p.qkv, row, head * dim, dim, x);
-    if (!v && p.rotary_dim) turn = turn_of(p, pos);
     if (!v && p.qk_norm) norm_head(p, k, of_kind, weights, x);
     if (!v && p.rotary_dim) rotate_head(p, turn, room + warp * OCT_ATTN_MAX_HEAD, x);
     if (!v && (p.qk_norm || p.rotary_dim)) store_head(p.qkv, row, head * dim, dim, x);

@@ -4,8 +4,8 @@
  *
  * A tile is up to 8 queries: rows of one sequence times heads of one kv head. A block of 4 warps
  * takes a chunk of 512 tokens at a time, each warp one of its spans. Split (decode): one block a
- * chunk, results go to memory and the block that comes last combines them ascending; else one block
- * goes through all chunks. Both perform the same operations in the same order.
+ * chunk, results go to memory and another kernel combines them ascending (attn_join.cu); else one
+ * block goes through all chunks. Both perform the same operations in the same order.
  *
  * S, the arithmetic of a span:
  *     S::PAD, S::SPAN_BYTES          what a head is padded to; shared memory of one warp
@@ -200,26 +200,6 @@ template <class S> struct attn_block {
                 make_float4(acc[k], acc[k + 1], acc[k + 2], acc[k + 3]);
     }
 
-    OCT_MEMBER void load_chunks(const float *at, uint32_t n, uint32_t n_vec, attn_part *total,
-                                float (&acc)[N]) {
-        const uint32_t v = threadIdx.x / 16, d = threadIdx.x % 16 * 4;
-        *total = {0.0f, 0.0f, 1.0f};
-#pragma unroll
-        for (int k = 0; k < N; k++) acc[k] = 0.0f; /* not what is there: it may be infinite */
-        if (v >= n_vec) return;
-#pragma unroll 4
-        for (uint32_t c = 0; c < n; c++, at += PART_FLOATS) {
-            float o[N];
-            const attn_part part = {at[8 * S::PAD + v], at[8 * S::PAD + 8 + v], 1.0f};
-#pragma unroll
-            for (int k = 0; k < N; k += 4) {
-                const float4 x = *reinterpret_cast<const float4 *>(at + v * S::PAD + d + 16 * k);
-                o[k] = x.x, o[k + 1] = x.y, o[k + 2] = x.z, o[k + 3] = x.w;
-            }
-            attn_merge(total, acc, part, o);
-        }
-    }
-
     OCT_MEMBER void finish(const oct_attn_params &p, const attn_tile &t, const attn_part &total,
                            const float (&acc)[N], uint32_t *flag) {
         const uint32_t v = threadIdx.x / 16, d = threadIdx.x % 16 * 4;
@@ -246,14 +226,16 @@ template <class S> struct attn_block {
         unsigned char *const mine = room + warp * S::SPAN_BYTES;
         attn_tile t;
         uint32_t c;
-        if (!attn_take(p, &t, &c)) return;
+        /* The batch is no kernel's result: it is looked at while the one before still runs. */
+        const bool taken = attn_take(p, &t, &c);
+        oct_grid_wait();
+        if (!taken) return;
         const bool split = p.seq_tiles != 0, nothing = t.seen.lo >= t.seen.hi;
         const uint32_t first = nothing ? 0 : t.seen.lo / OCT_ATTN_CHUNK;
         uint32_t end = nothing ? 0 : (t.seen.hi - 1) / OCT_ATTN_CHUNK + 1;
-        const uint32_t n_chunks = end - first;
         if (split) {
-            if (nothing ? c != 0 : c < first || c >= end) return;
-            if (!nothing) end = c + 1;
+            if (c < first || c >= end) return;
+            end = c + 1;
         } else {
             c = first;
         }
@@ -274,13 +256,11 @@ template <class S> struct attn_block {
                 span.prefetch(p, t, (c + 1) * OCT_ATTN_CHUNK + warp * OCT_ATTN_SPAN, mine);
             attn_merge(&total, acc, of_chunk, o);
         }
-        if (split && n_chunks > 1) {
+        if (split) {
             const uint64_t item = static_cast<uint64_t>(t.index) * gridDim.y + blockIdx.y;
-            float *const chunks = oct_ptr<float>(p.partials) + item * p.max_chunks * PART_FLOATS;
-            store_chunk(chunks + static_cast<uint64_t>(c - 1) * PART_FLOATS, t.n_vec, total, acc);
-            if (!attn_last(oct_ptr<uint32_t>(p.chunks_done) + item, n_chunks, flag)) return;
-            load_chunks(chunks + static_cast<uint64_t>(first) * PART_FLOATS, n_chunks, t.n_vec,
-                        &total, acc);
+            store_chunk(oct_ptr<float>(p.partials) + (item * p.max_chunks + c - 1) * PART_FLOATS,
+                        t.n_vec, total, acc);
+            return;
         }
         finish(p, t, total, acc, flag);
     }

@@ -5,8 +5,8 @@
  * A block has a tile of 128 outputs and ROWS rows of the result, or a part of its k: blocks of a
  * cluster share a tile. One warp copies (a tile of weights, 16 KiB, as it lies in memory, and the
  * same 128 bytes of the rows through a tensor map), two warpgroups multiply: weights are operand A
- * (64 outputs each), rows operand B, so that few rows cost few columns. Two blocks fit on a
- * multiprocessor.
+ * (64 outputs each), rows operand B, so that few rows cost few columns. Up to 128 rows two
+ * blocks fit on a multiprocessor.
  *
  * Weights do not wait for the kernel before: a block asks for those of all its stages at once,
  * while that kernel still runs; rows come when it is done. At the end each block leaves its sums in
@@ -263,21 +263,23 @@ template <int ROWS> OCT_DEVICE void run(const oct_linear_few_params &all, unsign
 
 #endif
 
-/* Empty on other chips: ops_linear.c does not start them there. */
+/* Empty on other chips: ops_linear.c does not start them there. blocks: of a multiprocessor. */
 #if !OCT_EMU && defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define FEW(rows)                                                                \
-    extern "C" __global__ void __launch_bounds__(OCT_LINEAR_FEW_THREADS, 2)      \
+#define FEW(rows, blocks)                                                        \
+    extern "C" __global__ void __launch_bounds__(OCT_LINEAR_FEW_THREADS, blocks) \
         oct_linear_few_##rows(const __grid_constant__ oct_linear_few_params p) { \
         OCT_SHARED_DYNAMIC(shared);                                              \
         run<rows>(p, shared);                                                    \
     }
 #else
-#define FEW(rows) \
+#define FEW(rows, blocks) \
     OCT_KERNEL(linear_few_##rows, oct_linear_few_params, OCT_LINEAR_FEW_THREADS) { (void)p; }
 #endif
 
-FEW(8)
-FEW(16)
-FEW(32)
-FEW(64)
-FEW(128)
+FEW(8, 2)
+FEW(16, 2)
+FEW(32, 2)
+FEW(64, 2)
+FEW(128, 2)
+FEW(192, 1)
+FEW(256, 1)

@@ -15,8 +15,8 @@
 
 /* kernels/FILE.cu that are compiled and embedded; files.cmake names the same. */
 /* clang-format off */
-#define OCT_CUDA_FILES(X) X(rows) X(norm) X(pack) X(attn_input) X(attn_i8) X(attn_float) \
-    X(attn_half) X(attn_half_prompt) X(attn_prompt) X(linear_i8) X(linear_float) X(linear_sm90) \
+#define OCT_CUDA_FILES(X) X(rows) X(norm) X(pack) X(attn_input) X(attn_i8) X(attn_join) \
+    X(attn_float) X(attn_half) X(attn_half_prompt) X(attn_prompt) X(linear_i8) X(linear_float) X(linear_sm90) \
     X(linear_few_sm90) X(side_moe) \
     X(side_sample) X(side_choose)
 
@@ -40,6 +40,10 @@
     X(rows, feed, oct_feed_params) \
     X(attn_input, attn_sums, oct_attn_sums_params) \
     X(attn_input, attn_input, oct_attn_input_params) \
+    X(attn_join, attn_join_1, oct_attn_params) \
+    X(attn_join, attn_join_2, oct_attn_params) \
+    X(attn_join, attn_join_4, oct_attn_params) \
+    X(attn_join, attn_join_16, oct_attn_params) \
     X(attn_i8, attn_i8_64, oct_attn_params) \
     X(attn_i8, attn_i8_128, oct_attn_params) \
     X(attn_i8, attn_i8_256, oct_attn_params) \
@@ -88,6 +92,8 @@
     X(linear_few_sm90, linear_few_32, oct_linear_few_params) \
     X(linear_few_sm90, linear_few_64, oct_linear_few_params) \
     X(linear_few_sm90, linear_few_128, oct_linear_few_params) \
+    X(linear_few_sm90, linear_few_192, oct_linear_few_params) \
+    X(linear_few_sm90, linear_few_256, oct_linear_few_params) \
     X(side_moe, route, oct_route_params) \
     X(side_moe, permute_one, oct_permute_params) \
     X(side_moe, permute_count, oct_permute_params) \
