@@ -244,7 +244,8 @@ class Fields(Case):
                   ("logit_bias", {"98": 5}), ("allowed_token_ids", [98, 99, 265]),
                   ("bad_words", ["b"]), ("stop_token_ids", [99]), ("return_token_ids", True),
                   ("stream", True), ("truncate_prompt_tokens", 2), ("min_p", 0.2),
-                  ("include_stop_str_in_output", True), ("skip_special_tokens", False)]
+                  ("include_stop_str_in_output", True), ("skip_special_tokens", False),
+                  ("structured_outputs", {"regex": "[a-z ]*"})]
         connection = self.server.connect()
         for i, a in enumerate(fields):
             for b in fields[i + 1:]:
