@@ -2,10 +2,12 @@
  * ops_attention.c - what goes into the KV cache and what is read from it.
  *
  * Sequences with few rows (decodes, guesses) are split along the cache, a block a chunk of 512
- * tokens; the others (prompts) get a block for each tile of rows. A batch of both takes two
+ * tokens; the others (prompts) get a block for each tile of rows, or on Hopper as many blocks as
+ * fit take tiles in turn, and rows are quantised by a launch behind. A batch of both takes two
  * launches. Which sequence is which, and how long it is, only the device knows: grids follow from
  * the largest numbers of the batch, and blocks without work end at once.
  */
+#include "kernels/attn_prompt_sm90.h"
 #include "kv.h"
 #include "launch.h"
 
@@ -141,6 +143,7 @@ typedef struct part {
     oct_cuda_kernel kernel;
     uint32_t shared;
     uint64_t tiles, heads_y;
+    int sm90; /* blocks take tiles from a counter, and rows are quantised behind all parts */
     oct_attn_params p;
 } part;
 
@@ -167,8 +170,26 @@ static uint64_t all_tiles(const octet_batch *b, const oct_attn_params *p) {
     return oct_blocks_of(b->n_rows, p->tile_rows) + b->n_seqs;
 }
 
+/* Whether prompts over the cache go through wgmma. */
+static int want_sm90(const octet_device *dev, const oct_attn_params *p) {
+    return dev->sm == 90 && dev->wgmma != OCT_CUDA_NEVER && p->kv.kind == OCTET_KV_I8_CHANNEL &&
+           p->kv.pad <= 128;
+}
+
+/* Many rows, a launch of tiles. Sequences that are not split take it too: a batch has one kind of
+ * unsplit tile. */
+static void prompt_part(const octet_device *dev, const kind_kernels *kernels, part *many) {
+    const uint32_t pad = many->p.kv.pad;
+    many->sm90 = want_sm90(dev, &many->p);
+    many->kernel = padded(many->sm90 ? OCT_K_attn_prompt_sm90_64 : kernels->prompt, pad);
+    many->shared = many->sm90 ? OCT_ATTN_SM90_SHARED(pad) : prompt_shared_of(many->p.kv.kind, pad);
+    many->heads_y =
+        set_tile(&many->p, many->sm90 ? OCT_ATTN_SM90_VECTORS : OCT_ATTN_PROMPT_VECTORS);
+}
+
 /* Those that read the cache: few rows, many rows. */
-static void cache_parts(const octet_batch *b, const oct_attn_params *all, part *few, part *many) {
+static void cache_parts(const octet_device *dev, const octet_batch *b, const oct_attn_params *all,
+                        part *few, part *many) {
     const uint32_t kind = all->kv.kind, pad = all->kv.pad;
     const kind_kernels kernels = kernels_of(kind);
     *few = (part){.kernel = padded(kernels.some, pad), .shared = shared_of(kind, pad), .p = *all};
@@ -181,21 +202,22 @@ static void cache_parts(const octet_batch *b, const oct_attn_params *all, part *
     else
         few->tiles = 0;
     if (b->max_seq_rows < many->p.min_rows) return;
-    if (kernels.has_prompt && pad <= 128 && b->max_seq_rows > OCT_ATTN_FEW_ROWS) {
-        /* Sequences that are not split take it too: a batch has one kind of unsplit tile. */
-        many->kernel = padded(kernels.prompt, pad);
-        many->shared = prompt_shared_of(kind, pad);
-        many->heads_y = set_tile(&many->p, OCT_ATTN_PROMPT_VECTORS);
-    }
+    if (kernels.has_prompt && pad <= 128 && b->max_seq_rows > OCT_ATTN_FEW_ROWS)
+        prompt_part(dev, &kernels, many);
     many->tiles = all_tiles(b, &many->p);
 }
 
 static int32_t launch_one(octet_stream *s, const part *l) {
+    const uint64_t n_sms = (uint64_t)s->dev->n_sms, items = l->tiles * l->heads_y;
+    if (l->sm90)
+        return oct_cuda_launch(s, l->kernel, (oct_grid){items < n_sms ? items : n_sms, 1, 1},
+                               OCT_ATTN_SM90_THREADS, l->shared, &l->p);
     const uint64_t chunks = l->p.seq_tiles ? l->p.max_chunks : 1;
     return oct_cuda_launch(s, l->kernel, (oct_grid){l->tiles * chunks, l->heads_y, 1}, THREADS,
                            l->shared, &l->p);
 }
 
+/* The counters of rows stand before those of items. */
 static int32_t give_scratch(octet_stream *s, part *parts, int n) {
     const uint64_t items = parts[0].tiles * parts[0].heads_y;
     const uint64_t bytes =
@@ -204,10 +226,12 @@ static int32_t give_scratch(octet_stream *s, part *parts, int n) {
     oct_addr counters = 0, partials = 0;
     for (int i = 0; i < n; i++)
         if (parts[i].tiles > tiles) tiles = parts[i].tiles;
-    CUDA_TRY(oct_cuda_scratch(s, OCT_CUDA_SCRATCH_COUNTERS, tiles * sizeof(uint32_t), &counters));
+    CUDA_TRY(
+        oct_cuda_scratch(s, OCT_CUDA_SCRATCH_COUNTERS, (tiles + 2) * sizeof(uint32_t), &counters));
     if (bytes) CUDA_TRY(oct_cuda_scratch(s, OCT_CUDA_SCRATCH_ATTENTION, bytes, &partials));
     for (int i = 0; i < n; i++) {
         parts[i].p.out.counters = counters;
+        parts[i].p.next_item = counters + tiles * sizeof(uint32_t);
         parts[i].p.partials = partials;
     }
     return OCTET_OK;
@@ -224,13 +248,27 @@ static int32_t launch_join(octet_stream *s, const part *few, int store) {
                                &p.join_threads, &p);
 }
 
+/* Quantises rows that all parts have left. */
+static int32_t quantise(octet_stream *s, const oct_attn_params *p, uint32_t n_rows) {
+    oct_quantize_params q = {.fault = p->fault,
+                             .x = p->out.rows,
+                             .quant = p->out.quant,
+                             .n_rows = n_rows,
+                             .width = p->n_heads * p->kv.head_dim};
+    oct_row_shape h = {32, 0, 128};
+    CUDA_TRY(oct_cuda_row_shape(s->dev, q.width, "attention", &h));
+    q.group = h.group;
+    return oct_cuda_launch(s, OCT_K_quantize_1 + h.variant, oct_row_grid(&h, n_rows), h.threads, 0,
+                           &q);
+}
+
 static int32_t launch_all(octet_stream *s, const octet_attention_op *op, oct_attn_params *p) {
     const octet_batch *b = &op->batch;
     const uint64_t width = ((uint64_t)op->n_heads + 2ull * op->kv.n_kv_heads) * op->kv.head_dim;
     part parts[3]; /* few rows, many rows, rows of this step */
     int n = 2;
     p->which = op->fresh.data.buffer ? OCT_ATTN_FRESH_NO : 0;
-    cache_parts(b, p, &parts[0], &parts[1]);
+    cache_parts(s->dev, b, p, &parts[0], &parts[1]);
     if (op->fresh.data.buffer) {
         const uint32_t pad = p->kv.pad;
         const int wide = pad > 128;
@@ -247,9 +285,14 @@ static int32_t launch_all(octet_stream *s, const octet_attention_op *op, oct_att
         fresh->p.min_rows = 1;
         fresh->p.max_rows = UINT32_MAX;
     }
+    const int later = parts[1].sm90 && parts[1].tiles && p->out.quant.q;
     CUDA_TRY(give_scratch(s, parts, n));
-    for (int i = 0; i < n; i++) CUDA_TRY(launch_one(s, &parts[i]));
-    return parts[0].tiles ? launch_join(s, &parts[0], op->out.data.buffer != 0) : OCTET_OK;
+    for (int i = 0; i < n; i++) {
+        if (later && i > 0) parts[i].p.out.quant.q = 0;
+        CUDA_TRY(launch_one(s, &parts[i]));
+    }
+    if (parts[0].tiles) CUDA_TRY(launch_join(s, &parts[0], later || op->out.data.buffer != 0));
+    return later ? quantise(s, p, b->n_rows) : OCTET_OK;
 }
 
 int32_t oct_cuda_attention(octet_stream *s, const octet_attention_op *op) {

@@ -104,7 +104,8 @@ typedef struct oct_attn_params {
     oct_p_kv kv;
     oct_p_batch batch;
     oct_p_attn_out out;
-    oct_addr partials; /* split: float results of chunks, attn_tile.cuh to attn_join.cu */
+    oct_addr partials;  /* split: float results of chunks, attn_tile.cuh to attn_join.cu */
+    oct_addr next_item; /* attn_prompt_sm90: [2], tiles taken, blocks done; zero between launches */
     uint32_t n_heads, group;
     uint32_t tile_heads; /* heads of the group in a tile: group, or 8 where it is wider */
     uint32_t head_tiles; /* tiles of a group */

@@ -20,21 +20,41 @@ OCT_DEVICE float attn_query_parts(const oct_attn_params &p, uint32_t kv_head, bo
                                   uint64_t row, uint32_t head, bool channel, uint32_t *high,
                                   uint32_t *low) {
     const uint32_t quad = threadIdx.x % 4, dim = p.kv.head_dim;
+    const uint16_t *from = oct_ptr<const uint16_t>(p.q.data) + row * p.q.stride + head * dim;
+    const float *scales = oct_ptr<const float>(p.kv.k_scale) + kv_head * dim;
+    uint2 raw[PAD / 16];
     float x[PAD / 16][4];
     uint32_t most = 0;
+    /* All is asked for before any of it is waited for. */
 #pragma unroll
     for (int j = 0; j < PAD / 16; j++) {
         const uint32_t d = 16 * j + 4 * quad;
-#pragma unroll
-        for (int i = 0; i < 4; i++) x[j][i] = 0.0f;
-        if (there && d < dim) {
-            attn_load4(p.q, row, head * dim + d, x[j]);
-            const float *scale = oct_ptr<const float>(p.kv.k_scale) + kv_head * dim + d;
-#pragma unroll
-            for (int i = 0; i < 4; i++) x[j][i] = channel ? x[j][i] * scale[i] : x[j][i];
+        raw[j] = make_uint2(0, 0);
+        if (!there || d >= dim) continue;
+        if (p.q.vec) {
+            raw[j] = *reinterpret_cast<const uint2 *>(from + d);
+        } else {
+            raw[j].x = from[d] | static_cast<uint32_t>(from[d + 1]) << 16;
+            raw[j].y = from[d + 2] | static_cast<uint32_t>(from[d + 3]) << 16;
         }
+    }
+    if (channel) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) most = max(most, oct_abs_bits(x[j][i]));
+        for (int j = 0; j < PAD / 16; j++) {
+            const uint32_t d = 16 * j + 4 * quad;
+#pragma unroll
+            for (int i = 0; i < 4; i++) x[j][i] = there && d < dim ? scales[d + i] : 0.0f;
+        }
+    }
+#pragma unroll
+    for (int j = 0; j < PAD / 16; j++) {
+        const float q[4] = {oct_bf16_low(raw[j].x), oct_bf16_high(raw[j].x), oct_bf16_low(raw[j].y),
+                            oct_bf16_high(raw[j].y)};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            x[j][i] = channel ? q[i] * x[j][i] : q[i];
+            most = max(most, oct_abs_bits(x[j][i]));
+        }
     }
     most = attn_max_over<2>(most);
     const bool zero = most < 0x0d800000u, lost = most >= 0x7f800000u; /* 2^-100; infinity */
@@ -63,6 +83,21 @@ OCT_DEVICE void attn_weight_parts(const uint32_t *x, uint32_t *high, uint32_t *l
 
 /* ---- scores to weights ------------------------------------------------------------------------
  */
+
+/* attn_exp but for what is below the clamp: of weights of 16 bits it is 0 as well. */
+OCT_DEVICE float attn_exp_whole(float x) {
+    x = fmaxf(x, -64.0f);
+    const float t = fmaf(x, 0x1.715476p+0f, 0x1.8p+23f);
+    const float n = t - 0x1.8p+23f;
+    const float r = fmaf(n, -0x1.7f7d1cp-20f, fmaf(n, -0x1.62e4p-1f, x));
+    float q = 0x1.6a2444p-10f;
+    q = fmaf(q, r, 0x1.1239d8p-7f);
+    q = fmaf(q, r, 0x1.5558f2p-5f);
+    q = fmaf(q, r, 0x1.555492p-3f);
+    q = fmaf(q, r, 0x1.fffffcp-2f);
+    const float p = fmaf(q, r * r, r) + 1.0f;
+    return oct_float(oct_bits(p) + (oct_bits(t) << 23));
+}
 
 /* e * ATTN_P16_ONE rounded to a whole number, in the low 16 bits; those above are ATTN_WHOLE's. */
 #define ATTN_WHOLE 0x4b000000u

@@ -174,10 +174,12 @@ struct attn_part {
  * part meets zeros; one of no token changes nothing. */
 OCT_DEVICE void attn_weigh(attn_part *total, const attn_part &part, float *wa, float *wo) {
     const bool first = total->l == 0.0f, nothing = part.l == 0.0f;
-    const float m = nothing ? total->m : first ? part.m : fmaxf(total->m, part.m);
-    const float a = nothing ? 1.0f : first ? 0.0f : oct_exp(total->m - m);
-    const float b = nothing ? 0.0f : first ? 1.0f : oct_exp(part.m - m);
-    total->m = m;
+    const bool higher = part.m > total->m;
+    const float d = higher ? total->m - part.m : part.m - total->m;
+    const float e = d != d ? d : attn_exp(d); /* the other factor is exp(0), which is 1 */
+    const float a = nothing ? 1.0f : first ? 0.0f : higher ? e : 1.0f;
+    const float b = nothing ? 0.0f : first ? 1.0f : higher ? 1.0f : e;
+    total->m = nothing ? total->m : first || higher ? part.m : total->m;
     total->l = fmaf(total->l, a, part.l * b);
     *wa = a;
     *wo = b * part.w;

@@ -83,9 +83,30 @@ OCT_DEVICE uint32_t attn_lane_token() {
     return threadIdx.x / 32 * OCT_ATTN_SPAN + threadIdx.x % 4 * OCT_ATTN_SUB;
 }
 
+/* Tile number `tile` of the sequence and heads y of heads_y; false: it has no rows, or nothing from
+ * token `from` on (not 0). */
+OCT_DEVICE bool attn_open(const oct_attn_params &p, uint32_t tile, uint32_t y, uint32_t from,
+                          attn_tile *t) {
+    uint32_t first;
+    const uint32_t n = attn_rows_of(p, t->seq, &first, &t->kv_len);
+    if (tile * p.tile_rows >= n) return false;
+    /* Most blocks of a step recorded for longer texts end here. */
+    if (from != 0 && static_cast<int>(from) >= t->kv_len) return false;
+    t->row0 = first + tile * p.tile_rows;
+    t->n_rows = n - tile * p.tile_rows < p.tile_rows ? n - tile * p.tile_rows : p.tile_rows;
+    t->kv_head = y / p.head_tiles;
+    const uint32_t in_group = y % p.head_tiles * p.tile_heads;
+    t->n_heads = p.group - in_group < p.tile_heads ? p.group - in_group : p.tile_heads;
+    t->head0 = t->kv_head * p.group + in_group;
+    t->n_vec = t->n_rows * t->n_heads;
+    t->seen.lo = attn_row_range(p, *t, 0).lo;
+    t->seen.hi = attn_row_range(p, *t, t->n_rows - 1).hi;
+    return true;
+}
+
 /* The tile and, split, the chunk of this block; false: there is none. */
 OCT_DEVICE bool attn_take(const oct_attn_params &p, attn_tile *t, uint32_t *chunk) {
-    uint32_t tile, first;
+    uint32_t tile;
     *chunk = 0;
     if (p.seq_tiles) {
         t->index = blockIdx.x / p.max_chunks;
@@ -98,20 +119,7 @@ OCT_DEVICE bool attn_take(const oct_attn_params &p, attn_tile *t, uint32_t *chun
         t->index = blockIdx.x;
         if (!attn_search(p, t->index, &t->seq, &tile)) return false;
     }
-    const uint32_t n = attn_rows_of(p, t->seq, &first, &t->kv_len);
-    if (tile * p.tile_rows >= n) return false;
-    /* Most blocks of a step recorded for longer texts end here. */
-    if (*chunk != 0 && static_cast<int>(*chunk * OCT_ATTN_CHUNK) >= t->kv_len) return false;
-    t->row0 = first + tile * p.tile_rows;
-    t->n_rows = n - tile * p.tile_rows < p.tile_rows ? n - tile * p.tile_rows : p.tile_rows;
-    t->kv_head = blockIdx.y / p.head_tiles;
-    const uint32_t in_group = blockIdx.y % p.head_tiles * p.tile_heads;
-    t->n_heads = p.group - in_group < p.tile_heads ? p.group - in_group : p.tile_heads;
-    t->head0 = t->kv_head * p.group + in_group;
-    t->n_vec = t->n_rows * t->n_heads;
-    t->seen.lo = attn_row_range(p, *t, 0).lo;
-    t->seen.hi = attn_row_range(p, *t, t->n_rows - 1).hi;
-    return true;
+    return attn_open(p, tile, blockIdx.y, *chunk * OCT_ATTN_CHUNK, t);
 }
 
 /* ---- results --------------------------------------------------------------------------------- */

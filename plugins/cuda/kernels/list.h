@@ -16,8 +16,8 @@
 /* kernels/FILE.cu that are compiled and embedded; files.cmake names the same. */
 /* clang-format off */
 #define OCT_CUDA_FILES(X) X(rows) X(norm) X(pack) X(attn_input) X(attn_i8) X(attn_join) \
-    X(attn_float) X(attn_half) X(attn_half_prompt) X(attn_prompt) X(linear_i8) X(linear_float) X(linear_sm90) \
-    X(linear_few_sm90) X(side_moe) \
+    X(attn_float) X(attn_half) X(attn_half_prompt) X(attn_prompt) X(attn_prompt_sm90) X(linear_i8) \
+    X(linear_float) X(linear_sm90) X(linear_few_sm90) X(side_moe) \
     X(side_sample) X(side_choose)
 
 /* FILE, NAME, PARAMS. Those of one NAME_C stay together, C ascending: they are chosen by adding. */
@@ -75,6 +75,8 @@
     X(attn_prompt, attn_prompt_128, oct_attn_params) \
     X(attn_prompt, attn_prompt_token_64, oct_attn_params) \
     X(attn_prompt, attn_prompt_token_128, oct_attn_params) \
+    X(attn_prompt_sm90, attn_prompt_sm90_64, oct_attn_params) \
+    X(attn_prompt_sm90, attn_prompt_sm90_128, oct_attn_params) \
     X(pack, pack, oct_pack_params) \
     X(linear_i8, linear_i8_8, oct_linear_params) \
     X(linear_i8, linear_i8_16, oct_linear_params) \

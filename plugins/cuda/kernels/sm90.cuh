@@ -152,4 +152,57 @@ OCT_DEVICE void oct_wgmma_s8_256(int32_t (&d)[128], uint64_t a, uint64_t b, uint
         : "l"(a), "l"(b), "r"(add));
 }
 
+/* An operand in shared memory as cells of 8 rows x 16 bytes, 128 bytes without a gap: the next cell
+ * along k is k_bytes further, the next 8 rows row_bytes. */
+OCT_DEVICE uint64_t oct_wgmma_cells(oct_smem at, uint32_t k_bytes, uint32_t row_bytes) {
+    return (uint64_t)((at & 0x3ffffu) >> 4) | (uint64_t)(k_bytes >> 4) << 16 |
+           (uint64_t)(row_bytes >> 4) << 32;
+}
+
+/*
+ * d[64][N] = A[64][32] B[N][32]^T + (add ? d : 0) with A in registers, exact; d as above. A's
+ * registers of warp w, four bytes each, with g = lane / 4, t = lane % 4:
+ *   a[0] row 16 w + g, k 4 t ..        a[1] row 16 w + g + 8, k 4 t ..
+ *   a[2] row 16 w + g, k 16 + 4 t ..   a[3] row 16 w + g + 8, k 16 + 4 t ..
+ */
+#define OCT_D8(d, i)                                                                            \
+    "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), \
+        "+r"(d[i + 6]), "+r"(d[i + 7])
+#define OCT_D32(d, i) OCT_D8(d, i), OCT_D8(d, i + 8), OCT_D8(d, i + 16), OCT_D8(d, i + 24)
+#define OCT_WGMMA_64(types)                                                             \
+    "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"                                        \
+    "wgmma.mma_async.sync.aligned.m64n64k32.s32." types " {"                            \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "            \
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
+    "{%32, %33, %34, %35}, %36, p;\n}"
+#define OCT_WGMMA_128(types)                                                            \
+    "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"                                        \
+    "wgmma.mma_async.sync.aligned.m64n128k32.s32." types " {"                           \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "            \
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "  \
+    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "  \
+    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, " \
+    "{%64, %65, %66, %67}, %68, p;\n}"
+
+/* Signed bytes, N = 128. */
+OCT_DEVICE void oct_wgmma_s8(int32_t (&d)[64], const uint32_t (&a)[4], uint64_t b, uint32_t add) {
+    asm volatile(OCT_WGMMA_128("s8.s8")
+                 : OCT_D32(d, 0), OCT_D32(d, 32)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+}
+
+/* A of unsigned bytes, N = 128. */
+OCT_DEVICE void oct_wgmma_u8s8(int32_t (&d)[64], const uint32_t (&a)[4], uint64_t b, uint32_t add) {
+    asm volatile(OCT_WGMMA_128("u8.s8")
+                 : OCT_D32(d, 0), OCT_D32(d, 32)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+}
+
+/* A of unsigned bytes, N = 64. */
+OCT_DEVICE void oct_wgmma_u8s8(int32_t (&d)[32], const uint32_t (&a)[4], uint64_t b, uint32_t add) {
+    asm volatile(OCT_WGMMA_64("u8.s8")
+                 : OCT_D32(d, 0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+}
+
 #endif
