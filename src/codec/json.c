@@ -87,8 +87,7 @@ oct_status oct_json_parse(oct_str text, const char *where, const oct_json_limits
     return status;
 }
 
-/* The escape of one character below U+0080 that needs one, else NULL. */
-static const char *short_escape(char c) {
+const char *oct_json_short_escape(uint32_t c) {
     switch (c) {
     case '"':
         return "\\\"";
@@ -125,7 +124,7 @@ void oct_json_quote(oct_buf *b, oct_str utf8) {
         size_t len;
         const oct_str rest = {utf8.ptr + at, utf8.len - at};
         const oct_utf8_step step = oct_utf8_next(rest, &cp, &len);
-        const char *esc = cp < 0x80 ? short_escape((char)cp) : NULL;
+        const char *esc = cp < 0x80 ? oct_json_short_escape((char)cp) : NULL;
         if (step != OCT_UTF8_OK)
             oct_buf_cstr(b, "\xEF\xBF\xBD");
         else if (esc)

@@ -55,6 +55,8 @@ oct_str oct_json_deep_key(oct_str text, uint32_t max_depth);
  * and U+2029 (line ends to some readers). Invalid UTF-8 becomes U+FFFD, so the result is always
  * JSON. */
 void oct_json_quote(oct_buf *b, oct_str utf8);
+/* The escape of two characters that c has in a literal ("\\n", "\\\""), else NULL. */
+const char *oct_json_short_escape(uint32_t c);
 /* Appends the shortest literal that reads back as v; null when v is not finite. */
 void oct_json_f64(oct_buf *b, double v);
 /* Appends value on one line; flags as json_dumps (JSON_COMPACT, JSON_ENSURE_ASCII, ...). Sets

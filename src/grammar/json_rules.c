@@ -88,27 +88,6 @@ oct_piece oct_json_char(oct_build *b) {
     return oct_build_or(b, self, escape);
 }
 
-static const char *short_escape(uint32_t c) {
-    switch (c) {
-    case '"':
-        return "\\\"";
-    case '\\':
-        return "\\\\";
-    case '\b':
-        return "\\b";
-    case '\f':
-        return "\\f";
-    case '\n':
-        return "\\n";
-    case '\r':
-        return "\\r";
-    case '\t':
-        return "\\t";
-    default:
-        return NULL;
-    }
-}
-
 oct_piece oct_json_char_of(oct_build *b, const oct_char_range *ranges, size_t n) {
     oct_char_range plain[OCT_BUILD_MAX_RANGES + 2];
     size_t n_plain = 0;
@@ -118,7 +97,7 @@ oct_piece oct_json_char_of(oct_build *b, const oct_char_range *ranges, size_t n)
         for (uint32_t c = lo; c <= ranges[i].hi && c <= '\\'; c++) { /* below 0x20, '"' and '\' */
             if (c >= 0x20 && c != '"' && c != '\\') continue;
             char text[8];
-            const char *escape = short_escape(c);
+            const char *escape = oct_json_short_escape(c);
             if (!escape) {
                 snprintf(text, sizeof text, "\\u%04x", (unsigned)c);
                 escape = text;
