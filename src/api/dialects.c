@@ -6,6 +6,27 @@ const json_t *oct_api_given(const json_t *body, const char *name) {
     return json_is_null(v) ? NULL : v;
 }
 
+json_t *oct_api_chat_of(const json_t *body, const char *const *not_here, size_t n) {
+    static const char *const nowhere[] = {"n",
+                                          "echo",
+                                          "logprobs",
+                                          "top_logprobs",
+                                          "messages",
+                                          "stream_options",
+                                          "tools",
+                                          "prompt_logprobs",
+                                          "documents",
+                                          "return_token_ids",
+                                          "continue_final_message",
+                                          "add_generation_prompt",
+                                          "max_completion_tokens"};
+    json_t *chat = json_copy((json_t *)(uintptr_t)body);
+    if (!chat) return NULL;
+    for (size_t i = 0; i < OCT_COUNT(nowhere); i++) json_object_del(chat, nowhere[i]);
+    for (size_t i = 0; i < n; i++) json_object_del(chat, not_here[i]);
+    return chat;
+}
+
 bool oct_api_put(json_t *to, const char *key, const json_t *v) {
     return !v || json_object_set(to, key, (json_t *)(uintptr_t)v) == 0;
 }

@@ -14,6 +14,9 @@
 
 /* The value, or NULL when absent or null. */
 const json_t *oct_api_given(const json_t *body, const char *name);
+/* A copy of body without the chat's fields that no dialect has or means as the chat does, and
+ * without those of not_here[n]; NULL: no memory. */
+json_t *oct_api_chat_of(const json_t *body, const char *const *not_here, size_t n);
 /* Borrows v; NULL is left out. */
 bool oct_api_put(json_t *to, const char *key, const json_t *v);
 /* Takes v; false when it is NULL. */

@@ -211,26 +211,10 @@ static oct_status put_thinking(json_t *chat, const json_t *body, oct_api_error *
 }
 
 oct_status oct_api_messages_translate(oct_api_job *job, oct_api_error *e) {
-    /* Of the chat's fields those that these messages have not, or mean otherwise. */
-    static const char *const not_here[] = {"n",
-                                           "echo",
-                                           "logprobs",
-                                           "top_logprobs",
-                                           "prompt_logprobs",
-                                           "stream_options",
-                                           "messages",
-                                           "tools",
-                                           "tool_choice",
-                                           "documents",
-                                           "return_token_ids",
-                                           "continue_final_message",
-                                           "add_generation_prompt",
-                                           "max_completion_tokens",
-                                           "service_tier"};
+    static const char *const not_here[] = {"tool_choice", "service_tier"};
     const json_t *body = job->body;
-    json_t *chat = json_copy((json_t *)(uintptr_t)body);
+    json_t *chat = oct_api_chat_of(body, not_here, OCT_COUNT(not_here));
     if (!chat) return oct_api_no_memory(e);
-    for (size_t i = 0; i < OCT_COUNT(not_here); i++) json_object_del(chat, not_here[i]);
     oct_status st = put_messages(chat, body, e);
     if (st == OCT_OK) st = put_tools(chat, body, e);
     if (st == OCT_OK) st = put_tool_choice(chat, body, e);

@@ -216,27 +216,11 @@ static oct_status put_rest(json_t *chat, const json_t *body, oct_api_error *e) {
 }
 
 oct_status oct_api_responses_translate(oct_api_job *job, oct_api_error *e) {
-    /* Of the chat's fields those that the Responses API has not, or means otherwise. */
-    static const char *const not_here[] = {"n",
-                                           "echo",
-                                           "logprobs",
-                                           "top_logprobs",
-                                           "prompt_logprobs",
-                                           "stream_options",
-                                           "max_tokens",
-                                           "messages",
-                                           "tools",
-                                           "response_format",
-                                           "documents",
-                                           "return_token_ids",
-                                           "continue_final_message",
-                                           "add_generation_prompt",
-                                           "max_completion_tokens"};
+    static const char *const not_here[] = {"max_tokens", "response_format"};
     const json_t *body = job->body;
     OCT_TRY(refuse_memory(body, e));
-    json_t *chat = json_copy((json_t *)(uintptr_t)body);
+    json_t *chat = oct_api_chat_of(body, not_here, OCT_COUNT(not_here));
     if (!chat) return oct_api_no_memory(e);
-    for (size_t i = 0; i < OCT_COUNT(not_here); i++) json_object_del(chat, not_here[i]);
     oct_status st = put_messages(job->api->mem, chat, body, e);
     if (st == OCT_OK) st = put_tools(chat, body, e);
     if (st == OCT_OK) st = put_tool_choice(chat, body, e);

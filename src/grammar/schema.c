@@ -138,6 +138,12 @@ static const char *const unsupported[] = {"not",
                                           "$recursiveRef",
                                           "unevaluatedItems"};
 
+bool oct_schema_is_unsupported(const char *keyword) {
+    for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
+        if (strcmp(unsupported[i], keyword) == 0) return true;
+    return false;
+}
+
 /* What a restriction that is not kept would be; false after a failure. */
 static bool check_keywords(oct_schema *s, const json_t *schema) {
     for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++) {

@@ -41,24 +41,10 @@ bool oct_schema_asserts(const char *keyword) {
                                       "multipleOf",
                                       "nullable",
                                       "uniqueItems",
-                                      "unevaluatedProperties",
-                                      "not",
-                                      "if",
-                                      "then",
-                                      "else",
-                                      "dependentRequired",
-                                      "dependencies",
-                                      "contains",
-                                      "minContains",
-                                      "maxContains",
-                                      "dependentSchemas",
-                                      "propertyNames",
-                                      "$dynamicRef",
-                                      "$recursiveRef",
-                                      "unevaluatedItems"};
+                                      "unevaluatedProperties"};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strcmp(all[i], keyword) == 0) return true;
-    return false;
+    return oct_schema_is_unsupported(keyword);
 }
 
 json_t *oct_schema_both(const json_t *a, const json_t *b) {

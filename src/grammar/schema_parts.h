@@ -55,6 +55,8 @@ const json_t *oct_schema_keep(oct_schema *s, json_t *value);
 
 /* A count; false: absent, or a failure. */
 bool oct_schema_count(oct_schema *s, const json_t *schema, const char *keyword, uint64_t *out);
+/* A keyword that is known and refused. */
+bool oct_schema_is_unsupported(const char *keyword);
 
 /* ---- schema_join.c ---- */
 
