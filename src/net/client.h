@@ -1,5 +1,5 @@
 /*
- * net/client.h - a small blocking HTTP/1.1 client for benchmarks and tests (so far tests alone):
+ * net/client.h - a small blocking HTTP/1.1 client for our own commands (run-batch) and tests:
  * one kept-alive connection, requests one after another, answers whole or piece by piece.
  *
  * Not for strangers' servers: no TLS, no redirects, no compression. Sizes and times are bounded all
